@@ -1,0 +1,76 @@
+"""Every field of an experiment, with its default and unit.
+
+A setting's config starts from here and changes fields; the command line overrides
+both: ``--config.steps=500 --config.seeds=0,1``.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config: Any = ConfigDict()
+
+    # What is trained.
+    config.setting = "digits"
+    config.variants = ("single", "multi")  # and multi-NAME, with an SMTO
+    config.seeds = (0, 1, 2)
+    config.learning_rates = (1e-3,)
+    config.batch_size = 128  # examples per task and step
+    config.steps = 2_000  # the same for single and multi
+    config.probe_size = 2_048  # training examples that everything is measured on
+
+    # Data. An empty dir means the default of tensorflow-datasets.
+    config.data = ConfigDict()
+    config.data.dir = ""
+    config.data.source = "auto"  # auto | tfds | files
+    config.data.seed = 0  # of splits and probe
+
+    # Model: a trunk by name; the options of every trunk stand ready.
+    config.model = ConfigDict()
+    config.model.name = "cnn"
+    config.model.cnn = ConfigDict()
+    config.model.cnn.channels = (16, 32)
+    config.model.cnn.kernel_size = 3
+    config.model.cnn.padding = "same"  # same | valid
+    config.model.cnn.hidden = 128
+    config.model.cnn.conv = "auto"  # auto | lax | gemm | gemm_forward
+    config.model.mlp = ConfigDict()
+    config.model.mlp.widths = (128, 128)
+
+    # Optimizer: constant learning rate, as in the paper.
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam | adamw | sgd
+    config.optimizer.adam = ConfigDict({"b1": 0.9, "b2": 0.999, "eps": 1e-8})
+    config.optimizer.adamw = ConfigDict({"weight_decay": 1e-4})
+    config.optimizer.sgd = ConfigDict({"momentum": 0.0})
+
+    # Multi-task optimizers. A name here adds the variant multi-NAME.
+    config.smto = ConfigDict()
+    config.smto.name = ""
+    config.smto.reduction = "sum"  # sum | mean over tasks
+    # Heads' gradients times the task's weight? default: yes for loss weightings, no
+    # for Gramian ones. weighted | unweighted | default
+    config.smto.head_grad = "default"
+    config.smto.fixed = ConfigDict({"weights": ()})
+    config.smto.cagrad = ConfigDict({"c": 0.4, "rescale": 1})
+
+    # Where a trajectory is looked at: every step up to dense, then count log-spaced
+    # points, and where the running training loss first reaches a level (nats).
+    config.trajectory = ConfigDict()
+    config.trajectory.dense = 4
+    config.trajectory.count = 20
+    config.trajectory.loss_levels = ()
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 500  # steps
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_points = False  # keep one at every trajectory point
+
+    # Machine.
+    config.chunk = 50  # steps per dispatch, at most
+    config.eval_batch_size = 256
+    config.run_map = "auto"  # auto | vmap | sequential
+    config.task_map = "auto"  # auto | vmap | sequential
+    return config

@@ -1,0 +1,94 @@
+"""What every entry point shares: flags, a compilation cache, and honest exits.
+
+Exit codes: 0 done, 2 a mistake in the input (one message, no traceback),
+128 + n stopped by signal n.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import flags, logging
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from mtl_jax.types import InputError
+
+INPUT_ERROR = 2
+
+
+def main(
+    run: Callable[[], int | None], doc: str, config: flags.FlagHolder[ConfigDict]
+) -> None:
+    """Parse the flags, call ``run``, and exit with its number.
+
+    Args:
+      run: the entry point's one call.
+      doc: its docstring, the head of ``--help``.
+      config: its config flag.
+    """
+    logging.set_verbosity(logging.WARNING)
+    if {"--help", "-h", "-help"} & set(sys.argv[1:]):
+        print(_help(doc))
+        sys.exit(0)
+    _parse(sys.argv, config)
+    _use_compilation_cache()
+    try:
+        sys.exit(run())
+    except InputError as error:
+        fail(str(error))
+
+
+def fail(message: str) -> None:
+    """Print one message and exit with the code of a mistake in the input."""
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
+        f"error: {message}"
+    )
+    sys.exit(INPUT_ERROR)
+
+
+def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict]) -> None:
+    """Parse flags; a mistake in them, or in the config file, is an input error."""
+    try:
+        rest = flags.FLAGS(argv)[1:]
+        config.value.to_dict()  # a file that failed to load says so only now
+    except (AttributeError, KeyError) as error:
+        fail(f"the config has no such field: {_text(error)} (see configs/default.py)")
+    except (flags.Error, TypeError, ValueError) as error:
+        fail(_text(error))
+    except (ImportError, OSError, SyntaxError, NameError) as error:
+        fail(f"the config file cannot be loaded: {_text(error)}")
+    if rest:
+        fail(f"unknown argument {rest[0]!r}; flags begin with --, see --help")
+
+
+def _text(error: Exception) -> str:
+    """The first argument of an error, in one line."""
+    text = str(error.args[0] if error.args else error)
+    return " ".join(text.replace("\\'", "'").split())
+
+
+def _help(doc: str) -> str:
+    """Docstring, flags, and every field of the config with its default."""
+    from configs import default
+
+    own = "\n".join(
+        f"  --{name}: {flags.FLAGS[name].help}" for name in ("config", "workdir")
+    )
+    fields = inspect.getsource(default.get_config)
+    return (
+        f"{doc}\nFlags:\n{own}\n\nFields of the config (configs/default.py):\n{fields}"
+    )
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs in one folder per user, unless JAX was told another."""
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "mtl_jax" / "xla"))

@@ -1,0 +1,48 @@
+"""Train single-task and multi-task variants side by side.
+
+  python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+
+Fields of the config are set as --config.FIELD=VALUE, for example
+--config.seeds=0,1 --config.smto.name=pcgrad. The same command again goes on from
+where the workdir left off. Every field is explained in configs/default.py.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from experiments import entry
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (see configs/).")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of this run: records, checkpoints, config."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def train() -> int:
+    """Run the experiment of the flags, and print its closing table."""
+    from mtl_jax import records, summary
+    from mtl_jax.run import run
+
+    console = Console(width=max(Console().width, 110))
+    workdir: str = WORKDIR.value  # type: ignore[assignment]
+    outcome = run(CONFIG.value, workdir, say=console.print)
+    if outcome.signal:
+        console.print(
+            f"stopped by signal {outcome.signal} at step {outcome.step}, all saved; "
+            f"the same command goes on."
+        )
+        return 128 + outcome.signal
+    console.print(summary.table(records.read(workdir)))
+    if outcome.steps_per_second:
+        console.print(f"{outcome.steps_per_second:.0f} steps/s over all runs")
+    console.print(
+        f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "
+        f"config.json, run.json, splits.npz"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    entry.main(train, str(__doc__), CONFIG)

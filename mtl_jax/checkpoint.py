@@ -1,0 +1,114 @@
+"""Checkpoints of all runs of an experiment, by Orbax, asynchronous and checked.
+
+A checkpoint holds a checksum of every array. One that cannot be read back whole, be
+it truncated, damaged or silently filled with zeros, is passed over for the one
+before it.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from mtl_jax.types import InputError, PyTree
+
+FOLDER = "checkpoints"
+
+
+def open_manager(
+    workdir: Path, keep_last: int, keep_steps: Sequence[int] = ()
+) -> ocp.CheckpointManager:
+    """Manager of a workdir's checkpoints.
+
+    Args:
+      workdir: an existing folder.
+      keep_last: how many of the newest are kept.
+      keep_steps: steps whose checkpoints are kept for good.
+
+    Raises:
+      InputError: ``keep_last`` is not positive.
+    """
+    if keep_last < 1:
+        raise InputError(f"checkpoint.keep_last is {keep_last}; keep at least 1.")
+    kept = [managers.LatestN(keep_last), managers.CustomSteps(list(keep_steps))]
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=managers.AnyPreservationPolicy(kept),
+        cleanup_tmp_directories=True,
+    )
+    return ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
+    """Save in the background what the state is now; a step saved already is kept."""
+    if step in manager.all_steps():
+        return
+    state = jax.device_get(state)
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
+        ),
+    )
+
+
+def restore(
+    manager: ocp.CheckpointManager, template: PyTree, say: Callable[[str], None]
+) -> tuple[int, PyTree] | None:
+    """Newest sound checkpoint as (step, state), or None where there is none.
+
+    Args:
+      manager: of the workdir.
+      template: a state of the same structure, shapes and dtypes.
+      say: told about every checkpoint that is passed over.
+
+    Raises:
+      InputError: there are checkpoints, and none can be read.
+    """
+    template = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
+    )
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            state = _read(manager, step, template)
+        except Exception as error:  # whatever a damaged file makes Orbax raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
+            continue
+        for newer in steps[: steps.index(step)]:
+            manager.delete(newer)
+        return step, state
+    if steps:
+        raise InputError(
+            f"none of the checkpoints {steps} in {manager.directory} can be read by "
+            f"this configuration; choose another workdir, or delete that folder to "
+            f"start again."
+        )
+    return None
+
+
+def checksum(state: PyTree) -> int:
+    """CRC-32 of all arrays in the order of the tree."""
+    crc = 0
+    for leaf in jax.tree.leaves(state):
+        crc = zlib.crc32(np.ascontiguousarray(leaf).data, crc)
+    return crc
+
+
+def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:
+    found = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(template),
+            checksum=ocp.args.JsonRestore(),
+        ),
+    )
+    if checksum(found["state"]) != found["checksum"]["crc32"]:
+        raise ValueError("its checksum is wrong")
+    return found["state"]

@@ -1,0 +1,28 @@
+"""A data set of tasks: one pool of examples and, per split and task, its rows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Dataset(NamedTuple):
+    """Examples of all tasks in one pool; tasks and splits are rows of it.
+
+    Tasks may differ in size, share examples, or own disjoint ones: all of it is
+    a matter of rows, so nothing is padded or stored twice.
+    """
+
+    tasks: tuple[str, ...]
+    """Names of the ``T`` tasks."""
+    x: np.ndarray
+    """Inputs ``[N, ...]``; images are uint8 ``[N, H, W, C]``."""
+    y: np.ndarray
+    """Targets: ``[N]`` where every task has own inputs, ``[N, T]`` for one input
+    with ``T`` labels."""
+    rows: dict[str, tuple[np.ndarray, ...]]
+    """Per split (``train``, ``validation``, ``test``) and task: int32 rows of
+    the pool, ``[n]``."""
+    num_classes: tuple[int, ...]
+    """Number of classes of every task."""
+    provenance: dict[str, Any]
+    """Where it came from, as JSON: source, files with sha256, split seed, remarks."""

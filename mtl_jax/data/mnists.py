@@ -1,0 +1,87 @@
+"""MNISTS: MNIST, Fashion-MNIST and NotMNIST as three tasks (Hsieh & Chen 2018)."""
+
+import logging
+
+import numpy as np
+
+from mtl_jax.data import source as sources
+from mtl_jax.data.dataset import Dataset
+from mtl_jax.types import InputError
+
+TASKS = ("mnist", "fashion_mnist", "notmnist")
+SIZES = {"train": 50_000, "validation": 5_000, "test": 5_000}
+"""Examples per task; train and validation come from the official train split."""
+
+_log = logging.getLogger(__name__)
+
+
+def load(
+    directory: str = "", source: str = "auto", seed: int = 0, partial: bool = False
+) -> Dataset:
+    """Three tasks, each with own images; ``x`` is uint8 ``[N, 28, 28, 1]``.
+
+    Args:
+      directory: holds the folders mnist, fashion_mnist and notmnist.
+      source: of the first two, as in `source.images`; NotMNIST, which TFDS does
+        not have, always comes from files.
+      seed: picks the examples of every split.
+      partial: where a task has only its train or its test file, divide the
+        examples of that file in the proportions of `SIZES`.
+
+    Raises:
+      InputError: as `source.images`; all tasks are looked for before one is read.
+    """
+    kinds = (source, source, "files")
+    found = [
+        sources.find(task, directory, kind, partial=True)
+        for task, kind in zip(TASKS, kinds, strict=True)
+    ]
+    for place in found:
+        if len(place.files) < 2 and not partial:
+            raise InputError(
+                f"{sources.absence(place)}; or divide the {', '.join(place.files)} "
+                "split, which is there, into all three: --config.data.partial=True"
+            )
+    rows = {split: [] for split in SIZES}
+    xs, ys, origins, remarks, start = [], [], {}, [], 0
+    # A generator per task: what one task lacks does not change the others' examples.
+    for place, rng in zip(found, np.random.default_rng(seed).spawn(3), strict=True):
+        splits, origins[place.name] = sources.read(place)
+        drawn = _draw(rng, {split: len(y) for split, (_, y) in splits.items()})
+        for split, own in drawn.items():
+            rows[split].append((start + own).astype(np.int32))
+        if len(splits) < 2:
+            sizes = "/".join(str(len(own)) for own in drawn.values())
+            remarks.append(
+                f"{place.name}: only the {', '.join(splits)} split was there; it is "
+                f"divided into {sizes} train/validation/test examples"
+            )
+            _log.warning(remarks[-1])
+        for x, y in splits.values():
+            xs.append(x)
+            ys.append(y)
+            start += len(y)
+    provenance = {"sources": origins, "seed": seed, "remarks": remarks}
+    return Dataset(
+        tasks=TASKS,
+        x=np.concatenate(xs),
+        y=np.concatenate(ys),
+        rows={split: tuple(parts) for split, parts in rows.items()},
+        num_classes=(10, 10, 10),
+        provenance=provenance,
+    )
+
+
+def _draw(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """Draw rows of every split from official splits that lie one after the other."""
+    if len(counts) == 2:
+        deck = rng.permutation(counts["train"])
+        test = counts["train"] + rng.permutation(counts["test"])[: SIZES["test"]]
+        train, validation, _ = np.split(
+            deck, [SIZES["train"], SIZES["train"] + SIZES["validation"]]
+        )
+        return {"train": train, "validation": validation, "test": test}
+    (n,) = counts.values()
+    sizes = [n * size // sum(SIZES.values()) for size in SIZES.values()]
+    parts = np.split(rng.permutation(n), np.cumsum(sizes))
+    return dict(zip(SIZES, parts, strict=False))  # a remainder < 3 is left out

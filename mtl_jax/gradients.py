@@ -1,0 +1,124 @@
+"""Losses and gradients of all tasks at once, per task or already weighted.
+
+>>> import jax.numpy as jnp
+>>> from mtl_jax.types import Batch, Params
+>>> def loss_fn(params, batch):
+...     return jnp.mean((batch.x @ params.shared * params.heads - batch.y) ** 2)
+>>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -1.0]))
+>>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros((2, 4)))
+>>> losses, grads = task_grads(loss_fn, params, batch)
+>>> losses.shape, grads.shared.shape, grads.heads.shape
+((2,), (2, 2), (2,))
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.axis_map import AxisMap
+from mtl_jax.types import OWN_INPUTS, TASK_AXES, Array, Batch, LossFn, Params, PyTree
+
+LossFns = Callable[..., Any] | tuple[LossFn, ...]
+"""One loss for tasks alike; a tuple, one a task, where heads or targets differ."""
+
+
+def _one_task(params: Params, batch: Batch, axes: Batch, task: int) -> tuple:
+    """Parameters and batch of one of several unlike tasks, from their tuples."""
+    x = batch.x if axes.x is None else batch.x[task]
+    return Params(params.shared, params.heads[task]), Batch(x, batch.y[task])
+
+
+def task_losses(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    task_map: AxisMap = jax.vmap,
+) -> PyTree:
+    """What ``loss_fn`` returns for every task, stacked to ``[T, ...]``."""
+    if isinstance(loss_fn, tuple):
+        values = [
+            fn(*_one_task(params, batch, batch_axes, t)) for t, fn in enumerate(loss_fn)
+        ]
+        return jax.tree.map(lambda *rows: jnp.stack(rows), *values)
+    return task_map(loss_fn, (TASK_AXES, batch_axes))(params, batch)
+
+
+def task_grads(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    task_map: AxisMap = jax.vmap,
+    has_aux: bool = False,
+) -> tuple[Any, Params]:
+    """Loss and gradient of every task on its own.
+
+    With an own input per task this costs the flops of the summed gradient. With one
+    input and ``T`` labels (``batch_axes=ONE_INPUT``) XLA shares the forward pass of
+    the trunk among tasks and runs ``T`` backward passes.
+
+    Args:
+      loss_fn: ``(params of one task, batch of one task) -> scalar``, or
+        ``(scalar, aux)`` if ``has_aux``. A tuple of ``T`` functions for tasks whose
+        heads or targets differ in shape; ``params.heads``, ``batch.y`` (and
+        ``batch.x``, if mapped) are tuples then.
+      params: shared leaves ``[...]``, head leaves ``[T, ...]``.
+      batch: ``x`` and ``y`` with a leading ``T`` where ``batch_axes`` says 0.
+      batch_axes: `OWN_INPUTS` or `ONE_INPUT`.
+      task_map: ``jax.vmap`` or `axis_map.sequential`.
+      has_aux: ``loss_fn`` returns a pair.
+
+    Returns:
+      ``losses [T]`` (or ``(losses, aux)``), and gradients: shared leaves
+      ``[T, ...]``, heads as in ``params``.
+    """
+    grad_fn = jax.value_and_grad
+    if isinstance(loss_fn, tuple):
+        pairs = [
+            grad_fn(fn, has_aux=has_aux)(*_one_task(params, batch, batch_axes, t))
+            for t, fn in enumerate(loss_fn)
+        ]
+        values = jax.tree.map(lambda *rows: jnp.stack(rows), *[v for v, _ in pairs])
+        shared = jax.tree.map(
+            lambda *rows: jnp.stack(rows), *[g.shared for _, g in pairs]
+        )
+        return values, Params(shared, tuple(g.heads for _, g in pairs))
+    return task_map(grad_fn(loss_fn, has_aux=has_aux), (TASK_AXES, batch_axes))(
+        params, batch
+    )
+
+
+def weighted_grads(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    weigh: Callable[[Array], tuple[Array, Array, PyTree]],
+    batch_axes: Batch = OWN_INPUTS,
+) -> tuple[Any, Params, PyTree]:
+    """Gradient of the weighted loss in one backward pass, weights from the losses.
+
+    Args:
+      loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
+      params: as in `task_grads`.
+      batch: as in `task_grads`.
+      weigh: ``losses [T]`` to (weights of the trunk's gradients ``[T]``, weights of
+        the heads' gradients ``[T]``, anything else).
+      batch_axes: as in `task_grads`.
+
+    Returns:
+      ``(losses [T], aux)``, gradients (shared ``[...]``, heads ``[T, ...]``), and
+      what else ``weigh`` returned.
+    """
+    losses, pullback, aux = jax.vjp(
+        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, has_aux=True
+    )
+    weights, head_weights, state = weigh(losses)
+    # Two pullbacks: XLA merges them if the weights are the same, and otherwise
+    # drops the trunk's half of the second.
+    shared = pullback(weights)[0].shared
+    return (losses, aux), Params(shared, pullback(head_weights)[0].heads), state

@@ -1,0 +1,95 @@
+"""Small convolutional trunk for 28x28 and 32x32 images, as LeNet with more channels."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mtl_jax.models.conv import check_form, conv_pool
+from mtl_jax.types import Array, InputError
+
+PADDINGS = ("same", "valid")
+
+
+class ConvPool(nn.Module):
+    """Convolution, 2x2 max-pool and ReLU on ``[C, H, W, B]``."""
+
+    channels: int
+    kernel_size: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map ``[C, H, W, B]`` to ``[channels, H', W', B]``."""
+        k = self.kernel_size
+        shape = (k, k, x.shape[0], self.channels)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        return conv_pool(x, kernel, bias, self.form)
+
+
+class CNN(nn.Module):
+    """Convolutions with pooling, then one dense layer: features ``[B, hidden]``."""
+
+    channels: Sequence[int]
+    kernel_size: int
+    padding: str
+    hidden: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Features ``[B, hidden]`` of images ``[B, H, W, C]``."""
+        del train
+        x = x.transpose(3, 1, 2, 0)
+        for channels in self.channels:
+            if self.padding == "same":
+                border = (self.kernel_size // 2,) * 2
+                x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
+            _check_size(x.shape, self.kernel_size)
+            x = ConvPool(channels, self.kernel_size, self.form)(x)
+        x = x.reshape(-1, x.shape[-1]).T
+        return jax.nn.relu(
+            nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())(x)
+        )
+
+
+def cnn(
+    channels: Sequence[int] = (16, 32),
+    kernel_size: int = 3,
+    padding: str = "same",
+    hidden: int = 128,
+    conv: str = "auto",
+) -> nn.Module:
+    """Make the trunk.
+
+    Args:
+      channels: output channels, one a convolution.
+      kernel_size: odd.
+      padding: ``same`` or ``valid``.
+      hidden: width of the dense layer.
+      conv: form of the convolution: ``auto`` or one of `conv.FORMS`.
+
+    Raises:
+      InputError: a size is not positive, an even kernel, an unknown form; images
+        that the convolutions cannot halve (said when the trunk is initialised).
+    """
+    if not channels or min(*channels, hidden, kernel_size) < 1 or kernel_size % 2 == 0:
+        raise InputError(
+            f"cnn with channels {tuple(channels)}, kernel_size {kernel_size}, hidden "
+            f"{hidden}: sizes must be positive, kernel_size odd."
+        )
+    if padding not in PADDINGS:
+        raise InputError(f"cnn padding {padding!r} is not one of: same, valid.")
+    return CNN(tuple(channels), kernel_size, padding, hidden, check_form(conv))
+
+
+def _check_size(shape: tuple[int, ...], kernel_size: int) -> None:
+    sides = [side - kernel_size + 1 for side in shape[1:3]]
+    if any(side < 2 or side % 2 for side in sides):
+        raise InputError(
+            f"a {kernel_size}x{kernel_size} convolution of {shape[1]}x{shape[2]} "
+            f"inputs gives {sides[0]}x{sides[1]}, which a 2x2 pool cannot halve; "
+            f"choose another kernel_size or fewer channels."
+        )

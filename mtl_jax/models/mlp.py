@@ -1,0 +1,34 @@
+"""Multi-layer perceptron trunk for flat or small inputs."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import linen as nn
+
+from mtl_jax.types import Array, InputError
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU: features ``[B, widths[-1]]``."""
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Features of inputs ``[B, ...]``, flattened."""
+        del train
+        x = x.reshape(x.shape[0], -1)
+        for width in self.widths:
+            x = jax.nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
+        return x
+
+
+def mlp(widths: Sequence[int] = (128, 128)) -> nn.Module:
+    """Make the trunk.
+
+    Raises:
+      InputError: no widths, or one that is not positive.
+    """
+    if not widths or min(widths) < 1:
+        raise InputError(f"mlp widths {tuple(widths)} must be positive, at least one.")
+    return MLP(tuple(widths))

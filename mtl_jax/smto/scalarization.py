@@ -1,0 +1,55 @@
+"""Constant weights: the sum of the losses, their mean, or weights given by hand.
+
+The sum with unit weights is the study's multi-task baseline, called unitary
+scalarization (Kurin et al., 2022).
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax.smto.contract import LossWeighting, stateless
+from mtl_jax.types import Array, InputError, PyTree
+
+
+def unitary() -> LossWeighting:
+    """Sum of the losses: every weight is 1."""
+    return _constant(jnp.ones_like)
+
+
+def mean() -> LossWeighting:
+    """Mean of the losses: every weight is ``1 / T``."""
+    return _constant(lambda losses: jnp.full_like(losses, 1 / losses.shape[0]))
+
+
+def fixed(weights: Sequence[float] = ()) -> LossWeighting:
+    """Weights given by hand, one a task, used as they are.
+
+    Raises:
+      InputError: a weight is negative or not finite; the number of weights is not
+        the number of tasks (said when the run is set up).
+    """
+    values = np.asarray(weights, np.float32)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError(f"weights {tuple(weights)} must be finite and not negative.")
+
+    def init(num_tasks: int) -> tuple[()]:
+        if values.shape != (num_tasks,):
+            raise InputError(
+                f"{values.size} weights {tuple(weights)} for {num_tasks} tasks; "
+                f"pass one weight a task."
+            )
+        return ()
+
+    return _constant(lambda losses: jnp.asarray(values, losses.dtype))._replace(
+        init=init
+    )
+
+
+def _constant(weigh) -> LossWeighting:
+    def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:
+        del key
+        return weigh(losses), state
+
+    return LossWeighting(stateless, update)

@@ -1,0 +1,59 @@
+"""The words of the house: parameters, batches, losses, and the letters of axes.
+
+Axes have fixed letters. ``R`` runs (seeds x learning rates x single tasks),
+``T`` tasks of one run, ``B`` examples of a batch. Single-task training is
+``T = 1``; nothing asks whether a run is multi-task.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Scalar = jax.Array
+
+
+class Params(NamedTuple):
+    """Parameters of a run: the trunk, and one head per task.
+
+    The vmap axes of a ``Params`` over its tasks are again a ``Params``:
+    `TASK_AXES`.
+    """
+
+    shared: PyTree
+    """Trunk, shared by all tasks."""
+    heads: PyTree
+    """Heads: leaves ``[T, ...]`` for tasks alike, or a tuple of ``T`` trees
+    for tasks whose heads differ in shape."""
+
+
+TASK_AXES = Params(shared=None, heads=0)  # type: ignore[arg-type]
+
+
+class Batch(NamedTuple):
+    """Inputs and targets; its vmap axes over tasks are again a ``Batch``."""
+
+    x: PyTree
+    y: PyTree
+
+
+OWN_INPUTS = Batch(x=0, y=0)
+"""Axes of a batch in which every task brings its own inputs ``[T, B, ...]``."""
+
+ONE_INPUT = Batch(x=None, y=0)
+"""Axes of a batch of one input ``[B, ...]`` with ``T`` labels ``[T, B, ...]``."""
+
+Config = Any
+"""An ``ml_collections.ConfigDict``; its fields are unknown to a type checker."""
+
+LossFn = Callable[..., Scalar]
+"""``loss_fn(params_of_one_task, batch_of_one_task) -> scalar``: one task."""
+
+
+class InputError(ValueError):
+    """A user's mistake: the message names the value, the limit and the remedy.
+
+    Entry points print it without a traceback and exit with code 2.
+    """

@@ -1,0 +1,245 @@
+import gzip
+import itertools
+import json
+import logging
+import struct
+
+import numpy as np
+import pytest
+
+from mtl_jax.data import LOADERS, digits, fashion_mtl, mnists, source
+from mtl_jax.types import InputError
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """The official tree; the first three pixels of an image spell its number."""
+    root = tmp_path_factory.mktemp("official")
+    numbers = itertools.count()
+    for task, split in itertools.product(mnists.TASKS, source.COUNTS):
+        # Fashion-MNIST in full size, the others a hundred times smaller.
+        n = source.COUNTS[split] // (1 if task == "fashion_mnist" else 100)
+        own = np.array(list(itertools.islice(numbers, n)), ">u4")
+        x = np.zeros((n, 784), np.uint8)
+        x[:, :3] = own.view(np.uint8).reshape(n, 4)[:, 1:]
+        (root / task).mkdir(exist_ok=True)
+        headers = struct.pack(">4I", 2051, n, 28, 28), struct.pack(">2I", 2049, n)
+        bodies = x.tobytes(), (own % 10).astype(np.uint8).tobytes()
+        for part, header, body in zip(source.PARTS, headers, bodies, strict=True):
+            path = root / task / f"{source.STEMS[split]}-{part}.gz"
+            path.write_bytes(gzip.compress(header + body, 1))
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTL_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(source, "COUNTS", {"train": 600, "test": 100})
+    sizes = {split: size // 100 for split, size in mnists.SIZES.items()}
+    monkeypatch.setattr(mnists, "SIZES", sizes)
+
+
+def sizes(dataset):
+    return {split: tuple(map(len, rows)) for split, rows in dataset.rows.items()}
+
+
+def everything(dataset):
+    return np.concatenate([np.concatenate(rows) for rows in dataset.rows.values()])
+
+
+def number(x):
+    return x.reshape(len(x), -1)[:, :3].astype(int) @ [65536, 256, 1]
+
+
+def assert_sound(dataset):
+    """What holds for every setting: disjoint int32 rows, labels, JSON."""
+    rows = everything(dataset)
+    assert rows.dtype == np.int32
+    assert len(set(rows.tolist())) == len(rows)
+    assert rows.min() >= 0 and rows.max() < len(dataset.x)
+    assert (dataset.x.dtype, dataset.y.dtype) == (np.uint8, np.int32)
+    assert list(dataset.rows) == ["train", "validation", "test"]
+    for own in dataset.rows.values():
+        assert len(own) == len(dataset.tasks) == len(dataset.num_classes)
+        for r, classes in zip(own, dataset.num_classes, strict=True):
+            assert set(dataset.y[r].tolist()) <= set(range(classes))
+    assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
+    assert {"sources", "seed", "remarks"} == set(dataset.provenance)
+
+
+def assert_seeded(load):
+    first, again, other = load(seed=0), load(seed=0), load(seed=1)
+    np.testing.assert_array_equal(first.x, again.x)
+    np.testing.assert_array_equal(first.y, again.y)
+    np.testing.assert_array_equal(everything(first), everything(again))
+    for split in first.rows:
+        for a, b in zip(first.rows[split], other.rows[split], strict=True):
+            assert set(a.tolist()) != set(b.tolist())
+
+
+def test_fashion_mtl(directory):
+    dataset = fashion_mtl.load(str(directory))
+    assert_sound(dataset)
+    assert sizes(dataset) == {
+        "train": (25_000, 25_000),
+        "validation": (5_000, 5_000),
+        "test": (5_000, 5_000),
+    }
+    assert len(everything(dataset)) == len(dataset.x) == 70_000
+    numbers = number(dataset.x)
+    np.testing.assert_array_equal(numbers % 10, dataset.y)
+    first = 700  # MNIST has the numbers before
+    for split, own in dataset.rows.items():
+        is_test = numbers[np.concatenate(own)] >= first + 60_000
+        assert is_test.all() if split == "test" else not is_test.any()
+        for task in own:  # spread over the whole split, not a block of it
+            assert abs(is_test.size / 2 / len(task) - 1) < 1e-9
+            assert np.ptp(numbers[task]) > 0.99 * (10_000 if is_test.all() else 60_000)
+
+
+def test_fashion_mtl_is_seeded(directory):
+    assert_seeded(lambda seed: fashion_mtl.load(str(directory), seed=seed))
+
+
+def test_sizes_of_mnists_are_the_stated_ones():
+    assert mnists.SIZES == {"train": 50_000, "validation": 5_000, "test": 5_000}
+
+
+@pytest.mark.usefixtures("small")
+def test_mnists(directory):
+    dataset = mnists.load(str(directory))
+    assert_sound(dataset)
+    assert sizes(dataset)["train"] == (500,) * 3
+    assert sizes(dataset)["validation"] == sizes(dataset)["test"] == (50,) * 3
+    numbers = number(dataset.x)
+    np.testing.assert_array_equal(numbers % 10, dataset.y)
+    starts = np.cumsum([0, 600, 100, 60_000, 10_000, 600, 100])
+    for split, own in dataset.rows.items():
+        for task, rows in enumerate(own):
+            place = 2 * task + (split == "test")
+            assert (numbers[rows] >= starts[place]).all()
+            assert (numbers[rows] < starts[place + 1]).all()
+    assert dataset.provenance["remarks"] == []
+
+
+@pytest.mark.usefixtures("small")
+def test_mnists_is_seeded(directory):
+    assert_seeded(lambda seed: mnists.load(str(directory), seed=seed))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("task", [0, 2])
+def test_mnists_with_a_split_missing(task, split, directory, tmp_path, caplog):
+    name = mnists.TASKS[task]
+    for file in directory.glob("*/*"):
+        if not (file.parent.name == name and file.name.startswith(source.STEMS[split])):
+            (tmp_path / file.parent.name).mkdir(exist_ok=True)
+            (tmp_path / file.parent.name / file.name).symlink_to(file)
+    with pytest.raises(InputError) as error:
+        mnists.load(str(tmp_path))
+    file = f"{source.STEMS[split]}-images-idx3-ubyte.gz"
+    for word in (str(tmp_path / name), file, "--config.data.partial=True"):
+        assert word in str(error.value)
+
+    assert not caplog.records
+    dataset = mnists.load(str(tmp_path), partial=True)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    (remark,) = dataset.provenance["remarks"]
+    assert name in remark and remark in caplog.text
+    assert_sound(dataset)
+    n = 100 if split == "train" else 600  # examples of the other split
+    expected = {"train": n * 50 // 60, "validation": n * 5 // 60, "test": n * 5 // 60}
+    assert {s: own[task] for s, own in sizes(dataset).items()} == expected
+
+    complete = mnists.load(str(directory), partial=True)
+    for part, own in dataset.rows.items():  # the other tasks see no difference
+        for other in {0, 1, 2} - {task}:
+            drawn, before = (
+                dataset.x[own[other]],
+                complete.x[complete.rows[part][other]],
+            )
+            np.testing.assert_array_equal(number(drawn), number(before))
+
+
+def test_partial_proportions_of_the_official_test_file():
+    drawn = mnists._draw(np.random.default_rng(0), {"test": 10_000})
+    assert [len(rows) for rows in drawn.values()] == [8_333, 833, 833]
+
+
+@pytest.mark.usefixtures("small")
+def test_mnists_without_any_file_of_a_task(directory, tmp_path):
+    (tmp_path / "mnist").symlink_to(directory / "mnist")
+    with pytest.raises(InputError, match="fashion_mnist has no train and no test"):
+        mnists.load(str(tmp_path), partial=True)
+
+
+@pytest.mark.parametrize("relation", digits.RELATIONS)
+@pytest.mark.parametrize("tasks", [2, 3, 10])
+def test_digits(tasks, relation):
+    dataset = digits.load(tasks=tasks, relation=relation)
+    assert_sound(dataset)
+    assert dataset.x.shape == (1797, 8, 8, 1) and dataset.x.max() == 255
+    assert len(dataset.tasks) == tasks
+    expected = {2: (449, 150, 299), 3: (299, 100, 200), 10: (89, 30, 60)}[tasks]
+    assert [set(n) for n in sizes(dataset).values()] == [{n} for n in expected]
+    assert relation in dataset.provenance["remarks"][0]
+
+
+@pytest.mark.parametrize("relation", digits.RELATIONS)
+def test_digits_is_seeded(relation):
+    assert_seeded(lambda seed: digits.load(seed, relation=relation))
+
+
+def of_task(dataset, task):
+    return np.concatenate([own[task] for own in dataset.rows.values()])
+
+
+def test_transformed_digits_differ_in_pixels_only():
+    same, turned = (digits.load(1, 6, relation=r) for r in ("same", "transformed"))
+    np.testing.assert_array_equal(same.y, turned.y)
+    np.testing.assert_array_equal(everything(same), everything(turned))
+    for task in range(4):
+        rows = of_task(same, task)
+        expected = np.stack([np.rot90(image, task) for image in same.x[rows]])
+        np.testing.assert_array_equal(turned.x[rows], expected)
+    maps = []
+    for task in (4, 5):
+        rows = of_task(same, task)
+        before, after = (d.x[rows].reshape(-1, 64) for d in (same, turned))
+        np.testing.assert_array_equal(np.sort(before, 1), np.sort(after, 1))
+        # One permutation for all images: the columns are those of before.
+        columns = [column.tobytes() for column in before.T]
+        maps.append([columns.index(column.tobytes()) for column in after.T])
+        assert maps[-1] != [columns.index(column) for column in columns]
+    assert maps[0] != maps[1]
+
+
+def test_conflicting_digits_differ_in_labels_only():
+    same, conflicting = (digits.load(1, 3, r) for r in ("same", "conflicting"))
+    np.testing.assert_array_equal(same.x, conflicting.x)
+    np.testing.assert_array_equal(everything(same), everything(conflicting))
+    agreement = [
+        (same.y == conflicting.y)[of_task(same, task)].mean() for task in range(3)
+    ]
+    assert agreement[0] == 1
+    assert max(agreement[1:]) < 0.15  # chance is 0.1
+
+
+def test_digits_out_of_range():
+    for tasks in (1, 11):
+        with pytest.raises(InputError, match=f"{tasks} tasks .* 2 to 10"):
+            digits.load(tasks=tasks)
+    with pytest.raises(InputError, match="'other'.*same, transformed, conflicting"):
+        digits.load(relation="other")
+
+
+def test_loaders_are_named_after_their_setting():
+    assert set(LOADERS) == {"digits", "fashion_mtl", "mnists"}
+    assert LOADERS["digits"]().tasks == ("digits_0", "digits_1", "digits_2")
