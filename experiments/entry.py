@@ -22,14 +22,16 @@ INPUT_ERROR = 2
 
 
 def main(
-    run: Callable[[], int | None], doc: str, config: flags.FlagHolder[ConfigDict]
+    run: Callable[[], int | None],
+    doc: str,
+    config: flags.FlagHolder[ConfigDict] | None = None,
 ) -> None:
     """Parse the flags, call ``run``, and exit with its number.
 
     Args:
       run: the entry point's one call.
       doc: its docstring, the head of ``--help``.
-      config: its config flag.
+      config: its config flag, if it has one.
     """
     logging.set_verbosity(logging.WARNING)
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
@@ -51,11 +53,12 @@ def fail(message: str) -> None:
     sys.exit(INPUT_ERROR)
 
 
-def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict]) -> None:
+def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict] | None) -> None:
     """Parse flags; a mistake in them, or in the config file, is an input error."""
     try:
         rest = flags.FLAGS(argv)[1:]
-        config.value.to_dict()  # a file that failed to load says so only now
+        if config is not None:
+            config.value.to_dict()  # a file that failed to load says so only now
     except (AttributeError, KeyError) as error:
         fail(f"the config has no such field: {_text(error)} (see configs/default.py)")
     except (flags.Error, TypeError, ValueError) as error:
