@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a mistake in the input (one message, no traceback),
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,9 @@ def main(
       doc: its docstring, the head of ``--help``.
       config: its config flag, if it has one.
     """
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)  # Orbax logs errors and raises them, too
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
-        print(_help(doc))
+        print(_help(doc, config is not None))
         sys.exit(0)
     _parse(sys.argv, config)
     _use_compilation_cache()
@@ -43,6 +44,8 @@ def main(
         sys.exit(run())
     except InputError as error:
         fail(str(error))
+    except KeyboardInterrupt:  # before there was anything to save, or a second time
+        sys.exit(128 + signal.SIGINT)
 
 
 def fail(message: str) -> None:
@@ -70,22 +73,28 @@ def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict] | None) -> None
 
 
 def _text(error: Exception) -> str:
-    """The first argument of an error, in one line."""
-    text = str(error.args[0] if error.args else error)
-    return " ".join(text.replace("\\'", "'").split())
+    """What an error says, in one line; ml_collections wraps one in another."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(text).split())
 
 
-def _help(doc: str) -> str:
+def _help(doc: str, has_config: bool) -> str:
     """Docstring, flags, and every field of the config with its default."""
-    from configs import default
+    own = flags.FLAGS.get_flags_for_module(sys.argv[0])
+    lines = [
+        f"  --{flag.name}: {flag.help}"
+        + (f" (default: {flag.value})" if flag.value is not None else "")
+        for flag in own
+    ]
+    text = "\n".join([doc, "Flags:", *lines])
+    if has_config:
+        from configs import default
 
-    own = "\n".join(
-        f"  --{name}: {flags.FLAGS[name].help}" for name in ("config", "workdir")
-    )
-    fields = inspect.getsource(default.get_config)
-    return (
-        f"{doc}\nFlags:\n{own}\n\nFields of the config (configs/default.py):\n{fields}"
-    )
+        fields = inspect.getsource(default.get_config)
+        text += f"\n\nFields of the config (configs/default.py):\n{fields}"
+    return text
 
 
 def _use_compilation_cache() -> None:

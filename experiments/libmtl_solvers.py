@@ -6,6 +6,7 @@ absolute epsilons, host solvers, Python loops.
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,8 @@ def cagrad(grads: Tensor) -> Tensor:
     radius = c * float(np.sqrt(gramian.mean() + 1e-8)) + 1e-8
 
     def objective(w: np.ndarray) -> float:
-        return w @ gramian @ uniform + radius * np.sqrt(w @ gramian @ w + 1e-8)
+        towards = w @ gramian @ uniform
+        return float(towards + radius * np.sqrt(w @ gramian @ w + 1e-8))
 
     simplex = {"type": "eq", "fun": lambda w: 1 - sum(w)}
     found = minimize(
@@ -105,11 +107,11 @@ def upgrad(grads: Tensor) -> Tensor:
     gramian = (grads @ grads.T).numpy().astype(np.float64)
     k = len(gramian)
     gramian = gramian / gramian.trace() + 1e-4 * np.eye(k)
-    rows = [
+    rows: Any = [
         solve_qp(gramian, np.zeros(k), -np.eye(k), -unit, solver="quadprog")
         for unit in np.eye(k) / k
     ]
-    return torch.from_numpy(np.sum(np.stack(rows), axis=0)).float() @ grads
+    return torch.from_numpy(np.sum(rows, axis=0)).float() @ grads
 
 
 SOLVERS: dict[str, Method] = {

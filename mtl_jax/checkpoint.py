@@ -5,8 +5,12 @@ it truncated, damaged or silently filled with zeros, is passed over for the one
 before it.
 """
 
+import contextlib
+import gc
+import logging
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,11 @@ from mtl_jax.types import InputError, PyTree
 FOLDER = "checkpoints"
 
 
+@contextlib.contextmanager
 def open_manager(
     workdir: Path, keep_last: int, keep_steps: Sequence[int] = ()
-) -> ocp.CheckpointManager:
-    """Manager of a workdir's checkpoints.
+) -> Iterator[ocp.CheckpointManager]:
+    """Context in which a workdir's checkpoints are saved and restored.
 
     Args:
       workdir: an existing folder.
@@ -31,7 +36,7 @@ def open_manager(
       keep_steps: steps whose checkpoints are kept for good.
 
     Raises:
-      InputError: ``keep_last`` is not positive.
+      InputError: ``keep_last`` is not positive, or a checkpoint cannot be written.
     """
     if keep_last < 1:
         raise InputError(f"checkpoint.keep_last is {keep_last}; keep at least 1.")
@@ -40,21 +45,42 @@ def open_manager(
         preservation_policy=managers.AnyPreservationPolicy(kept),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+    manager = ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+    try:
+        yield manager
+        finish(manager)
+    finally:
+        with contextlib.suppress(Exception):  # a save that failed was told already
+            manager.close()
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
-    """Save in the background what the state is now; a step saved already is kept."""
+    """Save in the background what the state is now; a step saved already is kept.
+
+    Raises:
+      InputError: this or the previous checkpoint cannot be written.
+    """
     if step in manager.all_steps():
         return
     state = jax.device_get(state)
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
-        ),
-    )
+    with _writing(manager):
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
+            ),
+        )
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Wait for the save under way.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    with _writing(manager):
+        manager.wait_until_finished()
 
 
 def restore(
@@ -74,16 +100,17 @@ def restore(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
     )
     steps = sorted(manager.all_steps(), reverse=True)
-    for step in steps:
-        try:
-            state = _read(manager, step, template)
-        except Exception as error:  # whatever a damaged file makes Orbax raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
-            continue
-        for newer in steps[: steps.index(step)]:
-            manager.delete(newer)
-        return step, state
+    with _one_message_an_error():
+        for step in steps:
+            try:
+                state = _read(manager, step, template)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
+                continue
+            for newer in steps[: steps.index(step)]:
+                manager.delete(newer)
+            return step, state
     if steps:
         raise InputError(
             f"none of the checkpoints {steps} in {manager.directory} can be read by "
@@ -99,6 +126,39 @@ def checksum(state: PyTree) -> int:
     for leaf in jax.tree.leaves(state):
         crc = zlib.crc32(np.ascontiguousarray(leaf).data, crc)
     return crc
+
+
+@contextlib.contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    """Say in one message that a checkpoint cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a full disk, to tensorstore
+        raise InputError(
+            f"cannot write to {manager.directory}: {str(error).splitlines()[0][:200]}; "
+            f"free space or mend the folder and give the same command again: it goes "
+            f"on from its last checkpoint."
+        ) from error
+
+
+@contextlib.contextmanager
+def _one_message_an_error() -> Iterator[None]:
+    """Keep off the screen what Orbax leaves behind when a read fails.
+
+    The other reads then end in a closed event loop, each with a traceback of its own.
+    """
+    hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+
+    def unless_closed(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook, log.disabled = unless_closed, True
+    try:
+        yield
+    finally:
+        gc.collect()  # futures that failed complain when they are collected
+        sys.unraisablehook, log.disabled = hook, False
 
 
 def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:

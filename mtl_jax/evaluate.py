@@ -21,13 +21,13 @@ class Rounds(NamedTuple):
     mask: np.ndarray
     """1 for an example, 0 for a filling ``[T, N, B]``."""
     split: np.ndarray
-    """Number of the split of every batch ``[N]``."""
+    """Name of the split of every batch ``[N]``."""
 
 
 def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds:
     """Cut ``split -> rows per task`` into batches; tasks may differ in size."""
-    rows, masks, numbers = [], [], []
-    for number, per_task in enumerate(splits.values()):
+    rows, masks, names = [], [], []
+    for name, per_task in splits.items():
         batches = max(-(-len(own) // batch_size) for own in per_task)
         filled = np.zeros((len(per_task), batches * batch_size), np.int32)
         mask = np.zeros(filled.shape, np.float32)
@@ -37,9 +37,9 @@ def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds
             mask[task, : len(own)] = 1
         rows.append(filled.reshape(len(per_task), batches, batch_size))
         masks.append(mask.reshape(rows[-1].shape))
-        numbers += [number] * batches
+        names += [name] * batches
     return Rounds(
-        np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), np.array(numbers)
+        np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), np.array(names)
     )
 
 
@@ -98,17 +98,18 @@ def sums(
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), per_round)
 
 
-def values(setting: Setting, totals: PyTree, split: np.ndarray) -> dict:
-    """Values from the sums of one run: ``(split number, name) -> [T]``, on the host."""
+def values(
+    setting: Setting, totals: PyTree, rounds: Rounds
+) -> dict[tuple[str, str], np.ndarray]:
+    """Values from the sums of one run: ``(split, name) -> [T]``, on the host."""
     found = {}
-    for number in np.unique(split):
-        here = jax.tree.map(
-            lambda leaf, own=split == number: np.asarray(leaf, np.float64)[:, own].sum(
-                axis=1
-            ),
+    for split in dict.fromkeys(rounds.split.tolist()):
+        here = rounds.split == split
+        sums = jax.tree.map(
+            lambda leaf, here=here: np.asarray(leaf, np.float64)[:, here].sum(axis=1),
             totals,
         )
-        found[number, "loss"] = here["loss"] / here["count"]
+        found[split, "loss"] = sums["loss"] / sums["count"]
         for name, score in setting.objective.scores.items():
-            found[number, name] = score.value(here["scores"][name], here["count"])
+            found[split, name] = score.value(sums["scores"][name], sums["count"])
     return found

@@ -14,6 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtl_jax.types import InputError
+
 FOLDER = "records"
 
 
@@ -66,10 +68,18 @@ def write(workdir: Path, step: int, rows: Iterable[Row]) -> None:
 
 
 def read(workdir: str | Path) -> pd.DataFrame:
-    """All records of a workdir, by step; the columns are the fields of `Row`."""
+    """All records of a workdir, by step; the columns are the fields of `Row`.
+
+    Raises:
+      InputError: there are none.
+    """
     paths = sorted((Path(workdir) / FOLDER).glob("*.parquet"))
+    if not paths:
+        raise InputError(
+            f"{workdir} holds no records; name the --workdir of a training run."
+        )
     tables = [pq.read_table(path, schema=SCHEMA) for path in paths]
-    return pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+    return pa.concat_tables(tables).to_pandas()
 
 
 def drop_after(workdir: Path, step: int) -> None:

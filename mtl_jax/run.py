@@ -6,7 +6,8 @@ while the host writes.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from mtl_jax import (
     axis_map,
     checkpoint,
     evaluate,
+    observe,
     programs,
     records,
     settings,
@@ -26,10 +28,8 @@ from mtl_jax import (
     workdir,
 )
 from mtl_jax.data import schedule
-from mtl_jax.evaluate import Rounds
 from mtl_jax.programs import Report
 from mtl_jax.progress import Live
-from mtl_jax.records import Row
 from mtl_jax.settings import Setting
 from mtl_jax.stop import StopSignal
 from mtl_jax.types import ONE_INPUT, Config, InputError, PyTree
@@ -204,13 +204,15 @@ def _loop(
         rows, losses = [], {}
         for i, variant in enumerate(every):
             report, sums = jax.device_get((findings.reports[i], findings.sums[i]))
-            rows += _mark_rows(config, setting, variant, report.diverged, marked[i])
+            row = partial(observe.row, setting, variant, config.batch_size)
+            new = np.flatnonzero((report.diverged >= 0) & (marked[i] < 0))
+            rows += observe.marks(row, new, report.diverged)
             marked[i] = report.diverged
             if sums is not None:
-                rows += _value_rows(
-                    config, setting, variant, findings.step, report.diverged,
-                    sums, rounds, list(evaluated),
-                )  # fmt: skip
+                sound = np.flatnonzero(report.diverged < 0)
+                rows += observe.values(
+                    row, setting, variant, findings.step, sound, sums, rounds
+                )
             losses[variant.name] = _mean_loss(report)
         if rows:
             records.write(folder, findings.step, rows)
@@ -259,51 +261,6 @@ def _schedule(
     return np.stack(
         [np.stack([batches(seed, t) for t in tasks], axis=1) for seed, tasks in runs]
     )
-
-
-def _row_of(config: Config, setting: Setting, variant: Variant, run: int):
-    """Fill in what all rows of a run have in common."""
-
-    def row(step: int, split: str, task: int | None, name: str, value: float) -> Row:
-        train = setting.data.rows["train"]
-        size = len(train[variant.task_ids[run, 0] if task is None else task])
-        return Row(
-            setting=setting.name,
-            variant=variant.name,
-            run=run,
-            seed=int(variant.seeds[run]),
-            learning_rate=float(variant.learning_rates[run]),
-            batch_size=config.batch_size,
-            smto=variant.smto,
-            step=step,
-            epoch=step * config.batch_size / size,
-            split=split,
-            task="" if task is None else setting.tasks[task],
-            name=name,
-            value=float(value),
-        )
-
-    return row
-
-
-def _mark_rows(config, setting, variant, diverged, before) -> Iterator[Row]:
-    """One row for every run that diverged since the last look."""
-    for run in np.flatnonzero((diverged >= 0) & (before < 0)):
-        row = _row_of(config, setting, variant, int(run))
-        yield row(int(diverged[run]), "train", None, "diverged", 1.0)
-
-
-def _value_rows(
-    config, setting, variant, step, diverged, sums, rounds: Rounds, names: list[str]
-) -> Iterator[Row]:
-    """Losses and scores of every sound run, split and task."""
-    for run in np.flatnonzero(diverged < 0).tolist():
-        row = _row_of(config, setting, variant, run)
-        own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
-        found = evaluate.values(setting, own, rounds.split)
-        for (split, name), per_task in found.items():
-            for task, value in zip(variant.task_ids[run], per_task, strict=True):
-                yield row(step, names[split], int(task), name, value)
 
 
 def _mean_loss(report: Report) -> float:

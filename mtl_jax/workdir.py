@@ -69,12 +69,17 @@ def bind(folder: Path, config: Config, data: dict[str, Any]) -> None:
     """
     path, new = folder / "config.json", _flat(json.loads(config.to_json()))
     new["data (its contents)"] = data["checksum"]
+    if (folder / checkpoint.FOLDER).is_file():
+        raise InputError(
+            f"{folder / checkpoint.FOLDER} is a file where a folder should be; "
+            f"choose another --workdir."
+        )
     if path.exists():
         try:
             old = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
+        except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} is not JSON ({error}); choose another --workdir."
+                f"{path} cannot be read ({error}); choose another --workdir."
             ) from error
         differences = [
             f"{field} was {old.get(field)!r}, now {new.get(field)!r}"

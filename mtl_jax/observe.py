@@ -1,0 +1,71 @@
+"""What a look at the runs becomes in the records."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from mtl_jax import evaluate
+from mtl_jax.evaluate import Rounds
+from mtl_jax.records import Row
+from mtl_jax.settings import Setting
+from mtl_jax.types import PyTree
+from mtl_jax.variants import Variant
+
+RowOf = Callable[[int, int, str, int | None, str, float], Row]
+"""``(run, step, split, task or None, name, value) -> Row``."""
+
+
+def row(
+    setting: Setting,
+    variant: Variant,
+    batch_size: int,
+    run: int,
+    step: int,
+    split: str,
+    task: int | None,
+    name: str,
+    value: float,
+) -> Row:
+    """Row of one number; ``task`` None for what concerns all tasks of the run."""
+    first = int(variant.task_ids[run, 0])
+    size = len(setting.data.rows["train"][first if task is None else task])
+    return Row(
+        setting=setting.name,
+        variant=variant.name,
+        run=run,
+        seed=int(variant.seeds[run]),
+        learning_rate=float(variant.learning_rates[run]),
+        batch_size=batch_size,
+        smto=variant.smto,
+        step=step,
+        epoch=step * batch_size / size,
+        split=split,
+        task="" if task is None else setting.tasks[task],
+        name=name,
+        value=float(value),
+    )
+
+
+def marks(row_of: RowOf, runs: np.ndarray, diverged: np.ndarray) -> Iterator[Row]:
+    """One row for every run that has diverged, at the step where it did."""
+    for run in runs.tolist():
+        yield row_of(run, int(diverged[run]), "train", None, "diverged", 1.0)
+
+
+def values(
+    row_of: RowOf,
+    setting: Setting,
+    variant: Variant,
+    step: int,
+    runs: np.ndarray,
+    sums: PyTree,
+    rounds: Rounds,
+) -> Iterator[Row]:
+    """Losses and scores of some runs on every split, from the sums ``[R, ...]``."""
+    for run in runs.tolist():
+        own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
+        found = evaluate.values(setting, own, rounds)
+        for (split, name), per_task in found.items():
+            for task, value in zip(variant.task_ids[run], per_task, strict=True):
+                yield row_of(run, step, split, int(task), name, value)
