@@ -93,7 +93,8 @@ TUNED = Tuning(torch.channels_last, True)
 def _network(tasks: int, tuning: Tuning, seed: int) -> LeNet:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        return LeNet(tasks).to(memory_format=tuning.layout)
+        net: Any = LeNet(tasks)
+        return net.to(memory_format=tuning.layout)
 
 
 def _adam(net: LeNet, tuning: Tuning, learning_rate: float) -> torch.optim.Adam:

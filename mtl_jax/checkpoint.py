@@ -169,6 +169,8 @@ def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:
             checksum=ocp.args.JsonRestore(),
         ),
     )
+    if jax.tree.map(np.shape, found["state"]) != jax.tree.map(np.shape, template):
+        raise ValueError("its arrays have other shapes than this configuration's")
     if checksum(found["state"]) != found["checksum"]["crc32"]:
         raise ValueError("its checksum is wrong")
     return found["state"]

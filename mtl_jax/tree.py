@@ -1,12 +1,12 @@
 """Algebra on pytrees, with and without a leading task axis ``[T, ...]``.
 
->>> import jax.numpy as jnp
+>>> import jax.numpy as jnp, numpy as np
 >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # two tasks
 >>> gram(grads)
 Array([[ 1., -1.],
        [-1.,  2.]], dtype=float32)
->>> combine(jnp.array([0.6, 0.4]), grads)
-{'w': Array([0.2, 0.4], dtype=float32)}
+>>> print(np.round(combine(jnp.array([0.6, 0.4]), grads)["w"], 4))
+[0.2 0.4]
 """
 
 import jax

@@ -91,14 +91,14 @@ def lift(weighting: Weighting, num_tasks: int) -> Smto:
     Raises:
       InputError: at the first update, if the gradients have another number of tasks.
 
-    >>> import jax.numpy as jnp, optax
+    >>> import jax.numpy as jnp, numpy as np, optax
     >>> from mtl_jax import smto
     >>> optimizer = optax.chain(smto.lift(smto.make("mgda"), 2), optax.sgd(1.0))
     >>> params = {"w": jnp.zeros(2)}
     >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # [T, ...]
     >>> updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    >>> updates["w"].round(4)  # reduction "sum": twice the point (.2, .4)
-    Array([-0.4, -0.8], dtype=float32)
+    >>> print(np.round(updates["w"], 4))  # reduction "sum": twice the point (.2, .4)
+    [-0.4 -0.8]
     """
 
     def init(params: PyTree) -> SmtoState:

@@ -38,8 +38,10 @@ def norm(gram: Array, weights: Array) -> Array:
 def minimise_quadratic(gram: Array, linear: Array) -> Array:
     """``argmin of w' G w / 2 + b' w`` over the simplex: weights ``[T]``.
 
-    >>> minimise_quadratic(jnp.diag(jnp.array([0.4, 1.6])), jnp.zeros(2)).round(4)
-    Array([0.8, 0.2], dtype=float32)
+    >>> import numpy as np
+    >>> gram = jnp.diag(jnp.array([0.4, 1.6]))
+    >>> print(np.round(minimise_quadratic(gram, jnp.zeros(2)), 4))
+    [0.8 0.2]
     """
 
     def derivatives(w: Array) -> tuple[Array, Array]:
