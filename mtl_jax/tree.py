@@ -5,7 +5,7 @@
 >>> gram(grads)
 Array([[ 1., -1.],
        [-1.,  2.]], dtype=float32)
->>> print(np.round(combine(jnp.array([0.6, 0.4]), grads)["w"], 4))
+>>> print(np.asarray(combine(jnp.array([0.6, 0.4]), grads)["w"]).round(4))
 [0.2 0.4]
 """
 

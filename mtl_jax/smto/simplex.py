@@ -40,7 +40,7 @@ def minimise_quadratic(gram: Array, linear: Array) -> Array:
 
     >>> import numpy as np
     >>> gram = jnp.diag(jnp.array([0.4, 1.6]))
-    >>> print(np.round(minimise_quadratic(gram, jnp.zeros(2)), 4))
+    >>> print(np.asarray(minimise_quadratic(gram, jnp.zeros(2))).round(4))
     [0.8 0.2]
     """
 
