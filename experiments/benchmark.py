@@ -153,15 +153,11 @@ def _our_step(
     every = [variants.make(name, config, TASKS) for name in names]
     run_map = axis_map.make("auto")
     rng = np.random.default_rng(1)
-    rows = [
-        rng.integers(0, POOL, (*v.task_ids.shape[:1], steps, v.task_ids.shape[1], BATCH))
-        .astype(np.int32)
-        for v in every
-    ]  # fmt: skip
+    shapes = [(len(v.seeds), steps, v.task_ids.shape[1], BATCH) for v in every]
+    rows = [rng.integers(0, POOL, shape).astype(np.int32) for shape in shapes]
     states = [programs.init_states(setting, v, run_map) for v in every]
     rounds = evaluate.rounds({"train": setting.data.rows["train"]}, BATCH)
     began = time.perf_counter()
-    shapes = [own.shape for own in rows]
     compiled = programs.compile_all(setting, every, states, rounds, run_map, shapes)
     seconds = time.perf_counter() - began
 

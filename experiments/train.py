@@ -25,7 +25,9 @@ def train() -> int:
     from mtl_jax import records, summary
     from mtl_jax.run import run
 
-    console = Console(width=max(Console().width, 120))
+    console = Console(
+        width=max(Console().width, 120), markup=False, highlight=False, soft_wrap=True
+    )
     workdir: str = WORKDIR.value  # type: ignore[assignment]
     outcome = run(CONFIG.value, workdir, say=console.print)
     if outcome.signal:

@@ -87,7 +87,8 @@ def _compile(
     run_map: AxisMap,
     rows_shape: tuple[int, ...],
 ) -> Programs:
-    rates, task_ids = jax.device_put((variant.learning_rates, variant.task_ids))
+    rates = variant.learning_rates.astype(np.float32)
+    rates, task_ids = jax.device_put((rates, variant.task_ids))
     one_chunk = partial(train_chunk, setting, variant.method)
     one_sums = partial(evaluate.sums, setting, variant.method.task_map)
 

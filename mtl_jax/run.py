@@ -92,17 +92,11 @@ def run(
             folder, config.checkpoint.keep_last, kept
         ) as saved:
             start = _start(config, setting, every, folder, saved, say)
+            if start[0] == config.steps:
+                say(f"{folder} is finished: step {config.steps} of {config.steps}")
+                return Outcome(config.steps, None, 0.0)
             workdir.add_session(folder, start[0], data)
-            try:
-                return _loop(
-                    config, setting, every, splits, points, folder, saved, start
-                )
-            except OSError as error:
-                raise InputError(
-                    f"cannot write to {folder}: {error.strerror}; free space or mend "
-                    f"the folder and give the same command again: it goes on from its "
-                    f"last checkpoint."
-                ) from error
+            return _loop(config, setting, every, splits, points, folder, saved, start)
 
 
 def _check(config: Config) -> None:
@@ -113,6 +107,8 @@ def _check(config: Config) -> None:
     if config.checkpoint.every < 1:
         every = config.checkpoint.every
         raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
+    if config.data.seed < 0:
+        raise InputError(f"data.seed is {config.data.seed}; it must not be negative.")
     seeds = tuple(config.seeds)
     whole = all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
@@ -157,7 +153,8 @@ def _start(config, setting, every, folder, saved, say) -> tuple[int, list]:
     records.drop_after(folder, found[0] if found else -1)
     if not found:
         return 0, states
-    say(f"going on from step {found[0]} of {config.steps} in {folder}")
+    if found[0] < config.steps:
+        say(f"going on from step {found[0]} of {config.steps} in {folder}")
     return found[0], jax.device_put(found[1])
 
 
@@ -173,8 +170,6 @@ def _loop(
 ) -> Outcome:
     """Train, look, record and save, from boundary to boundary."""
     first, states = start
-    if first == config.steps:
-        return Outcome(first, None, 0.0)
     evaluated = {name: rows for name, rows in splits.items() if name != "train"}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
     levels = tuple(config.trajectory.loss_levels)
@@ -236,7 +231,7 @@ def _loop(
                 checkpoint.save(saved, step, states)
             if stop.number:
                 break
-        saved.wait_until_finished()
+        checkpoint.finish(saved)
     runs = sum(len(variant.seeds) for variant in every)
     rate = (step - first) * runs / (time.monotonic() - began)
     return Outcome(step, stop.number, rate)

@@ -38,7 +38,7 @@ class Variant(NamedTuple):
     seeds: np.ndarray
     """int32 ``[R]``."""
     learning_rates: np.ndarray
-    """float32 ``[R]``."""
+    """``[R]``."""
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def make(name: str, config: Config, num_tasks: int) -> Variant:
         method=_method(chosen, config, groups.shape[1]),
         task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
-        learning_rates=np.array([rate for _, rate, _ in runs], np.float32),
+        learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
     )
 
 

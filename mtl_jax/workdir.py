@@ -33,7 +33,8 @@ def claim(path: str | Path) -> Iterator[Path]:
     """Make the folder, and hold it against a second process.
 
     Raises:
-      InputError: it cannot be made or written to, or another process holds it.
+      InputError: it cannot be made or written to, now or by what is done in it; or
+        another process holds it.
     """
     folder = Path(path)
     try:
@@ -52,7 +53,14 @@ def claim(path: str | Path) -> Iterator[Path]:
                 f"workdir {folder} is in use by another process; wait for it or "
                 f"choose another --workdir."
             ) from error
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            raise InputError(
+                f"cannot write to workdir {folder}: {error.strerror or error}; free "
+                f"space or mend the folder and give the same command again: it goes "
+                f"on from its last checkpoint."
+            ) from error
 
 
 def bind(folder: Path, config: Config, data: dict[str, Any]) -> None:

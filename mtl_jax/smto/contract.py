@@ -97,7 +97,7 @@ def lift(weighting: Weighting, num_tasks: int) -> Smto:
     >>> params = {"w": jnp.zeros(2)}
     >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # [T, ...]
     >>> updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    >>> print(np.asarray(updates["w"]).round(4))  # reduction "sum": twice the point (.2, .4)
+    >>> print(np.asarray(updates["w"]).round(4))  # twice (.2, .4): reduction "sum"
     [-0.4 -0.8]
     """
 

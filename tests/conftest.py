@@ -1,0 +1,15 @@
+"""JAX without silent broadcasting, on the CPU unless JAX_PLATFORMS says otherwise."""
+
+import os
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Strict dtype promotion would be good too, but optax.adam does not bear it.
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
