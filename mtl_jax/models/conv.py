@@ -139,5 +139,5 @@ def _conv_pool_windows(x: Array, kernel: Array, bias: Array) -> Array:
     )
     rows_of_window = shifted.transpose(0, 4, 1, 2, 3).reshape(4 * out, -1)
     y = rows_of_window @ x.reshape(-1, rows * columns * batch)
-    y = y.reshape(4, out, rows, columns, batch) + bias[:, None, None, None]
+    y = y.reshape(4, out, rows, columns, batch) + bias[None, :, None, None, None]
     return jax.nn.relu(jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])))

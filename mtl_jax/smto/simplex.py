@@ -1,12 +1,11 @@
 """Small convex problems on the probability simplex, solved on the device.
 
-A primal-dual interior-point method (Boyd & Vandenberghe, 2004, section 11.7) with a
-fixed number of iterations: no host call-back, no branch, so it runs under ``jit`` and
-``vmap``. Problems are given with a normalised Gramian, hence no absolute tolerance
-depends on the scale of the gradients.
+Quadratic problems by a primal-dual interior-point method with Mehrotra's predictor
+and corrector (Nocedal & Wright, 2006, section 16.6), a fixed number of iterations: no
+host call-back, no branch, so it runs under ``jit`` and ``vmap``. Problems are given
+with a normalised Gramian, hence no absolute tolerance depends on the scale of the
+gradients.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,9 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from mtl_jax.types import Array
 
-ITERATIONS = 30
-CENTERING = 0.1
+ITERATIONS = 16
+"""Of the interior point: the residual no longer falls after them in float32."""
+ROOT_ITERATIONS = 8
 TO_BOUNDARY = 0.99
 
 
@@ -43,72 +43,75 @@ def minimise_quadratic(gram: Array, linear: Array) -> Array:
     >>> print(np.asarray(minimise_quadratic(gram, jnp.zeros(2))).round(4))
     [0.8 0.2]
     """
-
-    def derivatives(w: Array) -> tuple[Array, Array]:
-        return gram @ w + linear, gram
-
-    start = jnp.full_like(linear, 1 / linear.shape[0])
-    weights = _interior_point(derivatives, jnp.ones_like(linear), start)
-    return weights / weights.sum()
+    return _interior_point(gram, linear)[0]
 
 
 def minimise_cone(gram: Array, linear: Array, radius: Array) -> Array:
     """``argmin of b' w + r sqrt(w' G w)`` over the simplex: weights ``[T]``.
 
-    The norm has a kink at zero, so it is lifted: ``sqrt(q) = min over t > 0 of
-    q / 2t + t / 2``, which is smooth and convex in ``(w, t)`` together.
+    Since ``sqrt(q) = min over t > 0 of q / 2t + t / 2``, the solution is that of the
+    quadratic problem ``r w' G w / 2 + t b' w`` at the ``t`` where ``t = sqrt(w' G w)``:
+    a root in ``log t``, found by Newton's method within a bracket.
     """
-    num_tasks = linear.shape[0]
+    floor = jnp.finfo(gram.dtype).eps
+    scaled = radius * gram
 
-    def derivatives(v: Array) -> tuple[Array, Array]:
-        w, t = v[:-1], v[-1]
-        pull = gram @ w / t
-        share = w @ pull / t  # q / t^2
-        gradient = jnp.append(linear + radius * pull, radius * (1 - share) / 2)
-        hessian = (
-            jnp.zeros((num_tasks + 1, num_tasks + 1), gram.dtype)
-            .at[:-1, :-1].set(gram / t)
-            .at[:-1, -1].set(-pull / t)
-            .at[-1, :-1].set(-pull / t)
-            .at[-1, -1].set(share / t)
-        )  # fmt: skip
-        return gradient, radius * hessian
+    def narrow(_: int, state: tuple) -> tuple:
+        low, high, log_t, _ = state
+        pull = linear * jnp.exp(log_t)
+        w, dual = _interior_point(scaled, pull)
+        squared = jnp.maximum(w @ gram @ w, floor**2)
+        excess = jnp.log(squared) / 2 - log_t
+        low = jnp.where(excess > 0, log_t, low)
+        high = jnp.where(excess > 0, high, log_t)
+        # How w, and with it the excess, moves with log t: the same KKT system.
+        factor = cho_factor(scaled + jnp.diag(dual / w))
+        by_ones = cho_solve(factor, jnp.ones_like(pull))
+        by_pull = cho_solve(factor, pull)
+        motion = by_ones * (by_pull.sum() / by_ones.sum()) - by_pull
+        newton = log_t - excess / (w @ gram @ motion / squared - 1)
+        inside = (newton > low) & (newton < high)  # false for NaN, too
+        return low, high, jnp.where(inside, newton, (low + high) / 2), w
 
-    start = jnp.append(jnp.full_like(linear, 1 / num_tasks), 1)
-    normal = jnp.append(jnp.ones_like(linear), 0)
-    weights = _interior_point(derivatives, normal, start)[:-1]
-    return weights / weights.sum()
+    low = jnp.log(floor) * jnp.ones((), gram.dtype)
+    high = jnp.log(jnp.maximum(jnp.diagonal(gram).max(), floor)) / 2
+    start = jnp.clip(jnp.log(jnp.maximum(gram.mean(), floor**2)) / 2, low, high)
+    state = (low, high, start, jnp.ones_like(linear))
+    return lax.fori_loop(0, ROOT_ITERATIONS, narrow, state)[-1]
 
 
-def _interior_point(
-    derivatives: Callable[[Array], tuple[Array, Array]], normal: Array, start: Array
-) -> Array:
-    """Minimise a convex function over ``v > 0`` with ``normal' v = 1``."""
+def _interior_point(gram: Array, linear: Array) -> tuple[Array, Array]:
+    """Weights of a quadratic problem on the simplex, and their dual variables."""
+    ones = jnp.ones_like(linear)
 
     def step(_: int, state: tuple) -> tuple:
-        v, dual, price = state
-        gradient, hessian = derivatives(v)
-        target = CENTERING * jnp.mean(v * dual)
-        factor = cho_factor(hessian + jnp.diag(dual / v))
-        residual = target / v - gradient - normal * price
-        solutions = cho_solve(factor, jnp.stack([residual, normal], axis=1))
-        by_residual, by_normal = solutions[:, 0], solutions[:, 1]
-        infeasible = normal @ v - 1
-        price_step = (normal @ by_residual + infeasible) / (normal @ by_normal)
-        v_step = by_residual - by_normal * price_step
-        dual_step = target / v - dual - dual / v * v_step
-        length = jnp.minimum(_to_boundary(v, v_step), _to_boundary(dual, dual_step))
-        moved = (
-            v + length * v_step,
-            dual + length * dual_step,
-            price + length * price_step,
-        )
+        w, dual, price = state
+        factor = cho_factor(gram + jnp.diag(dual / w))
+        by_ones = cho_solve(factor, ones)
+
+        def towards(complement: Array) -> tuple[Array, Array, Array]:
+            """Newton step to ``w * dual = complement`` and stationarity."""
+            residual = complement / w - gram @ w - linear - price
+            by_residual = cho_solve(factor, residual)
+            change = (by_residual.sum() + w.sum() - 1) / by_ones.sum()
+            w_step = by_residual - by_ones * change
+            return w_step, (complement - dual * w_step) / w - dual, change
+
+        w_step, dual_step, _ = towards(jnp.zeros_like(w))
+        length = jnp.minimum(_to_boundary(w, w_step), _to_boundary(dual, dual_step))
+        gap = jnp.mean(w * dual)
+        reached = jnp.mean((w + length * w_step) * (dual + length * dual_step))
+        target = gap * (reached / gap) ** 3
+        w_step, dual_step, change = towards(target - w_step * dual_step)
+        length = jnp.minimum(_to_boundary(w, w_step), _to_boundary(dual, dual_step))
+        moved = w + length * w_step, dual + length * dual_step, price + length * change
         # Rounding can end the factorisation near the solution: stay there.
-        sound = jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
+        sound = jnp.isfinite(moved[0]).all() & jnp.isfinite(moved[1]).all()
         return jax.tree.map(lambda new, old: jnp.where(sound, new, old), moved, state)
 
-    state = (start, jnp.ones_like(start), jnp.zeros((), start.dtype))
-    return lax.fori_loop(0, ITERATIONS, step, state)[0]
+    state = (ones / ones.size, ones, jnp.zeros((), linear.dtype))
+    w, dual, _ = lax.fori_loop(0, ITERATIONS, step, state)
+    return w / w.sum(), dual
 
 
 def _to_boundary(v: Array, step: Array) -> Array:

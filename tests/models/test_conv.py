@@ -1,0 +1,205 @@
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from mtl_jax import models, tree
+from mtl_jax.models import conv
+from mtl_jax.models.conv import conv_pool
+from mtl_jax.types import InputError
+
+OUT, BATCH = 3, 2
+SHAPES = [(1, 3), (8, 3), (1, 5), (8, 5)]  # channels (few or many), kernel size
+
+
+def arguments(channels, k, side=4, seed=0):
+    """Kernel, bias, and an input that the kernel maps to ``side x side``."""
+    normal = np.random.default_rng(seed).normal
+    size = side + k - 1
+    arrays = {
+        "kernel": normal(size=(k, k, channels, OUT)) / k,
+        "bias": normal(size=OUT),
+        "x": normal(size=(channels, size, size, BATCH)),
+    }
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def loss(args, form):
+    """Mean of cubes, so that second derivatives are not zero; and the outputs."""
+    outputs = conv_pool(args["x"], args["kernel"], args["bias"], form)
+    return jnp.mean(outputs**3), outputs
+
+
+@functools.cache
+def value_and_grad(channels, k, form):
+    program = jax.jit(lambda args: jax.value_and_grad(loss, has_aux=True)(args, form))
+    (_, outputs), grads = program(arguments(channels, k))
+    return outputs, grads
+
+
+def close(a, b, tolerance=1e-5):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, tolerance, 1e-5), a, b)
+
+
+def by_loops(args):
+    """Convolution, bias, pool and ReLU as their names say, in numpy."""
+    x, kernel, bias = (np.asarray(args[n], np.float64) for n in ("x", "kernel", "bias"))
+    k, side = kernel.shape[0], x.shape[1] - kernel.shape[0] + 1
+    y = np.zeros((OUT, side, side, BATCH))
+    for i in range(side):
+        for j in range(side):
+            window = x[:, i : i + k, j : j + k]  # [C, k, k, B]
+            y[:, i, j] = np.einsum("cijb,ijco->ob", window, kernel) + bias[:, None]
+    pooled = y.reshape(OUT, side // 2, 2, side // 2, 2, BATCH).max(axis=(2, 4))
+    return np.maximum(pooled, 0)
+
+
+@pytest.mark.parametrize("form", conv.FORMS)
+@pytest.mark.parametrize(("channels", "k"), SHAPES)
+def test_forms_agree_in_value_and_gradients(channels, k, form):
+    outputs, grads = value_and_grad(channels, k, form)
+    expected = by_loops(arguments(channels, k))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+    close(grads, value_and_grad(channels, k, "lax")[1])
+
+
+@pytest.fixture(scope="module", params=[1, 8], ids=["few", "many"])
+def curvature(request):
+    """A point, a direction, and the dense Hessian's product, by lax in reverse."""
+    args = arguments(request.param, 3, side=2)
+    direction = arguments(request.param, 3, side=2, seed=1)
+
+    def product(args, direction):
+        flat, unravel = ravel_pytree(args)
+
+        def gradient(v):
+            return ravel_pytree(jax.grad(lambda a: loss(a, "lax")[0])(unravel(v)))[0]
+
+        hessian = jax.jacrev(gradient)(flat)
+        vector, _ = ravel_pytree(direction)
+        return unravel(jnp.matmul(hessian, vector, precision="highest"))
+
+    return args, direction, jax.jit(product)(args, direction)
+
+
+@pytest.mark.parametrize("form", conv.FORMS)
+def test_forward_over_reverse_is_the_dense_hessian(curvature, form):
+    args, direction, product = curvature
+
+    @jax.jit
+    def hvp(args, direction):
+        return jax.jvp(jax.grad(lambda a: loss(a, form)[0]), (args,), (direction,))[1]
+
+    close(hvp(args, direction), product, 1e-4)
+
+
+@pytest.mark.parametrize("form", ["gemm", "gemm_forward"])
+def test_reverse_over_reverse_is_the_dense_hessian(curvature, form):
+    args, direction, product = curvature
+
+    @jax.jit
+    def hvp(args, direction):
+        gradient = jax.grad(lambda a: loss(a, form)[0])
+        return jax.vjp(gradient, args)[1](direction)[0]
+
+    close(hvp(args, direction), product, 1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_forward_mode_is_the_gradient(channels):
+    args, direction = (arguments(channels, 3, side=2, seed=seed) for seed in range(2))
+    _, slope = jax.jvp(lambda a: loss(a, "gemm_forward")[0], (args,), (direction,))
+    grads = jax.grad(lambda a: loss(a, "lax")[0])(args)
+    np.testing.assert_allclose(slope, tree.dot(grads, direction), rtol=1e-4)
+
+
+def test_hand_written_gradient_blocks_forward_mode():
+    args = arguments(8, 3, side=2)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(lambda a: loss(a, "gemm")[0], (args,), (args,))
+
+
+def convolutions(form, channels):
+    """Number of convolutions in the program of gradients, one after another."""
+    runs = jax.tree.map(lambda leaf: np.stack([leaf] * 2), arguments(channels, 3))
+    program = jax.jit(
+        lambda runs: jax.lax.map(jax.grad(lambda a: loss(a, form)[0]), runs)
+    )
+    text = program.lower(runs).compile().as_text() or ""
+    assert re.search(r"\bwhile\(", text)
+    return len(re.findall(r"\bconvolution\(|__onednn\$conv", text))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
+@pytest.mark.parametrize("channels", [1, 8])
+def test_no_convolution_in_loops_on_a_cpu(channels):
+    assert convolutions("gemm", channels) == 0
+    assert convolutions("lax", channels) > 0  # or the count sees nothing
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "padding"), [(8, 1, "same"), (8, 6, "same"), (10, 6, "valid")]
+)
+def test_features_are_the_same_in_every_form(side, channels, padding, key):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(2, side, side, channels)).astype(np.float32)
+    options = {"channels": (2,), "hidden": 4, "padding": padding}
+    trunks = [models.make("cnn", **options, conv=form) for form in conv.FORMS]
+    variables = jax.jit(lambda: trunks[0].init(key, x, train=False))()
+    features, *others = jax.jit(
+        lambda v: [trunk.apply(v, x, train=False) for trunk in trunks]
+    )(variables)
+    assert features.shape == (2, 4) and (features != 0).any()
+    for other in others:
+        close(other, features)
+
+
+@pytest.mark.parametrize("x_shape", [(3, 5), (3, 2, 2, 1)], ids=str)
+def test_mlp_flattens(x_shape, key):
+    trunk = models.make("mlp", widths=(6, 4))
+    x = jax.random.normal(key, x_shape)
+    features, variables = trunk.init_with_output(key, x, train=True)
+    dense = [variables["params"][f"Dense_{layer}"] for layer in range(2)]
+    expected = np.asarray(x).reshape(3, -1)
+    for layer in dense:
+        expected = np.maximum(expected @ layer["kernel"] + layer["bias"][None], 0)
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_auto_is_the_form_for_the_backend():
+    on_cpu = jax.default_backend() == "cpu"
+    assert conv.check_form("auto") == ("gemm" if on_cpu else "lax")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("lenet", {}, ["'lenet'", "cnn, mlp"]),
+        ("cnn", {"widths": (3,)}, ["'widths'", "channels, kernel_size"]),
+        ("cnn", {"conv": "fft"}, ["'fft'", "auto, lax, gemm"]),
+        ("cnn", {"padding": "full"}, ["'full'", "same, valid"]),
+        ("cnn", {"kernel_size": 4}, ["kernel_size 4", "odd"]),
+        ("cnn", {"kernel_size": -1}, ["kernel_size -1", "positive"]),
+        ("cnn", {"channels": ()}, ["channels ()"]),
+        ("cnn", {"channels": (4, 0)}, ["channels (4, 0)"]),
+        ("cnn", {"hidden": 0}, ["hidden 0"]),
+        ("mlp", {"widths": ()}, ["widths ()"]),
+        ("mlp", {"widths": (3, 0)}, ["widths (3, 0)", "positive"]),
+    ],
+)
+def test_bad_options(name, options, words):
+    with pytest.raises(InputError) as error:
+        models.make(name, **options)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("side", [7, 2])
+def test_images_that_cannot_be_halved(side, key):
+    trunk = models.make("cnn", channels=(2,), padding="valid")
+    with pytest.raises(InputError, match=f"{side}x{side} inputs"):
+        trunk.init(key, jnp.zeros((1, side, side, 1)), train=False)

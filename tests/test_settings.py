@@ -1,0 +1,313 @@
+"""A setting's initialisation and batch statistics, and one step of training on it."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from mtl_jax import settings, smto, train
+from mtl_jax.axis_map import sequential
+from mtl_jax.data import Dataset
+from mtl_jax.models import mlp
+from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, Params
+
+T, B, D, CLASSES, MOMENTUM = 3, 8, 5, 4, 0.9
+TASKS: Any = np.arange(T)
+
+
+class Normalised(nn.Module):
+    """A trunk with batch statistics."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(6)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM)(x)
+        return jax.nn.relu(x)
+
+
+def dataset(*, one_input):
+    rng = np.random.default_rng(0)
+    # Inputs of unlike tasks have unlike statistics.
+    x = rng.normal(size=(T, 2 * B, D)) + 3 * rng.normal(size=(T, 1, D))
+    y = rng.integers(CLASSES, size=(T * 2 * B, T), dtype=np.int32)
+    rows = np.arange(T * 2 * B, dtype=np.int32).reshape(T, -1)
+    return Dataset(
+        tasks=("a", "b", "c"),
+        x=x.reshape(-1, D).astype(np.float32),
+        y=y if one_input else y[:, 0],
+        rows={"train": tuple(rows)},
+        num_classes=(CLASSES,) * T,
+        provenance={},
+    )
+
+
+@functools.cache
+def setting(trunk, *, one_input=False) -> Any:
+    one = settings.from_dataset("tiny", dataset(one_input=one_input), trunk)
+    return one._replace(init=jax.jit(one.init))
+
+
+MLP: Any = mlp(widths=(6,))
+NORMALISED: Any = Normalised()
+SEED: Any = 0
+RATE: Any = 0.1
+
+
+def method(name="sum", *, lifted, tasks=T, weighted_heads=True, task_map=jax.vmap):
+    weighting = smto.make(name)
+    return train.Method(
+        smto=smto.lift(weighting, tasks) if lifted else weighting,  # type: ignore[arg-type]
+        weighted_heads=weighted_heads,
+        optimizer=lambda rate: optax.sgd(rate, momentum=0.5),
+        task_map=task_map,
+    )
+
+
+def batch(one, task_ids=TASKS, step=0):
+    """Rows of every task's own inputs, or of one input, from the pool."""
+    rows: Any = np.stack(one.data.rows["train"])[:, step * B : (step + 1) * B]
+    rows = rows[task_ids] if one.batch_axes == OWN_INPUTS else rows[0]
+    return train.take(
+        train.Data(one.data.x, one.data.y), rows, task_ids, one.batch_axes
+    )
+
+
+def stepped(one, method, state, batch):
+    step = jax.jit(
+        lambda state, batch: train.train_step(one, method, state, batch, RATE)
+    )
+    return step(state, batch)
+
+
+def close(a, b, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol, atol), a, b)
+
+
+def statistics_of_a_pass(params, state, x):
+    """Running statistics after one pass in training mode, by hand."""
+    dense = params.shared["Dense_0"]
+    features = np.asarray(x) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+    old = state["batch_stats"]["BatchNorm_0"]
+    new = {"mean": features.mean(axis=0), "var": features.var(axis=0)}
+    mixed = {k: MOMENTUM * old[k] + (1 - MOMENTUM) * new[k] for k in new}
+    return {"batch_stats": {"BatchNorm_0": mixed}}
+
+
+METHODS = pytest.mark.parametrize(
+    ("name", "lifted", "task_map"),
+    [("sum", False, jax.vmap), ("mgda", True, jax.vmap), ("mgda", True, sequential)],
+)
+
+
+@METHODS
+def test_own_inputs_have_own_statistics(name, lifted, task_map):
+    one, chosen = setting(NORMALISED), method(name, lifted=lifted, task_map=task_map)
+    before = train.init_state(one, chosen, SEED, TASKS)
+    after, _ = stepped(one, chosen, before, batch(one))
+    for t in TASKS:
+        own = jax.tree.map(lambda leaf, t=t: leaf[t], before.model_state)
+        expected = statistics_of_a_pass(before.params, own, batch(one).x[t])
+        found = jax.tree.map(lambda leaf, t=t: leaf[t], after.model_state)
+        close(found, expected, 1e-4, 1e-5)
+    means = after.model_state["batch_stats"]["BatchNorm_0"]["mean"]
+    assert len(np.unique(means, axis=0)) == T
+
+
+@METHODS
+def test_one_input_has_one_set_of_statistics(name, lifted, task_map):
+    one = setting(NORMALISED, one_input=True)
+    chosen = method(name, lifted=lifted, task_map=task_map)
+    before = train.init_state(one, chosen, SEED, TASKS)
+    after, _ = stepped(one, chosen, before, batch(one))
+    expected = statistics_of_a_pass(before.params, before.model_state, batch(one).x)
+    close(after.model_state, expected, 1e-4, 1e-5)
+
+
+def test_evaluation_uses_running_statistics_and_leaves_them():
+    one = setting(NORMALISED, one_input=True)
+    state = train.init_state(one, method(lifted=False), SEED, TASKS)
+    params = Params(
+        state.params.shared, jax.tree.map(lambda h: h[0], state.params.heads)
+    )
+    x = batch(one).x
+    outputs = one.predict(params, state.model_state, x)
+    assert outputs.shape == (B, CLASSES)
+    # Example by example the same: nothing of the batch enters.
+    alone = [one.predict(params, state.model_state, x[i : i + 1])[0] for i in range(2)]
+    close(outputs[:2], jnp.stack(alone))
+    # And not what training mode makes of them.
+    moved = jax.tree.map(lambda leaf: leaf + 1, state.model_state)
+    assert not np.allclose(one.predict(params, moved, x), outputs)
+    loss, _ = one.train_loss(params, state.model_state, Batch(x, batch(one).y[0]))
+    other = one.objective.example_loss(outputs, batch(one).y[0]).mean()
+    assert abs(loss - other) > 1e-3
+
+
+def test_init_depends_on_seed_and_task_only():
+    one = setting(MLP)
+
+    def init(seed, ids):
+        return train.init_state(one, method(lifted=False), seed, ids).params
+
+    multi, reverse = init(3, TASKS), init(3, TASKS[::-1])
+    for t in TASKS:
+        single = init(3, TASKS[t : t + 1])
+        close(single.shared, multi.shared, rtol=0, atol=0)
+        head = jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], multi.heads)
+        close(single.heads, head, rtol=0, atol=0)
+    # A head goes with its task, not with its place.
+    back = jax.tree.map(lambda leaf: leaf[::-1], reverse.heads)
+    close(back, multi.heads, rtol=0, atol=0)
+    kernels = multi.heads["kernel"]
+    assert len(np.unique(kernels.reshape(T, -1), axis=0)) == T
+    other = init(4, TASKS)
+    assert not np.allclose(other.heads["kernel"], kernels)
+    first = jax.tree.leaves(multi.shared)[-1], jax.tree.leaves(other.shared)[-1]
+    assert not np.allclose(*first)
+
+
+@pytest.mark.parametrize(
+    ("one_input", "lifted"), [(False, False), (True, True)], ids=["own", "one"]
+)
+def test_one_task_is_a_plain_loop(one_input, lifted):
+    one = setting(NORMALISED, one_input=one_input)
+    chosen = method(lifted=lifted, tasks=1)
+    task: Any = np.array([1])
+    state = train.init_state(one, chosen, SEED, task)
+    optimizer = chosen.optimizer(RATE)
+    params = Params(
+        state.params.shared, jax.tree.map(lambda h: h[0], state.params.heads)
+    )
+    stats = state.model_state
+    if not one_input:
+        stats = jax.tree.map(lambda leaf: leaf[0], stats)
+
+    @jax.jit
+    def plain(params, stats, opt, batch):
+        def loss_fn(params):
+            return one.train_loss(params, stats, batch)
+
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        updates, opt = optimizer.update(grads, opt)
+        return optax.apply_updates(params, updates), stats, opt, loss
+
+    step = jax.jit(
+        lambda state, batch: train.train_step(one, chosen, state, batch, RATE)
+    )
+    opt = optimizer.init(params)
+    for k in range(4):
+        both = batch(one, task, k % 2)
+        alone = Batch(both.x if one_input else both.x[0], both.y[0])
+        params, stats, opt, loss = plain(params, stats, opt, alone)
+        state, losses = step(state, both)
+        np.testing.assert_allclose(losses, np.asarray(loss)[None], rtol=1e-5)
+    close(state.params.shared, params.shared, rtol=1e-4, atol=1e-6)
+    heads = jax.tree.map(lambda leaf: leaf[0], state.params.heads)
+    close(heads, params.heads, rtol=1e-4, atol=1e-6)
+    moved = state.model_state
+    moved = moved if one_input else jax.tree.map(lambda leaf: leaf[0], moved)
+    close(moved, stats)
+    assert state.step == 4 and state.diverged == -1
+
+
+@pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
+@pytest.mark.parametrize("weighted_heads", [False, True], ids=["plain", "weighted"])
+def test_one_backward_pass_is_the_lifted_path(one_input, weighted_heads):
+    one = setting(NORMALISED, one_input=one_input)
+    found = []
+    for lifted in (False, True):
+        chosen = method("rlw", lifted=lifted, weighted_heads=weighted_heads)
+        state = train.init_state(one, chosen, SEED, TASKS)
+        found.append(stepped(one, chosen, state, batch(one)))
+    close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert len(np.unique(found[0][0].smto.weights)) == T
+
+
+def test_weighted_heads_move_with_their_weights():
+    one = setting(MLP)
+    moves = {}
+    for weighted in (False, True):
+        chosen = method("mgda", lifted=True, weighted_heads=weighted)
+        state = train.init_state(one, chosen, SEED, TASKS)
+        after, _ = stepped(one, chosen, state, batch(one))
+        weights = after.smto.weights
+        moves[weighted] = jax.tree.map(
+            lambda new, old: new - old, after.params.heads, state.params.heads
+        )
+    expected = weights[:, None] * moves[False]["bias"]
+    np.testing.assert_allclose(moves[True]["bias"], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_that_diverges_keeps_its_last_state():
+    one, chosen = setting(MLP), method(lifted=False)
+    sound, _ = stepped(
+        one, chosen, train.init_state(one, chosen, SEED, TASKS), batch(one)
+    )
+    bad = batch(one)
+    bad.x[1, 0, 0] = np.nan  # one number of one task
+    stopped, losses = stepped(one, chosen, sound, bad)
+    assert np.isnan(losses[1]) and stopped.diverged == 1
+    close(stopped._replace(diverged=sound.diverged), sound, rtol=0, atol=0)
+    again, _ = stepped(one, chosen, stopped, batch(one))
+    close(again, stopped, rtol=0, atol=0)
+
+
+def test_running_loss_is_an_exponential_mean():
+    one, chosen = setting(MLP), method(lifted=False)
+    state = train.init_state(one, chosen, SEED, TASKS)
+    state, first = stepped(one, chosen, state, batch(one))
+    close(state.running_loss, first)
+    state, second = stepped(one, chosen, state, batch(one, step=1))
+    close(state.running_loss, 0.9 * first + 0.1 * second)
+    close(state.lowest_loss, jnp.minimum(first, state.running_loss))
+
+
+def test_chunk_is_steps_one_after_another():
+    one, chosen = setting(MLP), method("rlw", lifted=False)
+    start = train.init_state(one, chosen, SEED, TASKS)
+    data = train.Data(jnp.asarray(one.data.x), jnp.asarray(one.data.y))
+    rows: Any = np.stack(one.data.rows["train"]).reshape(T, 2, B).swapaxes(0, 1)
+    chunk: Any = jax.jit(
+        lambda state, count: train.train_chunk(
+            one, chosen, state, jnp.asarray(rows), count, RATE, TASKS, data
+        )
+    )
+    state, losses = start, None
+    for step in range(2):
+        state, losses = stepped(one, chosen, state, batch(one, step=step))
+    close(chunk(start, 2), (state, losses))
+    none, losses = chunk(start, 0)
+    close(none, start)
+    assert np.isnan(losses).all() and chunk._cache_size() == 1
+
+
+def test_batch_axes_follow_the_targets():
+    assert setting(MLP).batch_axes == OWN_INPUTS
+    assert setting(MLP, one_input=True).batch_axes == ONE_INPUT
+
+
+def test_images_become_numbers_up_to_one():
+    data = dataset(one_input=False)
+    images: Any = np.full((len(data.x), 2, 2, 1), 255, np.uint8)
+    one = settings.from_dataset("tiny", data._replace(x=images), MLP)
+    params, state = one.init(jax.random.key(0), TASKS[:1])
+    params = Params(params.shared, jax.tree.map(lambda h: h[0], params.heads))
+    outputs = one.predict(params, state, images[:2])
+    close(outputs, one.predict(params, state, jnp.ones((2, 2, 2, 1))))
+
+
+def test_unlike_numbers_of_classes():
+    data = dataset(one_input=False)._replace(num_classes=(4, 4, 10))
+    with pytest.raises(InputError, match=r"\[4, 10\] classes"):
+        settings.from_dataset("tiny", data, MLP)
+
+
+def test_unknown_setting():
+    with pytest.raises(InputError, match="'mnist' is not one of"):
+        settings.load("mnist")
