@@ -161,6 +161,8 @@ def _our_step(
     compiled = programs.compile_all(setting, every, states, rounds, run_map, shapes)
     seconds = time.perf_counter() - began
 
+    states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
+
     def run() -> None:
         for i, own in enumerate(rows):
             states[i], _ = compiled[i].chunk(states[i], own, steps)

@@ -20,6 +20,8 @@ from rich.console import Console
 from mtl_jax.types import InputError
 
 INPUT_ERROR = 2
+MOST_CPU_DEVICES = 8
+"""Each holds a copy of the data."""
 
 
 def main(
@@ -39,7 +41,7 @@ def main(
         print(_help(doc, config is not None))
         sys.exit(0)
     _parse(sys.argv, config)
-    _use_compilation_cache()
+    _prepare_jax()
     try:
         sys.exit(run())
     except InputError as error:
@@ -97,10 +99,15 @@ def _help(doc: str, has_config: bool) -> str:
     return text
 
 
-def _use_compilation_cache() -> None:
-    """Keep compiled programs in one folder per user, unless JAX was told another."""
+def _prepare_jax() -> None:
+    """One CPU device per core, and a compilation cache per user, unless told other."""
     import jax
 
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        # Runs go side by side on them: 1.2 times faster than one after another with
+        # every product split over the cores.
+        cores = len(os.sched_getaffinity(0))
+        jax.config.update("jax_num_cpu_devices", min(cores, MOST_CPU_DEVICES))
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "mtl_jax" / "xla"))

@@ -1,4 +1,8 @@
-"""A variant's programs: training and evaluation, mapped over its runs and compiled."""
+"""A variant's programs: training and evaluation, over its runs and devices, compiled.
+
+Runs are split evenly over the local devices and mapped within each. A device more
+than runs divide by repeats the last run, and what it finds is dropped.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mtl_jax import evaluate
 from mtl_jax.axis_map import AxisMap
@@ -16,6 +22,8 @@ from mtl_jax.settings import Setting
 from mtl_jax.train import Data, TrainState, init_state, train_chunk
 from mtl_jax.types import Array, PyTree
 from mtl_jax.variants import Variant
+
+RUNS = P("runs")
 
 
 class Report(NamedTuple):
@@ -32,10 +40,14 @@ class Report(NamedTuple):
 class Programs(NamedTuple):
     """Compiled, each over all runs ``R`` of a variant."""
 
+    spread: Callable[[TrainState], TrainState]
+    """States ``[R, ...]`` to the devices, as the others take them."""
+    collect: Callable[[PyTree], PyTree]
+    """What the others return, to the host, leaves ``[R, ...]``."""
     chunk: Callable[[TrainState, np.ndarray, int], tuple[TrainState, Report]]
     """``(states, rows [R, S, T, B] or [R, S, B], count)``; the states are donated."""
     sums: Callable[[TrainState], PyTree]
-    """What `evaluate.sums` returns, with a leading ``R``."""
+    """What `evaluate.sums` returns, of every run."""
 
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
@@ -61,54 +73,103 @@ def compile_all(
     """Compile the programs of all variants, several at a time.
 
     Args:
-      setting: the setting; its data goes to the device here.
+      setting: the setting; its data goes to the devices here.
       variants: of the experiment.
       states: of every variant, for their shapes.
       rounds: of the evaluation.
-      run_map: how runs are mapped.
+      run_map: how the runs of a device are mapped.
       rows_shapes: shape of the rows of a chunk, for every variant.
     """
-    data = Data(*jax.device_put((setting.data.x, setting.data.y)))
-    tables = jax.device_put((rounds.rows, rounds.mask))
+    meshes = [_mesh(len(variant.seeds)) for variant in variants]
+    pool: Any = setting.data.x, setting.data.y
+    constants = {
+        mesh: jax.device_put(
+            (Data(*pool), rounds.rows, rounds.mask),
+            NamedSharding(mesh, P()),
+        )
+        for mesh in meshes
+    }
+    compile_one = partial(_compile, setting, run_map)
     with ThreadPoolExecutor() as pool:
-        compiled = [
-            pool.submit(_compile, setting, variant, state, data, tables, run_map, shape)
-            for variant, state, shape in zip(variants, states, rows_shapes, strict=True)
-        ]
-        return [future.result() for future in compiled]
+        return list(
+            pool.map(
+                compile_one,
+                variants,
+                states,
+                meshes,
+                [constants[mesh] for mesh in meshes],
+                rows_shapes,
+            )
+        )
+
+
+def _mesh(runs: int) -> Mesh:
+    """As many devices as have something to do, in one row."""
+    devices = jax.local_devices()
+    per_device = -(-runs // len(devices))
+    used = devices[: -(-runs // per_device)]
+    return jax.make_mesh(
+        (len(used),), ("runs",), axis_types=(AxisType.Auto,), devices=used
+    )
 
 
 def _compile(
     setting: Setting,
+    run_map: AxisMap,
     variant: Variant,
     states: TrainState,
-    data: Data,
-    tables: tuple[Array, Array],
-    run_map: AxisMap,
+    mesh: Mesh,
+    constants: tuple[Data, Array, Array],
     rows_shape: tuple[int, ...],
 ) -> Programs:
-    rates = variant.learning_rates.astype(np.float32)
-    rates, task_ids = jax.device_put((rates, variant.task_ids))
-    one_chunk = partial(train_chunk, setting, variant.method)
-    one_sums = partial(evaluate.sums, setting, variant.method.task_map)
+    runs = len(variant.seeds)
+    repeats = -runs % mesh.size
+    sharding = NamedSharding(mesh, RUNS)
 
-    def chunk(states: TrainState, rows: Array, count: Array, rest: Any):
-        mapped = run_map(one_chunk, (0, 0, None, 0, 0, None))
+    def spread(tree: PyTree) -> PyTree:
+        def pad(leaf: np.ndarray) -> np.ndarray:
+            return np.concatenate([leaf, np.repeat(leaf[-1:], repeats, axis=0)])
+
+        tree = jax.tree.map(pad, jax.device_get(tree)) if repeats else tree
+        return jax.device_put(tree, sharding)
+
+    def collect(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(tree))
+
+    def over_runs(f: Callable, in_axes: tuple) -> Callable:
+        specs = tuple(P() if axis is None else RUNS for axis in in_axes)
+        return jax.shard_map(
+            run_map(f, in_axes), mesh=mesh, in_specs=specs, out_specs=RUNS,
+            check_vma=False,
+        )  # fmt: skip
+
+    def chunk(states: TrainState, rows: Array, count: Array, rest: tuple) -> Any:
+        one_chunk = partial(train_chunk, setting, variant.method)
+        mapped = over_runs(one_chunk, (0, 0, None, 0, 0, None))
         states, losses = mapped(states, rows, count, *rest)
         return states, Report(losses, states.lowest_loss, states.diverged)
 
-    def sums(states: TrainState, tables: Any, task_ids: Array, data: Data) -> PyTree:
-        mapped = run_map(one_sums, (0, None, None, 0, None))
-        return mapped(states, *tables, task_ids, data)
+    def sums(states: TrainState, task_ids: Array, constants: tuple) -> PyTree:
+        one_sums = partial(evaluate.sums, setting, variant.method.task_map)
+        mapped = over_runs(one_sums, (0, None, None, 0, None))
+        data, rows, mask = constants
+        return mapped(states, rows, mask, task_ids, data)
 
-    rest = (rates, task_ids, data)
-    rows = jax.ShapeDtypeStruct(rows_shape, jnp.int32)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
+    rates = variant.learning_rates.astype(np.float32)
+    rates, task_ids = spread((rates, variant.task_ids))
+    rest = (rates, task_ids, constants[0])
+    padded = (runs + repeats, *rows_shape[1:])
+    rows = jax.ShapeDtypeStruct(padded, jnp.int32, sharding=sharding)
+    everywhere = NamedSharding(mesh, P())
+    count = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    states = spread(states)
     train = jax.jit(chunk, donate_argnums=0).lower(states, rows, count, rest).compile()
-    look = jax.jit(sums).lower(states, tables, task_ids, data).compile()
+    look = jax.jit(sums).lower(states, task_ids, constants).compile()
     return Programs(
+        spread=spread,
+        collect=collect,
         chunk=lambda states, rows, count: train(
-            states, *jax.device_put((rows, np.int32(count))), rest
+            states, spread(rows), jax.device_put(np.int32(count), everywhere), rest
         ),
-        sums=lambda states: look(states, tables, task_ids, data),
+        sums=lambda states: look(states, task_ids, constants),
     )

@@ -180,6 +180,7 @@ def _loop(
         setting, every, states, rounds, axis_map.make(config.run_map), shapes
     )
     reports = [programs.report(state) for state in states]
+    states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
     reached = [trajectory.levels_reached(r.lowest_loss, levels) for r in reports]
     marked = [np.asarray(r.diverged) for r in reports]
 
@@ -189,7 +190,8 @@ def _loop(
         for i, report in enumerate(reports):
             before = reached[i]
             if levels:
-                reached[i] = trajectory.levels_reached(report.lowest_loss, levels)
+                lowest = compiled[i].collect(report.lowest_loss)
+                reached[i] = trajectory.levels_reached(lowest, levels)
             wanted = step in points or reached[i] > before
             sums.append(compiled[i].sums(states[i]) if wanted else None)
         return Findings(step, list(reports), sums)
@@ -198,7 +200,8 @@ def _loop(
         """Read what a round found, write it, and show it."""
         rows, losses = [], {}
         for i, variant in enumerate(every):
-            report, sums = jax.device_get((findings.reports[i], findings.sums[i]))
+            found = findings.reports[i], findings.sums[i]
+            report, sums = compiled[i].collect(found)
             row = partial(observe.row, setting, variant, config.batch_size)
             new = np.flatnonzero((report.diverged >= 0) & (marked[i] < 0))
             rows += observe.marks(row, new, report.diverged)
@@ -228,7 +231,10 @@ def _loop(
             if due or kept or stop.number or step == config.steps:
                 settle(pending)
                 pending = None
-                checkpoint.save(saved, step, states)
+                collected = [
+                    p.collect(own) for p, own in zip(compiled, states, strict=True)
+                ]
+                checkpoint.save(saved, step, collected)
             if stop.number:
                 break
         checkpoint.finish(saved)

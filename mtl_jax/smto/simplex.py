@@ -93,7 +93,8 @@ def _interior_point(gram: Array, linear: Array) -> tuple[Array, Array]:
             """Newton step to ``w * dual = complement`` and stationarity."""
             residual = complement / w - gram @ w - linear - price
             by_residual = cho_solve(factor, residual)
-            change = (by_residual.sum() + w.sum() - 1) / by_ones.sum()
+            infeasible = jnp.sum(w) - 1
+            change = (jnp.sum(by_residual) + infeasible) / jnp.sum(by_ones)
             w_step = by_residual - by_ones * change
             return w_step, (complement - dual * w_step) / w - dual, change
 
