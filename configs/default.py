@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
 
     # Machine.
     config.chunk = 50  # steps per dispatch, at most
-    config.eval_batch_size = 256
+    config.eval_batch_size = 128
     config.run_map = "auto"  # auto | vmap | sequential
     config.task_map = "auto"  # auto | vmap | sequential
     return config

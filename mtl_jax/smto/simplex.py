@@ -98,7 +98,7 @@ def _interior_point(gram: Array, linear: Array) -> tuple[Array, Array]:
             w_step = by_residual - by_ones * change
             return w_step, (complement - dual * w_step) / w - dual, change
 
-        w_step, dual_step, _ = towards(jnp.zeros_like(w))
+        w_step, dual_step = towards(jnp.zeros_like(w))[:2]
         length = jnp.minimum(_to_boundary(w, w_step), _to_boundary(dual, dual_step))
         gap = jnp.mean(w * dual)
         reached = jnp.mean((w + length * w_step) * (dual + length * dual_step))
