@@ -217,7 +217,9 @@ def _loop(
         live.show(findings.step, losses, findings.step in points)
 
     step, began = first, time.monotonic()
-    with StopSignal() as stop, Live(config.steps, first) as live:
+    # Whatever moves between host and device here, moves on purpose.
+    guard = jax.transfer_guard("disallow")
+    with guard, StopSignal() as stop, Live(config.steps, first) as live:
         pending = look(0) if first == 0 else None
         for begin, step in pairwise(bounds[bounds >= first].tolist()):
             for i, variant in enumerate(every):

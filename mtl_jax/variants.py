@@ -47,7 +47,9 @@ def names(config: Config) -> tuple[str, ...]:
     Raises:
       InputError: none, one twice, or an unknown one.
     """
-    listed = tuple(config.variants)
+    # A hyphen keeps the flags' parser from seeing that a,multi-b are two words.
+    words = (entry.split(",") for entry in config.variants)
+    listed = tuple(word.strip() for word in itertools.chain(*words))
     if config.smto.name and f"multi-{config.smto.name}" not in listed:
         listed += (f"multi-{config.smto.name}",)
     if not listed:

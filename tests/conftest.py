@@ -6,6 +6,7 @@ import jax
 import pytest
 
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+jax.config.update("jax_num_cpu_devices", 2)  # runs are spread over them
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Strict dtype promotion would be good too, but optax.adam does not bear it.
 
