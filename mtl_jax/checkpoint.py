@@ -100,13 +100,14 @@ def restore(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
     )
     steps = sorted(manager.all_steps(), reverse=True)
-    with _one_message_an_error():
+    with _one_message_an_error() as failures:
         for step in steps:
             try:
                 state = _read(manager, step, template)
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
+                failures.append(step)
                 continue
             for newer in steps[: steps.index(step)]:
                 manager.delete(newer)
@@ -142,10 +143,11 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_message_an_error() -> Iterator[None]:
+def _one_message_an_error() -> Iterator[list[int]]:
     """Keep off the screen what Orbax leaves behind when a read fails.
 
-    The other reads then end in a closed event loop, each with a traceback of its own.
+    The other reads then end in a closed event loop, each with a traceback of its own,
+    some of them later: once a step was put on the list of failures, the hook stays.
     """
     hook, log = sys.unraisablehook, logging.getLogger("asyncio")
 
@@ -154,11 +156,14 @@ def _one_message_an_error() -> Iterator[None]:
             hook(unraisable)
 
     sys.unraisablehook, log.disabled = unless_closed, True
+    failures: list[int] = []
     try:
-        yield
+        yield failures
     finally:
         gc.collect()  # futures that failed complain when they are collected
-        sys.unraisablehook, log.disabled = hook, False
+        log.disabled = False
+        if not failures:
+            sys.unraisablehook = hook
 
 
 def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:
