@@ -35,6 +35,9 @@ class Objective(NamedTuple):
     sample_targets: Callable[[Array, Array], Array]
     """``(key, outputs [B, ...])`` to targets drawn from the model's likelihood."""
     scores: dict[str, Score]
+    probabilities: Callable[[Array], Array] | None = None
+    """Outputs to the probabilities ``[B, C]`` of the targets 0, ..., C - 1; None where
+    targets cannot be enumerated."""
 
 
 def _mean(sums: PyTree, count: Array) -> Array:
@@ -55,6 +58,7 @@ SOFTMAX = Objective(
     example_loss=_softmax_loss,
     sample_targets=jax.random.categorical,
     scores={"accuracy": Score(_softmax_correct, _mean)},
+    probabilities=jax.nn.softmax,
 )
 """Classification: logits ``[B, C]``, integer labels ``[B]``."""
 
@@ -67,6 +71,10 @@ def _bernoulli_sample(key: Array, logits: Array) -> Array:
     return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.int32)
 
 
+def _bernoulli_probabilities(logits: Array) -> Array:
+    return jnp.stack([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)
+
+
 def _bernoulli_correct(logits: Array, labels: Array) -> Array:
     return ((logits > 0) == (labels > 0)).astype(jnp.float32)
 
@@ -75,6 +83,7 @@ BERNOULLI = Objective(
     example_loss=_bernoulli_loss,
     sample_targets=_bernoulli_sample,
     scores={"accuracy": Score(_bernoulli_correct, _mean)},
+    probabilities=_bernoulli_probabilities,
 )
 """A binary attribute: logits ``[B]``, labels 0 or 1 ``[B]``."""
 

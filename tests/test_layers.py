@@ -16,6 +16,7 @@ LAYERS = [
     {"axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "records", "progress", "stop", "summary"},
     {"gradients", "workdir"},
+    {"metrics"},
     {"settings"},
     {"train"},
     {"evaluate", "variants"},
@@ -25,7 +26,7 @@ LAYERS = [
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 
 # What somebody else's training loop can use without the rest of the house.
-FREE_STANDING = {"types", "tree", "axis_map", "losses", "smto", "gradients"}
+FREE_STANDING = {"types", "tree", "axis_map", "losses", "smto", "gradients", "metrics"}
 
 
 def room_of(path):

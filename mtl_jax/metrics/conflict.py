@@ -1,0 +1,133 @@
+"""Gradient conflict between tasks: everything that the Gramian of their gradients says.
+
+``gram[i, j] = <g_i, g_j>`` of the task gradients on the trunk, from `task_grads` and
+`tree.gram`. Mini-batch noise shrinks cosines toward 0, so give big batches, or halves
+to `split_half_cosines`.
+
+>>> import jax.numpy as jnp
+>>> found = conflict(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))  # g and -g
+>>> float(found.mean_cosine), float(found.negative_fraction), float(found.unit_mean)
+(-1.0, 1.0, 0.0)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tree
+from mtl_jax.types import Array, PyTree, Scalar
+
+
+class Conflict(NamedTuple):
+    """Conflict among ``T`` tasks; NaN where a gradient is zero or ``T`` is 1."""
+
+    cosines: Array
+    """``[T, T]``."""
+    norms: Array
+    """``|g_i|``, ``[T]``."""
+    mean_cosine: Scalar
+    """Over pairs of different tasks."""
+    min_cosine: Scalar
+    negative_fraction: Scalar
+    """Fraction of pairs whose cosine is negative (conflicting: Yu et al., 2020)."""
+    magnitude_similarity: Scalar
+    """Mean over pairs of ``2 |g_i| |g_j| / (|g_i|^2 + |g_j|^2)`` (Yu et al., 2020)."""
+    unit_mean: Scalar
+    """Norm of the mean of the unit gradients (Mueller et al., 2022): larger means less
+    conflict; its square is ``1 / T + (T - 1) / T * mean_cosine``."""
+
+
+def conflict(gram: Array) -> Conflict:
+    """Measures of conflict from the Gramian ``[T, T]``."""
+    num_tasks = gram.shape[0]
+    cosines = tree.cosines(gram)
+    norms = jnp.sqrt(jnp.diagonal(gram))
+    i, j = jnp.triu_indices(num_tasks, k=1)
+    pairs = cosines[i, j]
+    if num_tasks < 2:
+        lowest = negative = jnp.full((), jnp.nan)
+    else:
+        lowest = pairs.min()
+        negative = jnp.where(jnp.isnan(lowest), jnp.nan, jnp.mean(pairs < 0))
+    similarity = 2 * norms[i] * norms[j] / (norms[i] ** 2 + norms[j] ** 2)
+    return Conflict(
+        cosines=cosines,
+        norms=norms,
+        mean_cosine=pairs.mean() if num_tasks > 1 else lowest,
+        min_cosine=lowest,
+        negative_fraction=negative,
+        magnitude_similarity=similarity.mean() if num_tasks > 1 else lowest,
+        unit_mean=jnp.sqrt(jnp.maximum(cosines.mean(), 0)),
+    )
+
+
+def split_half_cosines(first: PyTree, second: PyTree) -> Array:
+    """Cosines ``[T, T]`` freed of mini-batch noise, from gradients on two halves.
+
+    ``<a_i, b_j> / sqrt(<a_i, b_i> <a_j, b_j>)``, symmetrised over the halves: noise of
+    independent halves has no inner product on average. NaN where a task's own halves
+    disagree (its signal is below the noise); may leave [-1, 1].
+
+    Args:
+      first: task gradients on the first halves, leaves ``[T, ...]``.
+      second: on the second; where tasks share images, of other images.
+    """
+
+    def rows(grads: PyTree) -> Array:
+        leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(grads)]
+        return jnp.concatenate(leaves, axis=1)
+
+    cross = jnp.matmul(rows(first), rows(second).T, precision=tree.HIGHEST)
+    own = jnp.diagonal(cross)
+    scale = jnp.sqrt(jnp.where(own > 0, own, jnp.nan))
+    return (cross + cross.T) / 2 / (scale[:, None] * scale[None, :])
+
+
+def direction_cosines(grads: PyTree, update: PyTree) -> Array:
+    """Cosine ``[T]`` of every task gradient ``[T, ...]`` with an update ``[...]``.
+
+    The update is what is subtracted from the parameters, before or after the
+    optimizer's preconditioning; positive: the task's loss falls, to first order.
+    """
+    inner = jax.vmap(lambda g: tree.dot(g, update))(grads)
+    norms = jax.vmap(tree.norm)(grads)
+    return inner / (norms * tree.norm(update))
+
+
+def multi_task_curvature(
+    before: Array, after: Array, grads: PyTree, step: PyTree
+) -> Array:
+    """``2 [L(t + 1) - L(t) - grad L(t)' (theta_{t+1} - theta_t)]`` per task ``[T]``.
+
+    Source: Yu et al., 2020, as plotted in its Figure 4.
+
+    Args:
+      before: losses ``[T]`` at the start of a step.
+      after: losses ``[T]`` on the same batch after it.
+      grads: task gradients at the start, leaves ``[T, ...]``.
+      step: change of the parameters ``[...]``.
+    """
+    return 2 * (after - before - jax.vmap(lambda g: tree.dot(g, step))(grads))
+
+
+def affinity(
+    losses_of: Callable[[PyTree], Array], params: PyTree, grads: PyTree, rate: float
+) -> Array:
+    """Inter-task affinity ``[T, T]``: what a step on task i does to the loss of task j.
+
+    ``1 - L_j(theta - rate g_i) / L_j(theta)``: positive where i helps j; not symmetric.
+    Source: TAG, Fifty et al., 2021, Eq. 1. Cost: ``T + 1`` evaluations of all losses.
+
+    Args:
+      losses_of: trunk parameters to losses ``[T]``.
+      params: trunk parameters ``[...]``.
+      grads: their task gradients ``[T, ...]``.
+      rate: of the lookahead step.
+    """
+
+    def after(gradient: PyTree) -> Array:
+        return losses_of(jax.tree.map(lambda p, g: p - rate * g, params, gradient))
+
+    return 1 - jax.lax.map(after, grads) / losses_of(params)[None, :]

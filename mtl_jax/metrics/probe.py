@@ -1,0 +1,109 @@
+"""The probe of a metric, walked in mini-batches.
+
+Every metric takes ``loss_fn(params, batch) -> scalar`` (the mean over the batch) and a
+batch whose leaves lead with examples ``[N, ...]``. Whatever it computes on mini-batches
+goes through `map_batches`, one after another, so that memory stays that of one batch.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mtl_jax.types import Array, PyTree, Scalar
+
+
+def size(batch: PyTree) -> int:
+    """Number of examples ``N``: the leading axis of every leaf."""
+    return jax.tree.leaves(batch)[0].shape[0]
+
+
+def map_batches(
+    fn: Callable[[PyTree], PyTree], batch: PyTree, batch_size: int
+) -> tuple[PyTree, Array]:
+    """Apply ``fn`` to consecutive mini-batches; the last may be smaller.
+
+    Returns:
+      Values stacked ``[M, ...]``, and the sizes of the mini-batches ``[M]``.
+    """
+    whole, rest = divmod(size(batch), batch_size)
+    cut = whole * batch_size
+    sizes = [batch_size] * whole + [rest] * (rest > 0)
+    parts = []
+    if whole:
+        batches = jax.tree.map(
+            lambda leaf: leaf[:cut].reshape(whole, batch_size, *leaf.shape[1:]), batch
+        )
+        parts.append(lax.map(fn, batches))
+    if rest:
+        last = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
+        parts.append(jax.tree.map(lambda leaf: leaf[None], last))
+    values = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return values, jnp.asarray(sizes, jnp.float32)
+
+
+def mean_batches(
+    fn: Callable[[PyTree], PyTree], batch: PyTree, batch_size: int
+) -> PyTree:
+    """Mean of ``fn`` over mini-batches, weighted by their size, without stacking."""
+    return mean_and_rows(lambda one: (fn(one), ()), batch, batch_size)[0]
+
+
+def map_examples(
+    fn: Callable[[PyTree], PyTree], batch: PyTree, batch_size: int
+) -> PyTree:
+    """Apply ``fn`` to mini-batches and put its rows together again: ``[N, ...]``."""
+    return mean_and_rows(lambda one: ((), fn(one)), batch, batch_size)[1]
+
+
+def mean_and_rows(
+    fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, batch_size: int
+) -> tuple[PyTree, PyTree]:
+    """In one pass, the mean of what ``fn`` says of a mini-batch, and all its rows.
+
+    Args:
+      fn: mini-batch to (a mean over it, rows ``[B, ...]``).
+      batch: leaves ``[N, ...]``.
+      batch_size: of the mini-batches; the last may be smaller.
+
+    Returns:
+      The mean over all examples, and the rows ``[N, ...]``.
+    """
+    whole, rest = divmod(size(batch), batch_size)
+    cut = whole * batch_size
+    totals, rows = [], []
+    if whole:
+        batches = jax.tree.map(
+            lambda leaf: leaf[:cut].reshape(whole, batch_size, *leaf.shape[1:]), batch
+        )
+        shapes, _ = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], batches))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def add(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
+            mean, own = fn(one)
+            return jax.tree.map(lambda t, v: t + batch_size * v, total, mean), own
+
+        total, stacked = lax.scan(add, zeros, batches)
+        totals.append(total)
+        rows.append(jax.tree.map(lambda v: v.reshape(cut, *v.shape[2:]), stacked))
+    if rest:
+        mean, own = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
+        totals.append(jax.tree.map(lambda v: rest * v, mean))
+        rows.append(own)
+    return (
+        jax.tree.map(lambda *parts: sum(parts) / size(batch), *totals),
+        jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows),
+    )
+
+
+def mean_and_error(values: Array, sizes: Array) -> tuple[Scalar, Scalar]:
+    """Mean of mini-batch values ``[M]`` weighted by size, and its standard error.
+
+    The error is that of a mean of independent mini-batches; NaN for a single one.
+    """
+    mean = jnp.sum(values * sizes) / jnp.sum(sizes)
+    count = values.shape[0]
+    spread = jnp.sqrt(jnp.sum(sizes * (values - mean) ** 2) / jnp.sum(sizes))
+    error = spread / jnp.sqrt(count - 1) if count > 1 else jnp.full((), jnp.nan)
+    return mean, error

@@ -1,0 +1,111 @@
+"""Fisher trace: estimators agree with the exact value, and it with Gauss-Newton."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from mtl_jax import metrics
+from mtl_jax.losses import BERNOULLI, GAUSSIAN, SOFTMAX
+from mtl_jax.types import InputError
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.normal(size=(50, 3)), jnp.float32)
+PARAMS = {
+    "w": jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32),
+    "v": jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32),
+}
+
+
+def many(params, x):
+    return jnp.tanh(x @ params["w"]) @ params["v"]
+
+
+def single(params, x):
+    return many(params, x)[:, 0]
+
+
+CASES = [(SOFTMAX, many), (BERNOULLI, single), (GAUSSIAN, single)]
+NAMES = ["softmax", "bernoulli", "gaussian"]
+
+
+def gauss_newton_trace(objective, predict):
+    """Written out; for these likelihoods it is the trace of the Fisher information."""
+    flat, unravel = ravel_pytree(PARAMS)
+    jacobian = jax.jacobian(lambda f: predict(unravel(f), X))(flat)
+    outputs = predict(PARAMS, X)
+    labels = jnp.zeros(len(X), jnp.int32)  # the Hessian does not depend on them
+
+    def curvature(output, label):
+        one = lambda o: objective.example_loss(o[None], label[None])[0]  # noqa: E731
+        return jnp.atleast_2d(jax.hessian(one)(output))
+
+    inner = jax.vmap(curvature)(outputs, labels)
+    rows = jacobian.reshape(len(X), -1, flat.size)
+    return jnp.einsum("nap,nab,nbp->", rows, inner, rows) / len(X)
+
+
+@pytest.mark.parametrize(("objective", "predict"), CASES[:2], ids=NAMES[:2])
+def test_exact_is_the_trace_of_gauss_newton(objective, predict, key):
+    found = metrics.fisher_trace(
+        predict, objective, PARAMS, X, key=key, estimator="exact"
+    )
+    expected = gauss_newton_trace(objective, predict)
+    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", ["minibatch", "per_example"])
+@pytest.mark.parametrize(("objective", "predict"), CASES, ids=NAMES)
+def test_sampled_estimators_are_unbiased(objective, predict, estimator, key):
+    @jax.jit
+    def once(key):
+        return metrics.fisher_trace(
+            predict, objective, PARAMS, X, key=key, estimator=estimator
+        ).value
+
+    values = jax.lax.map(once, jax.random.split(key, 300))
+    error = values.std() / np.sqrt(len(values))
+    expected = gauss_newton_trace(objective, predict)
+    assert abs(values.mean() - expected) < 4 * error
+    assert error < 0.1 * expected  # or the line above says nothing
+
+
+def test_empirical_uses_the_labels_it_is_given(key):
+    labels = jnp.asarray(RNG.integers(0, 3, len(X)))
+    found = metrics.fisher_trace(
+        many, SOFTMAX, PARAMS, X, key=key, targets=labels, estimator="empirical"
+    )
+    rows = jax.vmap(
+        jax.grad(lambda p, x, y: SOFTMAX.example_loss(many(p, x[None]), y[None])[0]),
+        (None, 0, 0),
+    )(PARAMS, X, labels)
+    expected = sum((leaf**2).sum() for leaf in rows.values()) / len(X)
+    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+
+
+def test_vmapped_over_tasks_is_a_loop(key):
+    keys = jax.random.split(key, 2)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), PARAMS)
+
+    def one(params, key):
+        return metrics.fisher_trace(many, SOFTMAX, params, X, key=key).value
+
+    together = jax.vmap(one)(stacked, keys)
+    for t in range(2):
+        params = jax.tree.map(lambda leaf, t=t: leaf[t], stacked)
+        np.testing.assert_allclose(together[t], one(params, keys[t]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "message"),
+    [
+        (SOFTMAX, {"estimator": "true"}, "'true' is not one of: minibatch"),
+        (SOFTMAX, {"estimator": "empirical"}, "pass targets"),
+        (SOFTMAX, {"targets": X[:, 0]}, "to no other"),
+        (GAUSSIAN, {"estimator": "exact"}, "cannot be enumerated; use 'per_example'"),
+    ],
+)
+def test_bad_options(objective, options, message, key):
+    with pytest.raises(InputError, match=message):
+        metrics.fisher_trace(many, objective, PARAMS, X, key=key, **options)

@@ -1,0 +1,129 @@
+"""Sharpness: the closed form on quadratics, and its edge cases."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl_jax import metrics
+from mtl_jax.types import InputError
+
+H = jnp.array([[3.0, 1.0], [1.0, 2.0]])
+THETA = jnp.array([0.5, -2.0])
+RHO = 0.05
+
+
+def quadratic(params, batch):
+    """``b' t + t' H t / 2`` with the mean of the batch as ``b``."""
+    return batch.mean(axis=0) @ params + params @ H @ params / 2
+
+
+@pytest.fixture
+def batch():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(10, 2)), jnp.float32)
+
+
+STEPS: dict[tuple[str, bool], Any] = {
+    ("l2", False): lambda g, c: g / jnp.linalg.norm(g),
+    ("l2", True): lambda g, c: c**2 * g / jnp.linalg.norm(c * g),
+    ("linf", False): lambda g, c: jnp.sign(g),
+    ("linf", True): lambda g, c: c * jnp.sign(g),
+}
+
+
+@pytest.mark.parametrize(("norm", "adaptive"), STEPS)
+def test_one_step_is_the_closed_form(batch, norm, adaptive):
+    rises, duals = [], []
+    for own in (batch[:4], batch[4:8], batch[8:]):  # the last one is smaller
+        g = own.mean(axis=0) + H @ THETA
+        d = RHO * STEPS[norm, adaptive](g, jnp.abs(THETA))
+        rises.append(g @ d + d @ H @ d / 2)
+        duals.append(g @ d / RHO)  # the dual norm: what the step attains
+    found = metrics.sharpness(
+        quadratic, THETA, batch, rho=RHO, norm=norm, adaptive=adaptive, batch_size=4
+    )
+    weights = jnp.array([4, 4, 2])
+    np.testing.assert_allclose(
+        found.value, np.average(rises, weights=weights), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        found.gradient, np.average(duals, weights=weights), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(("norm", "adaptive"), STEPS)
+def test_more_steps_find_no_less(batch, norm, adaptive):
+    one, many = (
+        metrics.sharpness(
+            quadratic, THETA, batch, rho=0.5, norm=norm, adaptive=adaptive, steps=steps
+        )
+        for steps in (1, 20)
+    )
+    assert many.value >= one.value - 1e-6
+
+
+def test_many_steps_find_the_maximum_on_the_sphere(batch):
+    """Against a dense search of the circle, where one step falls short."""
+    angles = np.linspace(0, 2 * np.pi, 20_001)
+    d = 3.0 * np.stack([np.cos(angles), np.sin(angles)])
+    g = np.asarray(batch.mean(axis=0) + H @ jnp.array([0.4, 0.3]))
+    best = (g @ d + (d * (np.asarray(H) @ d)).sum(axis=0) / 2).max()
+    args = (quadratic, jnp.array([0.4, 0.3]), batch)
+    found = metrics.sharpness(*args, rho=3.0, steps=50)
+    np.testing.assert_allclose(found.value, best, rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_zero_gradient_gives_zero_and_negative_curvature_may_be_negative(norm):
+    flat = metrics.sharpness(
+        lambda p, b: 0 * p.sum() + 0 * b.mean(), THETA, jnp.ones((4, 1)), norm=norm
+    )
+    assert flat.value == 0 and flat.gradient == 0
+    theta = jnp.array([1e-3, 0.0])
+    concave = metrics.sharpness(
+        lambda p, b: -10 * p @ p + 0 * b.mean(),
+        theta,
+        jnp.ones((4, 1)),
+        rho=1.0,
+        norm=norm,
+    )
+    assert concave.value < 0  # kept raw
+
+
+def test_adaptive_leaves_zero_parameters_where_they_are(batch):
+    theta = jnp.array([0.0, -2.0])
+    found = metrics.sharpness(
+        quadratic, theta, batch, rho=RHO, norm="linf", adaptive=True
+    )
+    g = batch.mean(axis=0) + H @ theta
+    d = RHO * jnp.array([0.0, 2.0]) * jnp.sign(g)
+    np.testing.assert_allclose(found.value, g @ d + d @ H @ d / 2, rtol=1e-4)
+
+
+def test_vmapped_over_tasks_is_a_loop_and_one_batch_has_no_error(batch):
+    tasks = jnp.stack([batch, 2 * batch])
+    together = jax.vmap(lambda b: metrics.sharpness(quadratic, THETA, b, rho=RHO))(
+        tasks
+    )
+    for t in range(2):
+        alone = metrics.sharpness(quadratic, THETA, tasks[t], rho=RHO)
+        np.testing.assert_allclose(together.value[t], alone.value, rtol=1e-5)
+        assert jnp.isnan(alone.standard_error)
+
+
+def test_average_case_is_half_the_trace(batch, key):
+    """``E[g' d + d' H d / 2] = rho^2 tr(H) / 2`` for normal noise."""
+    found = metrics.average_sharpness(
+        quadratic, THETA, batch, key=key, rho=0.3, draws=512
+    )
+    assert abs(found.value - 0.3**2 * jnp.trace(H) / 2) < 4 * found.standard_error
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm": "l1"}, {"rho": 0.0}, {"steps": 0}], ids=str
+)
+def test_bad_options(batch, options):
+    with pytest.raises(InputError):
+        metrics.sharpness(quadratic, THETA, batch, **options)
