@@ -57,7 +57,8 @@ def get_config() -> ConfigDict:
     config.smto.cagrad = ConfigDict({"c": 0.4, "rescale": 1})
 
     # Where a trajectory is looked at: every step up to dense, then count log-spaced
-    # points, and where the running training loss first reaches a level (nats).
+    # points, and the end of the chunk in which the running training loss (nats) of a
+    # task first reaches a level: at most config.chunk steps late.
     config.trajectory = ConfigDict()
     config.trajectory.dense = 4
     config.trajectory.count = 20
@@ -66,9 +67,12 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
     config.checkpoint.keep_last = 2
-    config.checkpoint.keep_points = False  # keep one at every trajectory point
+    config.checkpoint.keep_points = (
+        False  # keep those of step 0 and of all points but levels
+    )
 
-    # Machine.
+    # Machine. Runs and tasks are mapped, in training and evaluation, together (vmap,
+    # for GPU and TPU) or one after another (10 times faster on a CPU).
     config.chunk = 50  # steps per dispatch, at most
     config.eval_batch_size = 128
     config.run_map = "auto"  # auto | vmap | sequential

@@ -1,4 +1,11 @@
-"""Digits: real handwritten digits that ship with scikit-learn; runs anywhere."""
+"""Digits: real handwritten digits that ship with scikit-learn; runs anywhere.
+
+  python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+
+Half a minute on 2 CPU cores. Test accuracy about 94 % single, 95 % multi (three tasks
+with 299 training images each: sharing helps). With --config.data.relation=conflicting
+the first task loses about 2 % in company.
+"""
 
 from typing import Any
 

@@ -1,4 +1,10 @@
-"""MNISTS: MNIST, Fashion-MNIST and NotMNIST, a ten-way problem each."""
+"""MNISTS: MNIST, Fashion-MNIST and NotMNIST, a ten-way problem each.
+
+  python -m experiments.train --config=configs/mnists.py \\
+      --config.data.dir=DATA --workdir=runs/mnists
+
+Where only one of a task's two files is there: --config.data.partial=True.
+"""
 
 from typing import Any
 

@@ -38,7 +38,9 @@ def train() -> int:
         return 128 + outcome.signal
     console.print(summary.table(records.read(workdir)))
     if outcome.steps_per_second:
-        console.print(f"{outcome.steps_per_second:.0f} steps/s over all runs")
+        console.print(
+            f"{outcome.steps_per_second:.0f} steps/s over all runs, evaluation included"
+        )
     console.print(
         f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "
         f"config.json, run.json, splits.npz"

@@ -9,7 +9,7 @@ from jax import lax
 
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.settings import Setting
-from mtl_jax.train import Data, TrainState
+from mtl_jax.train import Data, TrainState, take
 from mtl_jax.types import TASK_AXES, Array, Params, PyTree
 
 
@@ -85,10 +85,9 @@ def sums(
     def round_sums(xs: tuple[Array, Array]) -> PyTree:
         rows, mask = xs  # [T, B]
         rows = rows if x_axis is not None else rows[0]
-        x, y = data.x[rows], data.y[rows]
-        y = y if x_axis is not None else y[:, task_ids].T
+        batch = take(data, rows, task_ids, setting.batch_axes)
         return task_map(batch_sums, (TASK_AXES, x_axis, x_axis, 0, 0))(
-            state.params, state.model_state, x, y, mask
+            state.params, state.model_state, batch.x, batch.y, mask
         )
 
     per_round = lax.map(

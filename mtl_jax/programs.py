@@ -1,7 +1,7 @@
 """A variant's programs: training and evaluation, over its runs and devices, compiled.
 
-Runs are split evenly over the local devices and mapped within each. A device more
-than runs divide by repeats the last run, and what it finds is dropped.
+Runs are split evenly over the local devices and mapped within each. Where they do not
+divide, the last one is repeated, and what the copies find is dropped.
 """
 
 from collections.abc import Callable

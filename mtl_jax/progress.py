@@ -41,9 +41,8 @@ class Live:
 
     def show(self, step: int, losses: dict[str, float], is_point: bool) -> None:
         """Show the mean training losses of the variants after a step."""
-        text = "loss " + "  ".join(
-            f"{name} {loss:.3f}" for name, loss in losses.items()
-        )
+        known = [f"{name} {loss:.3f}" for name, loss in losses.items() if loss == loss]
+        text = "loss " + "  ".join(known) if known else "before the first step"
         self._bar.update(self._task, completed=step, description=text)
         if is_point and not self._console.is_terminal:
             self._console.print(f"step {step}/{self._steps}  {text}", soft_wrap=True)

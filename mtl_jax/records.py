@@ -84,8 +84,10 @@ def read(workdir: str | Path) -> pd.DataFrame:
 
 def drop_after(workdir: Path, step: int) -> None:
     """Delete what was written after a step, and what a crash left unfinished."""
-    for path in (workdir / FOLDER).glob("*"):
-        if path.suffix == ".unfinished" or int(path.stem) > step:
+    for path in (workdir / FOLDER).glob("*.unfinished"):
+        path.unlink()
+    for path in (workdir / FOLDER).glob("*.parquet"):
+        if int(path.stem) > step:
             path.unlink()
 
 

@@ -48,7 +48,8 @@ class Outcome(NamedTuple):
     signal: int | None
     """Number of the signal that stopped it; None if it came to its end."""
     steps_per_second: float
-    """Updates of all runs together in this process, compilation excluded."""
+    """Updates of all runs together in this process, with evaluation and checkpoints,
+    without compilation."""
 
 
 class Findings(NamedTuple):
@@ -96,7 +97,12 @@ def run(
                 say(f"{folder} is finished: step {config.steps} of {config.steps}")
                 return Outcome(config.steps, None, 0.0)
             workdir.add_session(folder, start[0], data)
-            return _loop(config, setting, every, splits, points, folder, saved, start)
+            # From here on a signal waits for the next boundary, compilation included.
+            with StopSignal() as stop, Live(config.steps, start[0]) as live:
+                return _loop(
+                    config, setting, every, splits, points, folder, saved, start,
+                    stop, live,
+                )  # fmt: skip
 
 
 def _check(config: Config) -> None:
@@ -116,9 +122,12 @@ def _check(config: Config) -> None:
             f"seeds are {seeds}; name at least one whole number, each once, none "
             f"negative: --config.seeds=0,1,2."
         )
-    _check_positive("learning_rates", tuple(config.learning_rates))
-    if not config.learning_rates:
+    rates = tuple(config.learning_rates)
+    _check_positive("learning_rates", rates)
+    if not rates:
         raise InputError("learning_rates is empty; name at least one, such as 1e-3.")
+    if len(set(rates)) < len(rates):
+        raise InputError(f"learning_rates are {rates}; name each once.")
     _check_positive("trajectory.loss_levels", tuple(config.trajectory.loss_levels))
 
 
@@ -148,7 +157,10 @@ def _start(config, setting, every, folder, saved, say) -> tuple[int, list]:
     run_map = axis_map.make(config.run_map)
     states = [programs.init_states(setting, variant, run_map) for variant in every]
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
-    workdir.check_space(folder, (config.checkpoint.keep_last + 1) * size + 2**24)
+    kept = config.checkpoint.keep_last + 1
+    if config.checkpoint.keep_points:
+        kept += config.trajectory.dense + config.trajectory.count
+    workdir.check_space(folder, kept * size + 2**24)
     found = checkpoint.restore(saved, states, say)
     records.drop_after(folder, found[0] if found else -1)
     if not found:
@@ -167,6 +179,8 @@ def _loop(
     folder: Path,
     saved,
     start: tuple[int, list],
+    stop: StopSignal,
+    live: Live,
 ) -> Outcome:
     """Train, look, record and save, from boundary to boundary."""
     first, states = start
@@ -216,11 +230,18 @@ def _loop(
             records.write(folder, findings.step, rows)
         live.show(findings.step, losses, findings.step in points)
 
+    def save(step: int) -> None:
+        """Save all runs; what they found so far must be in the records by then."""
+        found = [p.collect(own) for p, own in zip(compiled, states, strict=True)]
+        checkpoint.save(saved, step, found)
+
     step, began = first, time.monotonic()
     # Whatever moves between host and device here, moves on purpose.
-    guard = jax.transfer_guard("disallow")
-    with guard, StopSignal() as stop, Live(config.steps, first) as live:
+    with jax.transfer_guard("disallow"):
         pending = look(0) if first == 0 else None
+        if pending and config.checkpoint.keep_points:
+            settle(pending)
+            pending = save(0)
         for begin, step in pairwise(bounds[bounds >= first].tolist()):
             for i, variant in enumerate(every):
                 rows = _schedule(config, setting, variant, begin, begin + chunk)
@@ -232,11 +253,7 @@ def _loop(
             kept = config.checkpoint.keep_points and step in points
             if due or kept or stop.number or step == config.steps:
                 settle(pending)
-                pending = None
-                collected = [
-                    p.collect(own) for p, own in zip(compiled, states, strict=True)
-                ]
-                checkpoint.save(saved, step, collected)
+                pending = save(step)
             if stop.number:
                 break
         checkpoint.finish(saved)

@@ -24,7 +24,7 @@ from mtl_jax import checkpoint
 from mtl_jax.types import Config, InputError
 
 PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-FREE = ("checkpoint.", "data.dir", "data.source")
+FREE = ("checkpoint.every", "checkpoint.keep_last", "data.dir", "data.source")
 """Fields that may change when a run goes on, because they do not change the run."""
 
 
@@ -128,7 +128,7 @@ def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "devices": [str(device.device_kind) for device in jax.devices()],
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "git_revision": _git_revision(),
     }
     write_json(path, {"data": data, "sessions": [*sessions, session]})
@@ -168,6 +168,15 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _processor() -> str:
+    """Model of the CPU, where the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _git_revision() -> str | None:

@@ -66,11 +66,17 @@ def stateless(num_tasks: int) -> tuple[()]:
 def reduce(weights: Array, reduction: str) -> Array:
     """Scale weights made for a mean over tasks to the reduction asked for.
 
-    In every method, ``mean`` gives the direction ``g`` for ``T`` copies of one
-    gradient ``g`` (times the method's documented length), and ``sum`` gives ``T g``:
-    what unitary scalarization does to them.
+    In every method with this switch, ``mean`` gives the direction ``g`` for ``T``
+    copies of one gradient ``g`` (times the method's documented length), and ``sum``
+    gives ``T g``: what unitary scalarization does to them.
     """
     return weights * weights.shape[0] if reduction == "sum" else weights
+
+
+def check_key(key: Array | None) -> None:
+    """Raise an `InputError` where a method that draws at random got no key."""
+    if key is None:
+        raise InputError("this method draws at random: pass update(..., key=KEY).")
 
 
 def check_reduction(reduction: str) -> None:
@@ -89,7 +95,8 @@ def lift(weighting: Weighting, num_tasks: int) -> Smto:
       num_tasks: number of tasks ``T``, the leading axis of the gradients.
 
     Raises:
-      InputError: at the first update, if the gradients have another number of tasks.
+      InputError: at the first update, if the gradients have another number of tasks,
+        or if losses or a key are needed and missing.
 
     >>> import jax.numpy as jnp, numpy as np, optax
     >>> from mtl_jax import smto
@@ -117,6 +124,10 @@ def lift(weighting: Weighting, num_tasks: int) -> Smto:
         del params, extra_args
         _check_num_tasks(updates, num_tasks)
         if isinstance(weighting, LossWeighting):
+            if losses is None:
+                raise InputError(
+                    "this method weighs losses: pass update(..., losses=)."
+                )
             weights, method = weighting.update(losses, state.method, key)
         else:
             gram = tree.gram(updates)

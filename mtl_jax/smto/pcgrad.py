@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
-from mtl_jax.smto.contract import GramianWeighting, check_reduction, reduce, stateless
+from mtl_jax.smto.contract import (
+    GramianWeighting,
+    check_key,
+    check_reduction,
+    reduce,
+    stateless,
+)
 from mtl_jax.types import Array, PyTree
 
 
@@ -23,6 +29,7 @@ def pcgrad(reduction: str = "sum") -> GramianWeighting:
         gram: Array, losses: Array, state: PyTree, key: Array
     ) -> tuple[Array, PyTree]:
         del losses
+        check_key(key)
         num_tasks = gram.shape[0]
         squared_norms = jnp.diagonal(gram)
         usable = squared_norms > 0

@@ -2,7 +2,13 @@
 
 import jax
 
-from mtl_jax.smto.contract import LossWeighting, check_reduction, reduce, stateless
+from mtl_jax.smto.contract import (
+    LossWeighting,
+    check_key,
+    check_reduction,
+    reduce,
+    stateless,
+)
 from mtl_jax.types import Array, PyTree
 
 
@@ -15,6 +21,7 @@ def rlw(reduction: str = "sum") -> LossWeighting:
     check_reduction(reduction)
 
     def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:
+        check_key(key)
         draws = jax.random.normal(key, losses.shape, losses.dtype)
         return reduce(jax.nn.softmax(draws), reduction), state
 

@@ -30,11 +30,14 @@ def fixed(weights: Sequence[float] = ()) -> LossWeighting:
       InputError: a weight is negative or not finite; the number of weights is not
         the number of tasks (said when the run is set up).
     """
-    if not all(isinstance(w, int | float) and 0 <= w < np.inf for w in weights):
+    try:
+        values = np.asarray(weights, np.float32)
+    except ValueError:
+        values = np.full(len(weights), np.nan)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
         raise InputError(
             f"weights {tuple(weights)} must be numbers, finite and not negative."
         )
-    values = np.asarray(weights, np.float32)
 
     def init(num_tasks: int) -> tuple[()]:
         if values.shape != (num_tasks,):

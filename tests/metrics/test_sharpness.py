@@ -26,9 +26,9 @@ def batch():
 
 
 STEPS: dict[tuple[str, bool], Any] = {
-    ("l2", False): lambda g, c: g / jnp.linalg.norm(g),
+    ("l2", False): lambda g, _: g / jnp.linalg.norm(g),
     ("l2", True): lambda g, c: c**2 * g / jnp.linalg.norm(c * g),
-    ("linf", False): lambda g, c: jnp.sign(g),
+    ("linf", False): lambda g, _: jnp.sign(g),
     ("linf", True): lambda g, c: c * jnp.sign(g),
 }
 
