@@ -81,13 +81,12 @@ def compile_all(
       rows_shapes: shape of the rows of a chunk, for every variant.
     """
     meshes = [_mesh(len(variant.seeds)) for variant in variants]
-    pool: Any = setting.data.x, setting.data.y
-    constants = {
+    examples: Any = setting.data.x, setting.data.y
+    constants = {  # once a mesh: variants of as many runs share it
         mesh: jax.device_put(
-            (Data(*pool), rounds.rows, rounds.mask),
-            NamedSharding(mesh, P()),
+            (Data(*examples), rounds.rows, rounds.mask), NamedSharding(mesh, P())
         )
-        for mesh in meshes
+        for mesh in dict.fromkeys(meshes)
     }
     compile_one = partial(_compile, setting, run_map)
     with ThreadPoolExecutor() as pool:

@@ -241,7 +241,8 @@ def _loop(
         pending = look(0) if first == 0 else None
         if pending and config.checkpoint.keep_points:
             settle(pending)
-            pending = save(0)
+            pending = None
+            save(0)
         for begin, step in pairwise(bounds[bounds >= first].tolist()):
             for i, variant in enumerate(every):
                 rows = _schedule(config, setting, variant, begin, begin + chunk)
@@ -253,7 +254,8 @@ def _loop(
             kept = config.checkpoint.keep_points and step in points
             if due or kept or stop.number or step == config.steps:
                 settle(pending)
-                pending = save(step)
+                pending = None
+                save(step)
             if stop.number:
                 break
         checkpoint.finish(saved)
