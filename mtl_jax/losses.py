@@ -5,6 +5,22 @@ means are taken by whoever knows the batch. ``sample_targets`` draws targets fro
 the model's own likelihood, which is what the Fisher information needs. Scores are
 sums of per-example statistics with one division at the end, so that a split may
 be walked in batches of any size.
+
+Where an example's target is an image, its pixels are independent given the input, and
+its loss is their *mean*, as multi-task learning trains on. That is ``1 / n`` of the
+negative log-likelihood of the image, with ``n`` its valid pixels: ``|grad|^2`` of the
+loss at sampled targets is on average ``1 / n`` of the Fisher trace of a mean pixel
+(which is that of the Gauss-Newton matrix of the loss), and ``1 / n^2`` of that of the
+image. ``observations`` says ``n``, so that ``sqrt(n) loss`` has the Fisher information
+that goes with the loss. Pixels without a target have no influence on anything.
+
+>>> import jax, jax.numpy as jnp
+>>> depths, measured = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[2.0, 0.0, 3.5]])
+>>> DEPTH.example_loss(depths, measured)  # a depth of 0 was not measured
+Array([0.75], dtype=float32)
+>>> drawn = DEPTH.sample_targets(jax.random.key(0), depths, measured)
+>>> (drawn != 0).tolist()
+[[True, False, True]]
 """
 
 from collections.abc import Callable
@@ -32,12 +48,17 @@ class Objective(NamedTuple):
 
     example_loss: Callable[[Array, Array], Array]
     """``(outputs [B, ...], targets [B, ...])`` to losses ``[B]`` in nats."""
-    sample_targets: Callable[[Array, Array], Array]
-    """``(key, outputs [B, ...])`` to targets drawn from the model's likelihood."""
+    sample_targets: Callable[..., Array]
+    """``(key, outputs [B, ...], targets=None)`` to targets drawn from the model's
+    likelihood; invalid where the true ``targets``, if given, are invalid. Likelihoods
+    without invalid targets ignore them."""
     scores: dict[str, Score]
     probabilities: Callable[[Array], Array] | None = None
     """Outputs to the probabilities ``[B, C]`` of the targets 0, ..., C - 1; None where
     targets cannot be enumerated."""
+    observations: Callable[[Array, Array], Array] | None = None
+    """``(outputs [B, ...], targets [B, ...])`` to how many independent observations
+    ``[B]`` an example's targets are, of which its loss is the mean. None: one."""
 
 
 def _mean(sums: PyTree, count: Array) -> Array:
@@ -54,9 +75,14 @@ def _softmax_correct(logits: Array, labels: Array) -> Array:
     return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
 
 
+def _softmax_sample(key: Array, logits: Array, targets: Array | None = None) -> Array:
+    del targets
+    return jax.random.categorical(key, logits)
+
+
 SOFTMAX = Objective(
     example_loss=_softmax_loss,
-    sample_targets=jax.random.categorical,
+    sample_targets=_softmax_sample,
     scores={"accuracy": Score(_softmax_correct, _mean)},
     probabilities=jax.nn.softmax,
 )
@@ -67,7 +93,8 @@ def _bernoulli_loss(logits: Array, labels: Array) -> Array:
     return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
 
 
-def _bernoulli_sample(key: Array, logits: Array) -> Array:
+def _bernoulli_sample(key: Array, logits: Array, targets: Array | None = None) -> Array:
+    del targets
     return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.int32)
 
 
@@ -92,7 +119,8 @@ def _gaussian_loss(means: Array, targets: Array) -> Array:
     return 0.5 * jnp.square(means - targets)
 
 
-def _gaussian_sample(key: Array, means: Array) -> Array:
+def _gaussian_sample(key: Array, means: Array, targets: Array | None = None) -> Array:
+    del targets
     return means + jax.random.normal(key, means.shape, means.dtype)
 
 
@@ -107,3 +135,146 @@ GAUSSIAN = Objective(
 )
 """Regression with unit variance: means ``[B]``, targets ``[B]``; the loss is the
 negative log-likelihood without its constant."""
+
+
+def _per_example(values: Array) -> Array:
+    """Sums ``[B]`` over all axes but the first."""
+    return values.astype(jnp.float32).sum(axis=tuple(range(1, values.ndim)))
+
+
+def _mean_valid(values: Array, valid: Array) -> Array:
+    """Means ``[B]`` over the valid pixels; 0 for an image without one."""
+    total = _per_example(jnp.where(valid, values, 0))
+    return total / jnp.maximum(_per_example(valid), 1)
+
+
+def _ratio(sums: PyTree, count: Array) -> Array:
+    """Quotient of two sums, 0 where there was nothing to count."""
+    del count
+    above, below = sums
+    return above / (below + (below == 0))
+
+
+def _labelled(logits: Array, labels: Array) -> Array:
+    labels = labels.astype(jnp.int32)
+    return (labels >= 0) & (labels < logits.shape[-1])
+
+
+def _segmentation_loss(logits: Array, labels: Array) -> Array:
+    valid = _labelled(logits, labels)
+    # Inputs are replaced too: 0 times an infinite gradient would be NaN.
+    logits = jnp.where(valid[..., None], logits, 0)
+    return _mean_valid(_softmax_loss(logits, jnp.where(valid, labels, 0)), valid)
+
+
+def _segmentation_sample(
+    key: Array, logits: Array, targets: Array | None = None
+) -> Array:
+    labels = jax.random.categorical(key, logits)
+    if targets is None:
+        return labels
+    return jnp.where(_labelled(logits, targets), labels, -1)
+
+
+def _labelled_pixels(logits: Array, labels: Array) -> Array:
+    return _per_example(_labelled(logits, labels))
+
+
+def _pixels_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
+    valid = _labelled(logits, labels)
+    correct = valid & (jnp.argmax(logits, axis=-1) == labels)
+    return _per_example(correct), _per_example(valid)
+
+
+def _overlaps(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Pixels ``[B, C]`` in which prediction and label are a class, both and either."""
+    classes = jnp.arange(logits.shape[-1])
+    valid = _labelled(logits, labels)
+    predicted = jnp.argmax(logits, axis=-1)
+
+    def of_class(c: Array) -> tuple[Array, Array]:
+        here, there = valid & (predicted == c), labels == c
+        return _per_example(here & there), _per_example(here | there)
+
+    both, either = jax.lax.map(of_class, classes)
+    return both.T, either.T
+
+
+def _mean_iou(sums: PyTree, count: Array) -> Array:
+    del count
+    both, either = sums
+    seen = either > 0
+    ious = both / (either + (either == 0))
+    return _ratio((ious.sum(axis=-1), seen.sum(axis=-1)), seen)
+
+
+SEGMENTATION = Objective(
+    example_loss=_segmentation_loss,
+    sample_targets=_segmentation_sample,
+    scores={
+        "mean_iou": Score(_overlaps, _mean_iou),
+        "pixel_accuracy": Score(_pixels_correct, _ratio),
+    },
+    observations=_labelled_pixels,
+)
+"""Segmentation: logits ``[B, ..., C]``, integer labels ``[B, ...]``, softmax per pixel.
+
+A label that is no class (-1, 255) is ignored. The loss is the mean over an image's
+valid pixels, nats per pixel; the scores weigh all valid pixels of the split alike. The
+mean IoU is over classes that are seen, in a label or in a prediction at a valid pixel.
+"""
+
+
+def _measured(targets: Array) -> Array:
+    return jnp.isfinite(targets) & (targets != 0)
+
+
+def _depth_errors(depths: Array, targets: Array) -> tuple[Array, Array, Array]:
+    """Absolute errors, true depths and validity; 0 and 1 where there is no depth."""
+    valid = _measured(targets)
+    errors = jnp.where(valid, depths, 0) - jnp.where(valid, targets, 0)
+    return jnp.abs(errors), jnp.where(valid, jnp.abs(targets), 1), valid
+
+
+def _depth_loss(depths: Array, targets: Array) -> Array:
+    errors, _, valid = _depth_errors(depths, targets)
+    return _mean_valid(errors, valid)
+
+
+def _depth_sample(key: Array, depths: Array, targets: Array | None = None) -> Array:
+    drawn = depths + jax.random.laplace(key, depths.shape, depths.dtype)
+    return drawn if targets is None else jnp.where(_measured(targets), drawn, 0)
+
+
+def _measured_pixels(depths: Array, targets: Array) -> Array:
+    del depths
+    return _per_example(_measured(targets))
+
+
+def _absolute_error(depths: Array, targets: Array) -> tuple[Array, Array]:
+    errors, _, valid = _depth_errors(depths, targets)
+    return _per_example(errors), _per_example(valid)
+
+
+def _relative_error(depths: Array, targets: Array) -> tuple[Array, Array]:
+    errors, true, valid = _depth_errors(depths, targets)
+    return _per_example(errors / true), _per_example(valid)
+
+
+DEPTH = Objective(
+    example_loss=_depth_loss,
+    sample_targets=_depth_sample,
+    scores={
+        "absolute_error": Score(_absolute_error, _ratio, higher_is_better=False),
+        "relative_error": Score(_relative_error, _ratio, higher_is_better=False),
+    },
+    observations=_measured_pixels,
+)
+"""Depth or disparity under L1: depths ``[B, ...]``, targets ``[B, ...]``.
+
+The likelihood is Laplace with unit scale, whose loss (without its constant) is the
+absolute error and whose score a fair +1 or -1. A target that is 0, as in Cityscapes and
+NYUv2, or not finite is invalid; a negative one is valid, as draws may be negative. The
+loss is the mean over an image's valid pixels; the scores weigh all valid pixels of the
+split alike, in the unit of the targets and relative to them.
+"""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtl_jax.losses import BERNOULLI, GAUSSIAN, SOFTMAX
+from mtl_jax.losses import BERNOULLI, DEPTH, GAUSSIAN, SEGMENTATION, SOFTMAX
 
 B, C, DRAWS = 64, 5, 20_000
 
@@ -118,3 +118,158 @@ def test_score_from_sums_in_pieces_is_that_of_the_whole(objective):
         expected = expected_score(objective, name, outputs, targets)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         assert score.higher_is_better == (name == "accuracy")
+
+
+H, W = 6, 5
+IMAGES = pytest.mark.parametrize(
+    "objective", [SEGMENTATION, DEPTH], ids=["segmentation", "depth"]
+)
+
+
+def images(objective, seed=0):
+    """Outputs and targets of four images; the last has no valid pixel."""
+    rng = np.random.default_rng(seed)
+    if objective is SEGMENTATION:
+        outputs = 2 * rng.normal(size=(4, H, W, C)).astype(np.float32)
+        targets = rng.integers(C - 1, size=(4, H, W))  # the last class is in no label
+        hidden = rng.choice([-1, 255], size=(4, H, W))
+        outputs[..., C - 1] -= 20  # nor in a prediction
+    else:
+        outputs = 5 * rng.normal(size=(4, H, W)).astype(np.float32)
+        targets = rng.uniform(0.5, 9, size=(4, H, W)).astype(np.float32)
+        hidden = rng.choice([0, np.nan, np.inf], size=(4, H, W))
+    valid = rng.random(size=(4, H, W)) < 0.6
+    valid[3] = False
+    return outputs, np.where(valid, targets, hidden).astype(targets.dtype), valid
+
+
+def pixel_losses(objective, outputs, targets):
+    """Negative log-likelihoods of valid pixels, in float64."""
+    outputs = outputs.astype(np.float64)
+    if objective is DEPTH:
+        return -stats.laplace.logpdf(targets, outputs) - np.log(2)
+    log_p = outputs - np.log(np.exp(outputs).sum(axis=-1, keepdims=True))
+    return -log_p[np.arange(len(targets)), targets]
+
+
+@IMAGES
+def test_loss_of_an_image_is_the_mean_of_its_valid_pixels(objective):
+    outputs, targets, valid = images(objective)
+    found = objective.example_loss(outputs, targets)
+    expected = [
+        pixel_losses(objective, outputs[i][valid[i]], targets[i][valid[i]]).mean()
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-5)
+    assert found[3] == 0
+    np.testing.assert_array_equal(
+        objective.observations(outputs, targets), valid.sum(axis=(1, 2))
+    )
+
+
+@IMAGES
+@pytest.mark.parametrize("hidden", [1e30, np.inf, np.nan])
+def test_invalid_pixels_have_no_influence(objective, hidden):
+    outputs, targets, valid = images(objective)
+
+    def all_of_it(outputs):
+        kept = [score.statistics(outputs, targets) for score in scores]
+        return objective.example_loss(outputs, targets), kept
+
+    scores = objective.scores.values()
+    moved = np.where(valid.reshape(valid.shape + (1,) * (outputs.ndim - 3)), outputs, 0)
+    moved = np.where(moved == 0, np.float32(hidden), moved)
+    jax.tree.map(np.testing.assert_array_equal, all_of_it(outputs), all_of_it(moved))
+    for given in (outputs, moved):
+        gradient = jax.grad(lambda o: objective.example_loss(o, targets).sum())(given)
+        assert (np.asarray(gradient)[~valid] == 0).all()
+        assert np.isfinite(gradient).all() and (np.asarray(gradient)[valid] != 0).any()
+
+
+@IMAGES
+def test_score_at_sampled_pixels_is_that_of_independent_observations(objective, key):
+    """No mean, and with ``observations`` the Fisher information of a mean pixel."""
+    outputs, targets, valid = images(objective)
+    outputs = outputs / 4  # so that every class is drawn now and then
+    count = objective.observations(outputs, targets)
+
+    @jax.jit
+    def once(key):
+        drawn = objective.sample_targets(key, outputs, targets)
+        loss = lambda o: jnp.sqrt(count) @ objective.example_loss(o, drawn)  # noqa: E731
+        return jax.grad(loss)(jnp.asarray(outputs)), objective.observations(
+            outputs, drawn
+        )
+
+    grads, counts = jax.lax.map(once, jax.random.split(key, 4000))
+    np.testing.assert_array_equal(counts, np.broadcast_to(count, counts.shape))
+    if objective is DEPTH:  # a fair +1 or -1
+        scores = np.asarray(grads * jnp.sqrt(count)[None, :, None, None])
+        expected = valid[None] * np.ones_like(scores)
+        np.testing.assert_allclose(np.abs(scores), expected, rtol=1e-6)
+        information = valid.astype(float)
+    else:
+        p = np.exp(outputs) / np.exp(outputs).sum(axis=-1, keepdims=True)
+        information = valid * (1 - (p**2).sum(axis=-1))
+    mean, error = grads.mean(axis=0), grads.std(axis=0) / np.sqrt(len(grads))
+    assert (np.abs(mean) <= 5 * error + 1e-6).all()
+    squares = (grads**2).reshape(len(grads), 4, -1).sum(axis=-1)
+    expected = information.sum(axis=(1, 2)) / np.maximum(count, 1)
+    error = squares.std(axis=0) / np.sqrt(len(squares))
+    assert (np.abs(squares.mean(axis=0) - expected) <= 4 * error + 1e-5).all()
+
+
+@IMAGES
+def test_without_true_targets_every_pixel_is_drawn(objective, key):
+    outputs, _, _ = images(objective)
+    drawn = objective.sample_targets(key, outputs)
+    assert (objective.observations(outputs, drawn) == H * W).all()
+
+
+def expected_image_score(name, outputs, targets, valid):
+    outputs, targets = outputs[valid], targets[valid]
+    if name == "absolute_error":
+        return np.abs(outputs - targets).mean()
+    if name == "relative_error":
+        return (np.abs(outputs - targets) / targets).mean()
+    predicted = outputs.argmax(axis=-1)
+    if name == "pixel_accuracy":
+        return (predicted == targets).mean()
+    ious = []
+    for c in range(C - 1):  # the last class is nowhere
+        both = ((predicted == c) & (targets == c)).sum()
+        ious.append(both / ((predicted == c) | (targets == c)).sum())
+    return np.mean(ious)
+
+
+@IMAGES
+def test_image_scores_from_sums_in_pieces_are_those_of_all_valid_pixels(objective):
+    outputs, targets, valid = images(objective)
+    for name, score in objective.scores.items():
+        pieces = [
+            score.statistics(outputs[a:b], targets[a:b]) for a, b in ((0, 1), (1, 4))
+        ]
+        # As the host does it: in float64, with a leading axis of tasks.
+        sums = jax.tree.map(
+            lambda *parts: sum(np.asarray(p, np.float64).sum(axis=0) for p in parts)[
+                None
+            ],
+            *pieces,
+        )
+        found = score.value(sums, np.array([4.0]))
+        expected = expected_image_score(name, outputs, targets, valid)
+        np.testing.assert_allclose(found, [expected], rtol=1e-5)
+        assert score.higher_is_better == (objective is SEGMENTATION)
+        empty = score.statistics(outputs[3:], targets[3:])
+        assert score.value(jax.tree.map(lambda s: s.sum(axis=0), empty), 1.0) == 0
+
+
+def test_integer_targets_of_eight_bits_are_understood():
+    """As files have them: 255 is no class, a disparity of 0 no depth."""
+    labels = jnp.array([[0, 1, 255]], jnp.uint8)
+    found = SEGMENTATION.example_loss(jnp.zeros((1, 3, 2)), labels)
+    np.testing.assert_allclose(found, np.log(2), rtol=1e-6)
+    depths = DEPTH.example_loss(
+        jnp.full((1, 3), 2.0), jnp.array([[0, 1, 5]], jnp.uint8)
+    )
+    np.testing.assert_allclose(depths, 2.0)

@@ -8,6 +8,7 @@
 (1.0, 8.0)
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,29 +18,35 @@ from mtl_jax import tree
 from mtl_jax.metrics import probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
 
+Inner = Callable[[PyTree, PyTree], Array]
+"""Inner product of two gradients, or several over groups of parameters ``[S]``."""
+
 
 class Coherence(NamedTuple):
     """m-coherence of the per-example gradients of one task."""
 
-    alpha: Scalar
+    alpha: Array
     """``|E g|^2 / E |g|^2``: 1 for identical gradients, 1/N for orthogonal ones; NaN
     if all gradients are zero."""
-    alpha_m: Scalar
+    alpha_m: Array
     """``N alpha``: how many examples one example's step helps."""
-    near_zero: Scalar
+    near_zero: Array
     """Fraction of examples whose gradient is less than 1e-6 of the mean length."""
 
 
 class NoiseScale(NamedTuple):
     """Gradient noise from two batch sizes (McCandlish et al., 2018, appendix A)."""
 
-    alpha: Scalar
-    """Estimate of m-coherence without per-example gradients."""
-    noise_scale: Scalar
+    alpha: Array
+    """Estimate of ``m_coherence(...).alpha`` without per-example gradients."""
+    standard_error: Array
+    """Of alpha, as if the mini-batches were independent; as they share out one probe,
+    the error is smaller than that."""
+    noise_scale: Array
     """``S / |G|^2`` in examples: the batch size at which noise equals signal."""
-    squared_norm: Scalar
+    squared_norm: Array
     """Unbiased ``|G|^2``; may be negative where noise drowns it."""
-    noise: Scalar
+    noise: Array
     """``S``, the trace of the covariance of per-example gradients."""
 
 
@@ -62,57 +69,87 @@ class BatchCosines(NamedTuple):
 
 
 def m_coherence(
-    loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 128
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    batch_size: int = 128,
+    inner: Inner = tree.dot,
 ) -> Coherence:
     """m-coherence over the probe, in one streaming pass of per-example gradients.
 
     Source: Chatterjee & Zielinski, 2020, Definition 2. Cost per example: one forward
     and one backward pass; memory: ``batch_size`` gradients.
+
+    Args:
+      loss_fn: ``(params, batch) -> mean loss``.
+      params: any pytree of floats.
+      batch: leaves ``[N, ...]``.
+      batch_size: per-example gradients at once.
+      inner: inner product of two gradients; one that returns several ``[S]``, each
+        over some of the parameters, gives leaves ``[S]``.
     """
 
     def moments(one: PyTree) -> tuple[tuple[PyTree, Array], Array]:
         grads = _example_grads(loss_fn, params, one)
-        squares = jax.vmap(lambda g: tree.dot(g, g))(grads)
+        squares = jax.vmap(lambda g: inner(g, g))(grads)
         mean = jax.tree.map(lambda g: g.mean(axis=0), grads)
-        return (mean, squares.mean()), jnp.sqrt(squares)
+        return (mean, squares.mean(axis=0)), jnp.sqrt(squares)
 
     with jax.default_matmul_precision("highest"):
         (mean, square), lengths = probe.mean_and_rows(moments, batch, batch_size)
-    count = probe.size(batch)
-    alpha = tree.dot(mean, mean) / square
-    near_zero = jnp.mean(lengths <= 1e-6 * lengths.mean())
-    return Coherence(alpha, count * alpha, near_zero)
+        alpha = inner(mean, mean) / square
+    near_zero = jnp.mean(lengths <= 1e-6 * lengths.mean(axis=0)[None], axis=0)
+    return Coherence(alpha, probe.size(batch) * alpha, near_zero)
 
 
 def noise_scale(
-    loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 128
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    batch_size: int = 16,
+    inner: Inner = tree.dot,
 ) -> NoiseScale:
     """Noise scale and m-coherence from mini-batch gradients and their mean.
 
-    ``S = (|g_b|^2 - |G|^2) / (1/b - 1/N)``, ``|G|^2 = (N |g_N|^2 - b |g_b|^2) / (N -
-    b)``. Cost per example: one forward and one backward pass.
+    ``S = (|g_b|^2 - |G|^2) / (1/b - 1/N)`` is unbiased for the trace of the covariance
+    if the mini-batches are random ones of the probe, so let its order be random.
+    ``|G|^2 - S / N`` is unbiased for the population's ``|G|^2``, and ``E |g|^2`` over
+    the probe is ``|G|^2 + (1 - 1/N) S``. Cost per example: one forward and one backward
+    pass.
+
+    Args:
+      loss_fn: ``(params, batch) -> mean loss``.
+      params: any pytree of floats.
+      batch: leaves ``[N, ...]``.
+      batch_size: ``b``, smaller than ``N``; the last mini-batch may be smaller.
+      inner: as in `m_coherence`.
 
     Raises:
-      InputError: the mini-batches do not divide the probe, or are not smaller than it.
+      InputError: the mini-batches are not smaller than the probe.
     """
     count = probe.size(batch)
-    if batch_size >= count or count % batch_size:
+    if batch_size >= count:
         raise InputError(
-            f"batch_size {batch_size} must divide the {count} examples, and be smaller."
+            f"batch_size {batch_size} must be smaller than the {count} examples."
         )
 
     def gradient_and_square(one: PyTree) -> tuple[PyTree, Array]:
         gradient = jax.grad(loss_fn)(params, one)
-        return gradient, tree.dot(gradient, gradient)
+        return gradient, inner(gradient, gradient)[None]
 
     with jax.default_matmul_precision("highest"):
-        mean, small = probe.mean_batches(gradient_and_square, batch, batch_size)
-    large = tree.dot(mean, mean)
-    noise = (small - large) / (1 / batch_size - 1 / count)
-    squared = (count * large - batch_size * small) / (count - batch_size)
-    # Written for the population; alpha of the probe itself adds its own noise back.
-    alpha = squared / (squared + noise)
-    return NoiseScale(alpha, noise / squared, squared, noise)
+        mean, squares = probe.mean_and_rows(gradient_and_square, batch, batch_size)
+        large = inner(mean, mean)
+    sizes = probe.sizes(count, batch_size)
+    total = jnp.sum(1 / sizes - 1 / count)
+    noise = (squares - large[None]).sum(axis=0) / total
+    squared = large - noise / count
+    alpha = large / (large + (1 - 1 / count) * noise)
+    noise_error = jnp.sqrt(squares.shape[0]) * squares.std(axis=0, ddof=1) / total
+    error = alpha**2 * (1 - 1 / count) * noise_error / large
+    return NoiseScale(alpha, error, noise / squared, squared, noise)
 
 
 def batch_cosines(

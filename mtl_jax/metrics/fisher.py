@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from mtl_jax import tree
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import probe
-from mtl_jax.types import Array, InputError, PyTree, Scalar
+from mtl_jax.types import Array, InputError, PyTree
 
 ESTIMATORS = ("minibatch", "per_example", "exact", "empirical")
 
@@ -30,8 +30,8 @@ ESTIMATORS = ("minibatch", "per_example", "exact", "empirical")
 class FisherTrace(NamedTuple):
     """Trace of the Fisher information of one task."""
 
-    value: Scalar
-    standard_error: Scalar
+    value: Array
+    standard_error: Array
     """Over mini-batches."""
 
 
@@ -45,6 +45,8 @@ def fisher_trace(
     targets: Array | None = None,
     estimator: str = "minibatch",
     batch_size: int = 16,
+    inner: Callable[[PyTree, PyTree], Array] = tree.dot,
+    per_parameter: bool = False,
 ) -> FisherTrace:
     """Trace of the Fisher information over the inputs of the probe.
 
@@ -64,6 +66,9 @@ def fisher_trace(
       targets: true labels ``[N, ...]``, for ``empirical`` only.
       estimator: one of `ESTIMATORS`.
       batch_size: ``B`` of ``minibatch``; how many per-example gradients at once.
+      inner: inner product of two gradients; one that returns several ``[S]``, each
+        over some of the parameters, gives as many traces.
+      per_parameter: divide by the number of parameters, to compare groups of them.
 
     Raises:
       InputError: unknown estimator, targets missing or not wanted, or a likelihood
@@ -80,47 +85,58 @@ def fisher_trace(
             "this likelihood's outcomes cannot be enumerated; use 'per_example'."
         )
 
-    def batch_loss(params: PyTree, x: PyTree, y: Array) -> Array:
-        return objective.example_loss(predict(params, x), y).mean()
-
     def squared_norms(x: PyTree, y: Array) -> Array:
-        """``|grad log p(y | x)|^2`` of every example ``[B]``."""
+        """``|grad log p(y | x)|^2`` of every example ``[B, ...]``."""
 
         def one(x: PyTree, y: Array) -> Array:
-            add = lambda leaf: leaf[None]  # noqa: E731
-            gradient = jax.grad(batch_loss)(params, jax.tree.map(add, x), y[None])
-            return tree.dot(gradient, gradient)
+            x, y = jax.tree.map(lambda leaf: leaf[None], (x, y))
+            gradient = jax.grad(
+                lambda p: objective.example_loss(predict(p, x), y).mean()
+            )(params)
+            return inner(gradient, gradient)
 
         return jax.vmap(one)(x, y)
 
-    def of_minibatch(batch: tuple[PyTree, Array]) -> Array:
-        x, y = batch
-        gradient = jax.grad(batch_loss)(params, x, y)
-        return probe.size(x) * tree.dot(gradient, gradient)
+    def sample(x: PyTree, keys: Array) -> Array:
+        return objective.sample_targets(keys[0], predict(params, x))
 
-    def of_examples(batch: tuple[PyTree, Array]) -> Array:
-        return squared_norms(*batch).mean()
+    def of_minibatch(batch: tuple[PyTree, Array]) -> Array:
+        x, keys = batch
+        outputs, pullback = jax.vjp(lambda p: predict(p, x), params)
+        y = objective.sample_targets(keys[0], outputs)
+        score = jax.grad(lambda o: objective.example_loss(o, y).mean())(outputs)
+        (gradient,) = pullback(score)
+        return probe.size(x) * inner(gradient, gradient)
+
+    def of_samples(batch: tuple[PyTree, Array]) -> Array:
+        return squared_norms(batch[0], sample(*batch)).mean(axis=0)
+
+    def of_targets(batch: tuple[PyTree, Array]) -> Array:
+        return squared_norms(*batch).mean(axis=0)
 
     def of_classes(batch: tuple[PyTree, Array]) -> Array:
         x, unused = batch
         del unused
         assert objective.probabilities is not None
-        chances = jax.lax.stop_gradient(objective.probabilities(predict(params, x)))
+        chances = objective.probabilities(predict(params, x))
+
+        def of_class(c: Array) -> Array:
+            labels = jnp.full(chances.shape[0], c)
+            return jnp.tensordot(chances[:, c], squared_norms(x, labels), axes=1)
+
         classes = jnp.arange(chances.shape[-1])
-        norms = jax.lax.map(
-            lambda c: squared_norms(x, jnp.full(chances.shape[0], c)), classes
-        )
-        return (chances * norms.T).sum(axis=-1).mean()
+        return jax.lax.map(of_class, classes).sum(axis=0) / chances.shape[0]
 
     of = {
         "minibatch": of_minibatch,
-        "per_example": of_examples,
-        "empirical": of_examples,
+        "per_example": of_samples,
+        "empirical": of_targets,
         "exact": of_classes,
     }[estimator]
+    keys = jax.random.split(key, probe.size(x)) if targets is None else targets
     with jax.default_matmul_precision("highest"):
-        if targets is None:
-            outputs = probe.map_examples(lambda x: predict(params, x), x, batch_size)
-            targets = objective.sample_targets(key, outputs)
-        values, sizes = probe.map_batches(of, (x, targets), batch_size)
-    return FisherTrace(*probe.mean_and_error(values, sizes))
+        values, sizes = probe.map_batches(of, (x, keys), batch_size)
+    value, error = probe.mean_and_error(values, sizes)
+    ones = jax.tree.map(jnp.ones_like, params)
+    count = inner(ones, ones) if per_parameter else 1
+    return FisherTrace(value / count, error / count)

@@ -1,8 +1,11 @@
 """Curvature by matrix-vector products: top eigenvalue, trace, spectrum.
 
-The same three for the Hessian of a loss and for its Gauss-Newton matrix. Lanczos and
-Hutchinson are matfree's. An *operator* is ``(params, batch, vector) -> vector`` on
-pytrees like ``params``; over the probe it is the mean over mini-batches.
+The same for the Hessian of a loss and for its Gauss-Newton matrix. An *operator* is
+``(params, batch, vector) -> vector`` on pytrees like ``params``; over the probe it is
+the mean over mini-batches. Units: nats per unit of parameter squared.
+
+Lanczos is written out: matfree's divides by a residual of zero, so that a zero matrix
+gives NaN and one of few distinct eigenvalues invents others.
 
 >>> import jax, jax.numpy as jnp
 >>> curvatures = jnp.array([1.0, 2.0, 5.0])
@@ -13,6 +16,9 @@ pytrees like ``params``; over the probe it is the mean over mini-batches.
 >>> top = top_eigenvalue(operator, *args, key=jax.random.key(0), iterations=3)
 >>> round(float(top.value), 3), bool(top.error_bound < 1e-3)
 (5.0, True)
+>>> hollow = hessian_operator(lambda p, b: loss_fn(p, b) - 10 * p[0] ** 2)
+>>> round(float(power_iteration(hollow, *args, key=jax.random.key(0)).value), 3)
+-19.0
 >>> round(float(trace(operator, *args, key=jax.random.key(0)).value), 3)
 8.0
 """
@@ -24,7 +30,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from matfree import decomp
 
 from mtl_jax import tree
 from mtl_jax.metrics import probe
@@ -34,12 +39,14 @@ Operator = Callable[[PyTree, PyTree, PyTree], PyTree]
 """``(params, batch, vector) -> matrix @ vector``, mean over the batch."""
 
 
-class TopEigenvalue(NamedTuple):
-    """The largest algebraic eigenvalue, by Lanczos with full reorthogonalisation."""
+class Eigenvalue(NamedTuple):
+    """An eigenvalue at an end of the spectrum; which one, its function says."""
 
     value: Scalar
     error_bound: Scalar
-    """Some eigenvalue lies within this of ``value``: the Ritz pair's residual."""
+    """Some eigenvalue lies within this of ``value``, up to rounding: the norm of
+    ``A v - value v`` for the unit vector ``v`` that was found. Nothing says that it is
+    the one that was looked for."""
 
 
 class Trace(NamedTuple):
@@ -47,6 +54,7 @@ class Trace(NamedTuple):
 
     value: Scalar
     standard_error: Scalar
+    """Over draws; NaN for a single one."""
 
 
 class Spectrum(NamedTuple):
@@ -102,22 +110,60 @@ def top_eigenvalue(
     key: Array,
     iterations: int = 20,
     batch_size: int = 128,
-) -> TopEigenvalue:
+) -> Eigenvalue:
     """Largest algebraic eigenvalue of an operator over the probe.
 
-    Cost: ``iterations`` products over all examples; memory for as many vectors.
+    By Lanczos with full reorthogonalisation from a random vector, never above the true
+    one; `power_iteration` has the largest absolute one. Cost: ``iterations`` products
+    over all examples, at most as many as parameters; memory for as many vectors.
 
     Raises:
       InputError: ``iterations`` is not positive.
     """
-    matvec, start = _flat(operator, params, batch, batch_size, iterations)
+    matvec, size = _flat(operator, params, batch, batch_size, iterations)
     with jax.default_matmul_precision("highest"):
-        iterations = min(iterations, start.size)
-        vector = jax.random.normal(key, start.shape, start.dtype)
-        found = decomp.tridiag_sym(iterations, custom_vjp=False)(matvec, vector)
-        values, vectors = jnp.linalg.eigh(found.J_small)
-        residual = jnp.linalg.norm(found.residual)
-    return TopEigenvalue(values[-1], residual * jnp.abs(vectors[-1, -1]))
+        start, restarts = jax.random.split(key)
+        vector = jax.random.normal(start, (size,))
+        values, vectors, rest = _lanczos(matvec, vector, iterations, restarts)
+    return Eigenvalue(values[-1], rest * jnp.abs(vectors[-1, -1]))
+
+
+def power_iteration(
+    operator: Operator,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    key: Array,
+    iterations: int = 100,
+    batch_size: int = 128,
+) -> Eigenvalue:
+    """Eigenvalue of the largest absolute value, with its sign, over the probe.
+
+    ``v <- A v / |A v|``, then the Rayleigh quotient ``v' A v``. It is not
+    `top_eigenvalue` where the most negative curvature is the strongest, and does not
+    converge where ``-a`` and ``a`` are both the largest; the error bound says so. For
+    comparison with others' power iterations, or where ``iterations`` vectors do not
+    fit: it keeps two, and needs more products. Cost: ``iterations`` products over all
+    examples.
+
+    Raises:
+      InputError: ``iterations`` is not positive.
+    """
+    matvec, size = _flat(operator, params, batch, batch_size, iterations)
+
+    def step(unused: Array, v: Array) -> Array:
+        del unused
+        product = matvec(v)
+        length = jnp.linalg.norm(product)
+        # A v = 0 is an eigenvector as good as any.
+        return jnp.where(length > 0, product / jnp.where(length > 0, length, 1), v)
+
+    with jax.default_matmul_precision("highest"):
+        v = jax.random.normal(key, (size,))
+        v = lax.fori_loop(0, iterations - 1, step, v / jnp.linalg.norm(v))
+        product = matvec(v)
+        value = jnp.vdot(v, product)
+        return Eigenvalue(value, jnp.linalg.norm(product - value * v))
 
 
 def trace(
@@ -129,15 +175,18 @@ def trace(
     draws: int = 16,
     batch_size: int = 128,
 ) -> Trace:
-    """Trace of an operator over the probe. Cost: ``draws`` products.
+    """Trace of an operator over the probe, by Hutchinson's estimator.
+
+    Mean of ``v' A v`` over vectors of random signs (Hutchinson, 1990). Cost: ``draws``
+    products over all examples.
 
     Raises:
       InputError: ``draws`` is not positive.
     """
-    matvec, start = _flat(operator, params, batch, batch_size, draws)
+    matvec, size = _flat(operator, params, batch, batch_size, draws)
 
     def draw(key: Array) -> Array:
-        signs = jax.random.rademacher(key, start.shape, start.dtype)
+        signs = jax.random.rademacher(key, (size,), jnp.float32)
         return jnp.vdot(signs, matvec(signs), precision=tree.HIGHEST)
 
     with jax.default_matmul_precision("highest"):
@@ -157,19 +206,21 @@ def spectrum(
 ) -> Spectrum:
     """Spectral density of an operator over the probe.
 
-    Source: Ubaru, Chen & Saad, 2017; Ghorbani et al., 2019. Cost: ``draws *
-    iterations`` products.
+    Nodes and weights of the Gauss quadrature that Lanczos finds from vectors of random
+    signs (Ubaru, Chen & Saad, 2017, section 3; Ghorbani et al., 2019): the density is
+    the mean over draws, ``trace(f(A)) / P`` is near the mean of ``sum f(node) *
+    weight``. Cost: ``draws * iterations`` products over all examples, ``iterations`` at
+    most as many as parameters; memory for ``iterations`` vectors.
 
     Raises:
       InputError: ``draws`` or ``iterations`` is not positive.
     """
-    matvec, start = _flat(operator, params, batch, batch_size, min(draws, iterations))
-    iterations = min(iterations, start.size)
+    matvec, size = _flat(operator, params, batch, batch_size, min(draws, iterations))
 
     def draw(key: Array) -> tuple[Array, Array]:
-        signs = jax.random.rademacher(key, start.shape, start.dtype)
-        found = decomp.tridiag_sym(iterations, custom_vjp=False)(matvec, signs)
-        values, vectors = jnp.linalg.eigh(found.J_small)
+        start, restarts = jax.random.split(key)
+        signs = jax.random.rademacher(start, (size,), jnp.float32)
+        values, vectors, _ = _lanczos(matvec, signs, iterations, restarts)
         return values, vectors[0] ** 2
 
     with jax.default_matmul_precision("highest"):
@@ -178,17 +229,64 @@ def spectrum(
 
 def _flat(
     operator: Operator, params: PyTree, batch: PyTree, batch_size: int, count: int
-) -> tuple[Callable[[Array], Array], Array]:
-    """The operator over the probe on flat vectors, and a vector of their shape."""
+) -> tuple[Callable[[Array], Array], int]:
+    """The operator over the probe on flat vectors of float32, and their length."""
     if count < 1:
         raise InputError(f"iterations and draws must be at least 1, not {count}.")
     flat, unravel = ravel_pytree(params)
 
     def matvec(vector: Array) -> Array:
-        tangent = unravel(vector)
+        tangent = unravel(vector.astype(flat.dtype))
         mean = probe.mean_batches(
             lambda one: operator(params, one, tangent), batch, batch_size
         )
-        return ravel_pytree(mean)[0]
+        return ravel_pytree(mean)[0].astype(jnp.float32)
 
-    return matvec, jnp.zeros_like(flat)
+    return matvec, flat.size
+
+
+def _lanczos(
+    matvec: Callable[[Array], Array], vector: Array, iterations: int, key: Array
+) -> tuple[Array, Array, Scalar]:
+    """Ritz values ``[K]`` rising, eigenvectors of the tridiagonal matrix ``[K, K]``.
+
+    The third is the norm of what the last product leaves outside the Krylov space. An
+    invariant subspace (few distinct eigenvalues) is left for a random direction
+    orthogonal to it: coupling 0, so the Ritz values stay those of the matrix and the
+    new ones have weight 0 in the quadrature of ``vector``.
+    """
+    iterations = min(iterations, vector.size)
+    eps = jnp.finfo(jnp.float32).eps
+
+    def unit(v: Array) -> Array:
+        length = jnp.linalg.norm(v)
+        return v / jnp.where(length > 0, length, 1)
+
+    def step(i: Array, state: tuple) -> tuple:
+        basis, v, diagonal, coupling, scale = state
+        basis = basis.at[i].set(v)
+        apart = lambda u: u - basis.T @ (basis @ u)  # noqa: E731
+        product = matvec(v)
+        scale = jnp.maximum(scale, jnp.linalg.norm(product))
+        rest = apart(product)
+        length = jnp.linalg.norm(rest)
+        ended = length <= 10 * eps * scale
+        anew = jax.random.normal(jax.random.fold_in(key, i), v.shape)
+        following = unit(jnp.where(ended, anew, rest))
+        # Twice, after scaling: a short rest is mostly rounding, and not orthogonal.
+        following = unit(apart(unit(apart(following))))
+        return (
+            basis,
+            following,
+            diagonal.at[i].set(jnp.vdot(v, product)),
+            coupling.at[i].set(jnp.where(ended, 0, length)),
+            scale,
+        )
+
+    zeros = jnp.zeros(iterations)
+    basis = jnp.zeros((iterations, vector.size))
+    state = (basis, unit(vector), zeros, zeros, jnp.zeros(()))
+    _, _, diagonal, coupling, _ = lax.fori_loop(0, iterations, step, state)
+    beside = jnp.diag(coupling[:-1], 1)
+    values, vectors = jnp.linalg.eigh(jnp.diag(diagonal) + beside + beside.T)
+    return values, vectors, coupling[-1]

@@ -11,12 +11,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax.types import Array, PyTree, Scalar
+from mtl_jax.types import Array, PyTree
 
 
 def size(batch: PyTree) -> int:
     """Number of examples ``N``: the leading axis of every leaf."""
     return jax.tree.leaves(batch)[0].shape[0]
+
+
+def sizes(count: int, batch_size: int) -> Array:
+    """Sizes of the mini-batches of ``count`` examples ``[M]``."""
+    whole, rest = divmod(count, batch_size)
+    return jnp.asarray([batch_size] * whole + [rest] * (rest > 0), jnp.float32)
 
 
 def map_batches(
@@ -29,7 +35,6 @@ def map_batches(
     """
     whole, rest = divmod(size(batch), batch_size)
     cut = whole * batch_size
-    sizes = [batch_size] * whole + [rest] * (rest > 0)
     parts = []
     if whole:
         batches = jax.tree.map(
@@ -40,7 +45,7 @@ def map_batches(
         last = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
         parts.append(jax.tree.map(lambda leaf: leaf[None], last))
     values = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    return values, jnp.asarray(sizes, jnp.float32)
+    return values, sizes(size(batch), batch_size)
 
 
 def mean_batches(
@@ -63,12 +68,12 @@ def mean_and_rows(
     """In one pass, the mean of what ``fn`` says of a mini-batch, and all its rows.
 
     Args:
-      fn: mini-batch to (a mean over it, rows ``[B, ...]``).
+      fn: mini-batch to (a mean over it, rows ``[B, ...]``, or one row ``[1, ...]``).
       batch: leaves ``[N, ...]``.
       batch_size: of the mini-batches; the last may be smaller.
 
     Returns:
-      The mean over all examples, and the rows ``[N, ...]``.
+      The mean over all examples, and the rows one under the other.
     """
     whole, rest = divmod(size(batch), batch_size)
     cut = whole * batch_size
@@ -86,7 +91,7 @@ def mean_and_rows(
 
         total, stacked = lax.scan(add, zeros, batches)
         totals.append(total)
-        rows.append(jax.tree.map(lambda v: v.reshape(cut, *v.shape[2:]), stacked))
+        rows.append(jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), stacked))
     if rest:
         mean, own = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
         totals.append(jax.tree.map(lambda v: rest * v, mean))
@@ -97,13 +102,14 @@ def mean_and_rows(
     )
 
 
-def mean_and_error(values: Array, sizes: Array) -> tuple[Scalar, Scalar]:
-    """Mean of mini-batch values ``[M]`` weighted by size, and its standard error.
+def mean_and_error(values: Array, sizes: Array) -> tuple[Array, Array]:
+    """Mean of mini-batch values ``[M, ...]`` by size, and its standard error ``[...]``.
 
     The error is that of a mean of independent mini-batches; NaN for a single one.
     """
-    mean = jnp.sum(values * sizes) / jnp.sum(sizes)
     count = values.shape[0]
-    spread = jnp.sqrt(jnp.sum(sizes * (values - mean) ** 2) / jnp.sum(sizes))
-    error = spread / jnp.sqrt(count - 1) if count > 1 else jnp.full((), jnp.nan)
-    return mean, error
+    shares = (sizes / jnp.sum(sizes)).reshape(count, *[1] * (values.ndim - 1))
+    mean = jnp.sum(shares * values, axis=0)
+    variance = jnp.sum(shares * (values - mean[None]) ** 2, axis=0)
+    unknown = jnp.full_like(variance, jnp.nan)
+    return mean, jnp.sqrt(variance / (count - 1)) if count > 1 else unknown

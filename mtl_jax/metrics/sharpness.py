@@ -8,6 +8,7 @@
 1.01
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,22 +17,32 @@ from jax import lax
 
 from mtl_jax import tree
 from mtl_jax.metrics import probe
-from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
+from mtl_jax.types import Array, InputError, LossFn, PyTree
 
 NORMS = ("l2", "linf")
 MOMENTUM = 0.75
 
 
+class Ball(NamedTuple):
+    """Where the loss may rise: all ``d`` with ``|d / scale|_p <= rho``."""
+
+    norm: str
+    """``l2`` or ``linf``."""
+    scale: PyTree
+    """``c``, like the parameters and not negative: 1 for the standard ball, |params|
+    for the adaptive one, 0 where a parameter stays as it is."""
+
+
 class Sharpness(NamedTuple):
     """Sharpness of one task."""
 
-    value: Scalar
+    value: Array
     """Mean over mini-batches of the rise of the loss, nats."""
-    standard_error: Scalar
+    standard_error: Array
     """Of the mean, over mini-batches."""
-    gradient: Scalar
-    """Mean dual norm of the mini-batch gradient; ``value - rho * gradient`` is what
-    curvature adds."""
+    gradient: Array
+    """Mean dual norm of the mini-batch gradient (l1 for linf); ``value - rho *
+    gradient`` is what curvature adds."""
 
 
 def sharpness(
@@ -65,29 +76,68 @@ def sharpness(
       steps: of ascent.
       batch_size: of the mini-batches.
 
+    Returns:
+      Scalars.
+
     Raises:
       InputError: unknown norm, ``rho`` or ``steps`` not positive.
     """
-    if norm not in NORMS:
-        raise InputError(f"norm {norm!r} is not one of: {', '.join(NORMS)}.")
+    ball = Ball(norm, jax.tree.map(jnp.abs if adaptive else jnp.ones_like, params))
+    found = sharpness_in(
+        [ball], loss_fn, params, batch, rho=rho, steps=steps, batch_size=batch_size
+    )
+    return Sharpness(*(values[0] for values in found))
+
+
+def sharpness_in(
+    balls: Sequence[Ball],
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    rho: float = 1e-3,
+    steps: int = 1,
+    batch_size: int = 128,
+) -> Sharpness:
+    """`sharpness` in several balls ``[S]`` at the price of one first gradient.
+
+    Cost per example of one step: ``1 + S`` forward passes and a backward pass.
+
+    Returns:
+      Leaves ``[S]``.
+
+    Raises:
+      InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
+    """
+    for ball in balls:
+        if ball.norm not in NORMS:
+            raise InputError(f"norm {ball.norm!r} is not one of: {', '.join(NORMS)}.")
+    if not balls:
+        raise InputError("there is no ball; give at least one.")
     if rho <= 0 or steps < 1:
         raise InputError(f"rho is {rho} and steps {steps}; both must be positive.")
-    scale = jax.tree.map(jnp.abs if adaptive else jnp.ones_like, params)
 
-    def rise(one: PyTree) -> tuple[Array, Array]:
+    def rises(one: PyTree) -> tuple[Array, Array]:
         def at(d: PyTree) -> Array:
             return loss_fn(jax.tree.map(jnp.add, params, d), one)
 
         here, gradient = jax.value_and_grad(loss_fn)(params, one)
-        d = _steepest(gradient, scale, norm, rho)
-        best = at(d)
-        if steps > 1:
-            best = jnp.maximum(best, _ascend(at, scale, norm, rho, steps, gradient))
-        return best - here, _dual_norm(gradient, scale, norm)
+
+        def highest(norm: str, scale: PyTree) -> Array:
+            best = at(_steepest(gradient, scale, norm, rho))
+            if steps > 1:
+                found = _ascend(at, scale, norm, rho, steps, gradient)
+                best = jnp.maximum(best, found)
+            return best - here
+
+        return (
+            jnp.stack([highest(*ball) for ball in balls]),
+            jnp.stack([_dual_norm(gradient, b.scale, b.norm) for b in balls]),
+        )
 
     with jax.default_matmul_precision("highest"):
-        (rises, norms), sizes = probe.map_batches(rise, batch, batch_size)
-    value, error = probe.mean_and_error(rises, sizes)
+        (found, norms), sizes = probe.map_batches(rises, batch, batch_size)
+    value, error = probe.mean_and_error(found, sizes)
     return Sharpness(value, error, probe.mean_and_error(norms, sizes)[0])
 
 

@@ -53,18 +53,45 @@ def test_two_batch_sizes_estimate_the_population(key):
     @jax.jit
     def once(key):
         probe = center[None] + jax.random.normal(key, (64, 6))
-        return metrics.noise_scale(linear, ZERO, probe, batch_size=8)[2:]
+        found = metrics.noise_scale(linear, ZERO, probe, batch_size=8)
+        return found.squared_norm, found.noise
 
     squared, noise = jax.lax.map(once, jax.random.split(key, 400))
     for values, expected in ((squared, center @ center), (noise, 6.0)):
         assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(400)
 
 
-def test_both_estimators_of_alpha_agree_within_their_error(key):
-    probe = 0.5 + jax.random.normal(key, (4096, 6))
+@pytest.mark.parametrize("batch_size", [4, 7])  # with and without a remainder
+def test_two_batch_sizes_estimate_the_coherence_of_the_probe(batch_size, key):
+    """Over all orders of one probe, and with an honest standard error."""
+    center = jnp.full(6, 0.3)
+    probe = center[None] + jax.random.normal(key, (64, 6))
+
+    @jax.jit
+    def once(key):
+        own = jax.random.permutation(key, probe)
+        return metrics.noise_scale(linear, ZERO, own, batch_size=batch_size)
+
     exact = metrics.m_coherence(linear, ZERO, probe).alpha
-    estimate = metrics.noise_scale(linear, ZERO, probe, batch_size=64).alpha
-    np.testing.assert_allclose(estimate, exact, rtol=0.1)
+    found = jax.lax.map(once, jax.random.split(key, 400))
+    spread = found.alpha.std()
+    assert abs(found.alpha.mean() - exact) < 4 * spread / np.sqrt(400) + 0.002
+    covariance = ((probe - probe.mean(axis=0)[None]) ** 2).sum() / 63
+    error = found.noise.std() / np.sqrt(400)
+    assert abs(found.noise.mean() - covariance) < 4 * error
+    assert spread < found.standard_error.mean() < 2 * spread  # on the safe side
+
+
+def test_groups_of_parameters_are_those_groups_alone(gradients):
+    def groups(a, b):
+        return jnp.stack([jnp.vdot(a, b), jnp.vdot(a[:2], b[:2])])
+
+    for metric in (metrics.m_coherence, metrics.noise_scale):
+        both = metric(linear, ZERO, gradients, batch_size=16, inner=groups)
+        whole = metric(linear, ZERO, gradients, batch_size=16)
+        head = metric(linear, ZERO[:2], gradients[:, :2], batch_size=16)
+        for leaf, first, second in zip(both, whole, head, strict=True):
+            np.testing.assert_allclose(leaf, (first, second), rtol=1e-4)
 
 
 def test_batch_cosines(gradients):
@@ -92,8 +119,7 @@ def test_gsnr(gradients):
 
 
 def test_bad_batch_sizes(gradients):
-    for size in (7, 40):
-        with pytest.raises(InputError, match=f"batch_size {size} must divide the 40"):
-            metrics.noise_scale(linear, ZERO, gradients, batch_size=size)
+    with pytest.raises(InputError, match="batch_size 40 must be smaller than the 40"):
+        metrics.noise_scale(linear, ZERO, gradients, batch_size=40)
     with pytest.raises(InputError, match="leaves 1 whole"):
         metrics.batch_cosines(linear, ZERO, gradients, batch_size=30)

@@ -97,6 +97,22 @@ def test_vmapped_over_tasks_is_a_loop(key):
         np.testing.assert_allclose(together[t], one(params, keys[t]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("estimator", ["minibatch", "per_example", "exact"])
+def test_groups_of_parameters_add_up(estimator, key):
+    def groups(a, b):
+        return jnp.stack([jnp.vdot(a[name], b[name]) for name in ("w", "v")])
+
+    options = {"key": key, "estimator": estimator}
+    both = metrics.fisher_trace(many, SOFTMAX, PARAMS, X, inner=groups, **options)
+    whole = metrics.fisher_trace(many, SOFTMAX, PARAMS, X, **options)
+    np.testing.assert_allclose(both.value.sum(), whole.value, rtol=1e-5)
+    each = metrics.fisher_trace(
+        many, SOFTMAX, PARAMS, X, inner=groups, per_parameter=True, **options
+    )
+    np.testing.assert_allclose(each.value * 12, both.value, rtol=1e-5)
+    np.testing.assert_allclose(each.standard_error * 12, both.standard_error, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("objective", "options", "message"),
     [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import metrics
+from mtl_jax.metrics.sharpness import Ball, sharpness_in
 from mtl_jax.types import InputError
 
 H = jnp.array([[3.0, 1.0], [1.0, 2.0]])
@@ -127,3 +128,34 @@ def test_average_case_is_half_the_trace(batch, key):
 def test_bad_options(batch, options):
     with pytest.raises(InputError):
         metrics.sharpness(quadratic, THETA, batch, **options)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_several_balls_are_each_alone(batch, steps):
+    ones = jnp.ones(2)
+    balls = [
+        Ball("l2", ones),
+        Ball("linf", jnp.abs(THETA)),
+        Ball("l2", ones.at[0].set(0)),
+    ]
+    options = {"rho": RHO, "steps": steps, "batch_size": 4}
+    found = sharpness_in(balls, quadratic, THETA, batch, **options)
+    first = metrics.sharpness(quadratic, THETA, batch, norm="l2", **options)
+    second = metrics.sharpness(
+        quadratic, THETA, batch, norm="linf", adaptive=True, **options
+    )
+    third = metrics.sharpness(  # of the second coordinate, the first one fixed
+        lambda p, b: quadratic(THETA.at[1].set(p[0]), b),
+        THETA[1:],
+        batch,
+        norm="l2",
+        **options,
+    )
+    for name in found._fields:
+        alone = [getattr(one, name) for one in (first, second, third)]
+        np.testing.assert_allclose(getattr(found, name), alone, rtol=1e-4)
+
+
+def test_no_ball_is_told(batch):
+    with pytest.raises(InputError, match="there is no ball"):
+        sharpness_in([], quadratic, THETA, batch)
