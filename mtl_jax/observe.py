@@ -12,8 +12,8 @@ from mtl_jax.settings import Setting
 from mtl_jax.types import PyTree
 from mtl_jax.variants import Variant
 
-RowOf = Callable[[int, int, str, int | None, str, float], Row]
-"""``(run, step, split, task or None, name, value) -> Row``."""
+RowOf = Callable[..., Row]
+"""``(run, step, split, task or None, name, value) -> Row``; see `row`."""
 
 
 def row(
@@ -26,6 +26,8 @@ def row(
     task: int | None,
     name: str,
     value: float,
+    scope: str = "",
+    standard_error: float = np.nan,
 ) -> Row:
     """Row of one number; ``task`` None for what concerns all tasks of the run."""
     first = int(variant.task_ids[run, 0])
@@ -44,6 +46,8 @@ def row(
         task="" if task is None else setting.tasks[task],
         name=name,
         value=float(value),
+        scope=scope,
+        standard_error=float(standard_error),
     )
 
 

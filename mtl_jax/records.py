@@ -1,10 +1,12 @@
 """Records: one long table of everything that was measured, in Parquet.
 
-A row is one number: of a run, at a step, on a split, of a task. A workdir holds one
+A row is one number: of a run, at a step, on a split, of a task and, for a factor, of
+some of the parameters. A workdir holds one
 file per step, each written whole or not at all, so that a crash leaves no half row
 and a resumed run replaces what it repeats.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,9 +43,14 @@ class Row(NamedTuple):
     task: str
     """Name of the task; empty for what concerns all tasks of the run."""
     name: str
-    """``loss`` (nats per example), ``accuracy`` (fraction), ...; ``diverged``: the run
-    was frozen at ``step``."""
+    """``loss`` (nats per example), ``accuracy`` (fraction), ...; a factor, see
+    `mtl_jax.factors`; ``diverged``: the run was frozen at ``step``."""
     value: float
+    scope: str = ""
+    """Parameters that a factor looks at: ``task`` (trunk and head), ``shared`` (trunk);
+    empty for what is not a factor."""
+    standard_error: float = math.nan
+    """Of the value as an estimate; NaN where it is exact or nothing is known."""
 
 
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}

@@ -15,7 +15,7 @@ LAYERS = [
     {"tree"},
     {"axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "records", "progress", "stop", "summary"},
-    {"gradients", "workdir"},
+    {"gradients", "stack", "workdir"},
     {"metrics"},
     {"settings"},
     {"train"},

@@ -6,7 +6,7 @@ import pytest
 import small
 from pandas.testing import assert_frame_equal
 
-from mtl_jax import programs
+from mtl_jax import stack
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from mtl_jax import programs
     [(1, 1), (2, 2), (3, 2), (9, 2)],
 )
 def test_mesh_uses_devices_that_have_something_to_do(runs, devices):
-    assert programs._mesh(runs).size == devices
+    assert stack.make(runs).mesh.size == devices
 
 
 def test_records_are_the_same_on_one_device_as_on_two(tmp_path, monkeypatch):
