@@ -64,6 +64,28 @@ def get_config() -> ConfigDict:
     config.trajectory.count = 20
     config.trajectory.loss_levels = ()
 
+    # Factors: what is measured of every task at those points, on its probe (see
+    # mtl_jax/factors). More of them: adaptive_sharpness, average_sharpness,
+    # empirical_fisher_trace, example_coherence, batch_cosines, hessian, gauss_newton,
+    # affinity, multi_task_curvature. Assumption: the paper names neither the norm of
+    # sharpness nor the kind of coherence.
+    config.factors = ConfigDict()
+    config.factors.names = ("sharpness", "fisher_trace", "coherence", "conflict")
+    batch = {"batch_size": 128}  # examples of a mini-batch
+    config.factors.sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
+    config.factors.adaptive_sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
+    config.factors.average_sharpness = ConfigDict({"rho": 1e-3, "draws": 8, **batch})
+    config.factors.fisher_trace = ConfigDict()
+    config.factors.fisher_trace.estimator = "minibatch"  # per_example | exact
+    config.factors.fisher_trace.batch_size = 16
+    config.factors.fisher_trace.per_parameter = False
+    config.factors.empirical_fisher_trace = ConfigDict({"batch_size": 16})
+    config.factors.coherence = ConfigDict({"batch_size": 16})
+    config.factors.example_coherence = ConfigDict(batch)
+    config.factors.batch_cosines = ConfigDict(batch)
+    config.factors.hessian = ConfigDict({"iterations": 20, "draws": 4, **batch})
+    config.factors.gauss_newton = ConfigDict({"iterations": 20, "draws": 4, **batch})
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
     config.checkpoint.keep_last = 2

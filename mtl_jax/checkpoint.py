@@ -96,19 +96,10 @@ def restore(
     Raises:
       InputError: there are checkpoints, and none can be read.
     """
-    template = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
-    )
     steps = sorted(manager.all_steps(), reverse=True)
-    with _one_message_an_error() as failures:
-        for step in steps:
-            try:
-                state = _read(manager, step, template)
-            except Exception as error:  # whatever a damaged file makes Orbax raise
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
-                failures.append(step)
-                continue
+    for step in steps:
+        state = read(manager, step, template, say)
+        if state is not None:
             for newer in steps[: steps.index(step)]:
                 manager.delete(newer)
             return step, state
@@ -119,6 +110,26 @@ def restore(
             f"start again."
         )
     return None
+
+
+def read(
+    manager: ocp.CheckpointManager,
+    step: int,
+    template: PyTree,
+    say: Callable[[str], None],
+) -> PyTree | None:
+    """State of one checkpoint, or None where it is damaged; arguments as `restore`."""
+    template = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
+    )
+    with _one_message_an_error() as failures:
+        try:
+            return _read(manager, step, template)
+        except Exception as error:  # whatever a damaged file makes Orbax raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
+            failures.append(step)
+            return None
 
 
 def checksum(state: PyTree) -> int:

@@ -1,4 +1,4 @@
-"""A variant's programs: training and evaluation, over its runs and devices, compiled."""
+"""A variant's programs: training and evaluation over its runs, compiled."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,9 +44,9 @@ class Programs(NamedTuple):
 
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
-    """Initial states of all runs, leaves ``[R, ...]``."""
+    """Initial states of all runs, on the host, leaves ``[R, ...]``."""
     init = run_map(partial(init_state, setting, variant.method), (0, 0))
-    return jax.jit(init)(variant.seeds, variant.task_ids)
+    return jax.device_get(jax.jit(init)(variant.seeds, variant.task_ids))
 
 
 def report(states: TrainState) -> Report:

@@ -74,6 +74,18 @@ def write(workdir: Path, step: int, rows: Iterable[Row]) -> None:
     unfinished.replace(path)
 
 
+def merge(workdir: Path, step: int, rows: Iterable[Row]) -> None:
+    """Add rows to those of a step, in place of those that say the same thing."""
+    path = _path(workdir, step)
+    old = pq.read_table(path, schema=SCHEMA).to_pylist() if path.exists() else []
+    both = {_what(row): row for row in [*(Row(**each) for each in old), *rows]}
+    write(workdir, step, both.values())
+
+
+def _what(row: Row) -> tuple:
+    return row.variant, row.run, row.step, row.split, row.task, row.scope, row.name
+
+
 def read(workdir: str | Path) -> pd.DataFrame:
     """All records of a workdir, by step; the columns are the fields of `Row`.
 

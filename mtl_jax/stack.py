@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mtl_jax.axis_map import AxisMap
-from mtl_jax.types import Array, PyTree
+from mtl_jax.types import PyTree
 
 ROWS = P("rows")
 

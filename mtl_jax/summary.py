@@ -53,3 +53,14 @@ def _mean_and_sd(rows: Any) -> str:
     digits = 1 if percent else 3
     spread = f" ±{values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
+
+
+def costs(seconds: dict[str, float]) -> str:
+    """Where the wall time went, in one line.
+
+    >>> costs({"training": 6.0, "compilation": 3.0, "sharpness": 1.0})
+    'time: training 6.0 s (60 %), compilation 3.0 s (30 %), sharpness 1.0 s (10 %)'
+    """
+    whole = sum(seconds.values())
+    parts = (f"{k} {v:.1f} s ({v / whole:.0%})" for k, v in seconds.items())
+    return "time: " + ", ".join(parts).replace("%)", " %)")

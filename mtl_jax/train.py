@@ -106,15 +106,12 @@ def direction(
         x, model_state = inputs.x
         return setting.train_loss(params, model_state, Batch(x, inputs.y))
 
-    def head_weights(weights: Array) -> Array:
-        return weights if method.weighted_heads else jnp.ones_like(weights)
-
     if isinstance(method.smto, LossWeighting):
         weighting = method.smto
 
         def weigh(losses: Array) -> tuple[Array, Array, SmtoState]:
             weights, inner = weighting.update(losses, state.smto.method, key)
-            return weights, head_weights(weights), SmtoState(weights, inner)
+            return weights, _head_weights(method, weights), SmtoState(weights, inner)
 
         (losses, model_state), grads, smto = weighted_grads(
             loss_fn, state.params, inputs, weigh, setting.batch_axes
@@ -128,13 +125,29 @@ def direction(
             task_map=method.task_map,
             has_aux=True,
         )
-        update: Any = method.smto.update
-        shared, smto = update(grads.shared, state.smto, losses=losses, key=key)
-        heads = tree.scale_rows(head_weights(smto.weights), grads.heads)
-        grads = Params(shared, heads)
+        grads, smto = combine(method, state.smto, losses, grads, key)
     if setting.batch_axes == ONE_INPUT:  # one input, hence T times the same statistics
         model_state = jax.tree.map(lambda leaf: leaf[0], model_state)
     return losses, grads, model_state, smto
+
+
+def combine(
+    method: Method, smto: PyTree, losses: Array, grads: Params, key: Array
+) -> tuple[Params, PyTree]:
+    """Gradient to step along, of task gradients ``[T, ...]``; the SMTO's state."""
+    if isinstance(method.smto, LossWeighting):
+        weights, inner = method.smto.update(losses, smto.method, key)
+        smto = SmtoState(weights, inner)
+        shared = tree.combine(weights, grads.shared)
+    else:
+        update: Any = method.smto.update
+        shared, smto = update(grads.shared, smto, losses=losses, key=key)
+    heads = tree.scale_rows(_head_weights(method, smto.weights), grads.heads)
+    return Params(shared, heads), smto
+
+
+def _head_weights(method: Method, weights: Array) -> Array:
+    return weights if method.weighted_heads else jnp.ones_like(weights)
 
 
 def train_step(

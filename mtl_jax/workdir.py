@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from mtl_jax import checkpoint
 from mtl_jax.types import Config, InputError
@@ -26,6 +27,8 @@ from mtl_jax.types import Config, InputError
 PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FREE = ("checkpoint.every", "checkpoint.keep_last", "data.dir", "data.source")
 """Fields that may change when a run goes on, because they do not change the run."""
+CONFIG = "config.json"
+CONTENTS = "data (its contents)"
 
 
 @contextlib.contextmanager
@@ -75,37 +78,94 @@ def bind(folder: Path, config: Config, data: dict[str, Any]) -> None:
       InputError: the workdir belongs to another configuration or other data; the
         message names the first differences.
     """
-    path, new = folder / "config.json", _flat(json.loads(config.to_json()))
-    new["data (its contents)"] = data["checksum"]
     if (folder / checkpoint.FOLDER).is_file():
         raise InputError(
             f"{folder / checkpoint.FOLDER} is a file where a folder should be; "
             f"choose another --workdir."
         )
-    if path.exists():
-        try:
-            old = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); choose another --workdir."
-            ) from error
-        differences = [
-            f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
-            for field in sorted(old.keys() | new.keys())
-            if old.get(field) != new.get(field) and not field.startswith(FREE)
-        ]
-        if differences:
-            shown = "; ".join(differences[:5])
-            raise InputError(
-                f"workdir {folder} holds a run of another configuration: {shown}. "
-                f"Choose another --workdir, or the old values to go on."
-            )
+    if (folder / CONFIG).exists():
+        check(folder, config, data)
     elif any((folder / checkpoint.FOLDER).glob("*")):
         raise InputError(
             f"workdir {folder} holds checkpoints that are not of this program (no "
             f"config.json beside them); choose another --workdir."
         )
-    write_json(path, new)
+    write_json(folder / CONFIG, _identity(config, data))
+
+
+def check(
+    folder: Path, config: Config, data: dict[str, Any], free: tuple[str, ...] = FREE
+) -> None:
+    """Raise an `InputError` unless a workdir is of this configuration and data.
+
+    Args:
+      folder: holds a run.
+      config: to compare with its own.
+      data: as in `bind`.
+      free: beginnings of the fields that may differ.
+    """
+    old, new = _stored(folder), _identity(config, data)
+    differences = [
+        f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field) != new.get(field) and not field.startswith(free)
+    ]
+    if differences:
+        shown = "; ".join(differences[:5])
+        raise InputError(
+            f"workdir {folder} holds a run of another configuration: {shown}. "
+            f"Choose another --workdir, or the old values to go on."
+        )
+
+
+def config(folder: Path) -> Config:
+    """Configuration of the run that a workdir holds.
+
+    Raises:
+      InputError: it holds none.
+    """
+    fields = _stored(folder)
+    del fields[CONTENTS]
+    nested: dict[str, Any] = {}
+    for field, value in fields.items():
+        *parents, name = field.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = tuple(value) if isinstance(value, list) else value
+    return ConfigDict(nested)
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Fields and values of ``config.json``."""
+    path = folder / CONFIG
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} holds no training run; name the --workdir of one."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); choose another --workdir."
+        ) from error
+
+
+def _identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    """Fields and values that say what a run is: configuration and data."""
+    fields = json.loads(json.dumps(flat(config)))  # tuples as JSON has them
+    return {**fields, CONTENTS: data["checksum"]}
+
+
+def flat(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Fields of a configuration by their dotted names."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            fields.update(flat(value, f"{prefix}{name}."))
+        else:
+            fields[prefix + name] = value
+    return fields
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -134,6 +194,14 @@ def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
     write_json(path, {"data": data, "sessions": [*sessions, session]})
 
 
+def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
+    """Note in ``run.json`` where the wall time of this process went so far."""
+    path = folder / "run.json"
+    content = json.loads(path.read_text())
+    content["sessions"][-1]["seconds"] = {k: round(v, 3) for k, v in seconds.items()}
+    write_json(path, content)
+
+
 def save_splits(folder: Path, splits: dict[str, tuple[np.ndarray, ...]]) -> None:
     """Store the rows of every split and task as ``splits.npz``: ``test/0``, ..."""
     arrays: dict[str, Any] = {
@@ -151,16 +219,6 @@ def write_json(path: Path, content: Any) -> None:
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     unfinished.replace(path)
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _version(name: str) -> str | None:

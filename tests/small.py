@@ -37,6 +37,7 @@ CHANGES = {
     "trajectory.count": 3,
     "checkpoint.every": 5,
     "chunk": 5,
+    "factors.names": (),
 }
 """What makes configs/digits.py small. Looked at after 0, 1, 2, 5 and 12 steps."""
 

@@ -14,14 +14,15 @@ LAYERS = [
     {"types"},
     {"tree"},
     {"axis_map", "losses", "data", "models", "smto", "trajectory"},
-    {"checkpoint", "records", "progress", "stop", "summary"},
+    {"checkpoint", "records", "progress", "stop", "stopwatch", "summary"},
     {"gradients", "stack", "workdir"},
     {"metrics"},
     {"settings"},
-    {"train"},
+    {"factors", "train"},
     {"evaluate", "variants"},
-    {"programs", "observe"},
-    {"run"},
+    {"experiment", "observe"},
+    {"measure", "programs"},
+    {"replay", "run"},
 ]
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 

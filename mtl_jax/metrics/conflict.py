@@ -113,7 +113,10 @@ def multi_task_curvature(
 
 
 def affinity(
-    losses_of: Callable[[PyTree], Array], params: PyTree, grads: PyTree, rate: float
+    losses_of: Callable[[PyTree], Array],
+    params: PyTree,
+    grads: PyTree,
+    rate: float | Array,
 ) -> Array:
     """Inter-task affinity ``[T, T]``: what a step on task i does to the loss of task j.
 

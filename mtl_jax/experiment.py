@@ -1,0 +1,109 @@
+"""An experiment, resolved: its setting, variants, splits and trajectory points."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mtl_jax import axis_map, checkpoint, factors, settings, trajectory, variants
+from mtl_jax.axis_map import AxisMap
+from mtl_jax.data import schedule
+from mtl_jax.factors import RunFactor, TaskFactor
+from mtl_jax.settings import Setting
+from mtl_jax.types import ONE_INPUT, Config, InputError
+from mtl_jax.variants import Variant
+
+PROBE = "probe"
+
+
+class Experiment(NamedTuple):
+    """What a configuration means."""
+
+    config: Config
+    setting: Setting
+    variants: list[Variant]
+    splits: dict[str, tuple[np.ndarray, ...]]
+    """Rows of the pool per split and task; ``probe`` is one of them."""
+    points: np.ndarray
+    """Steps at which the runs are looked at."""
+    factors: tuple[dict[str, TaskFactor], dict[str, RunFactor]]
+    """As `factors.make` makes them."""
+    run_map: AxisMap
+    """How the runs of a device are mapped."""
+    data: dict[str, Any]
+    """Which data it is: its checksum, and where it came from."""
+
+
+def make(config: Config) -> Experiment:
+    """Resolve a configuration, as `configs/default.py` makes it.
+
+    Raises:
+      InputError: a value of it is unfit, or its data is.
+    """
+    _check(config)
+    names = variants.names(config)
+    points = trajectory.points(
+        config.steps, config.trajectory.dense, config.trajectory.count
+    )
+    chosen = factors.make(config.factors)
+    setting = settings.make(config)
+    splits = _splits(config, setting)
+    contents = jax.tree.leaves((setting.data.x, setting.data.y, splits))
+    return Experiment(
+        config=config,
+        setting=setting,
+        variants=[variants.make(name, config, len(setting.tasks)) for name in names],
+        splits=splits,
+        points=points,
+        factors=chosen,
+        run_map=axis_map.make(config.run_map),
+        data={"checksum": checkpoint.checksum(contents), **setting.data.provenance},
+    )
+
+
+def _check(config: Config) -> None:
+    """Raise an `InputError` for the first value that is out of its range."""
+    for field in ("batch_size", "eval_batch_size", "probe_size", "chunk"):
+        if config[field] < 1:
+            raise InputError(f"{field} is {config[field]}; it must be at least 1.")
+    if config.checkpoint.every < 1:
+        every = config.checkpoint.every
+        raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
+    if config.data.seed < 0:
+        raise InputError(f"data.seed is {config.data.seed}; it must not be negative.")
+    seeds = tuple(config.seeds)
+    whole = all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise InputError(
+            f"seeds are {seeds}; name at least one whole number, each once, none "
+            f"negative: --config.seeds=0,1,2."
+        )
+    rates = tuple(config.learning_rates)
+    _check_positive("learning_rates", rates)
+    if not rates:
+        raise InputError("learning_rates is empty; name at least one, such as 1e-3.")
+    if len(set(rates)) < len(rates):
+        raise InputError(f"learning_rates are {rates}; name each once.")
+    _check_positive("trajectory.loss_levels", tuple(config.trajectory.loss_levels))
+
+
+def _check_positive(field: str, numbers: tuple) -> None:
+    if not all(isinstance(n, int | float) and 0 < n < np.inf for n in numbers):
+        raise InputError(f"{field} are {numbers}; all must be positive numbers.")
+
+
+def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...]]:
+    """Rows of the splits and of the probe; checks the batch size against them."""
+    rows = setting.data.rows
+    smallest = min(len(own) for own in rows["train"])
+    if config.batch_size > smallest:
+        raise InputError(
+            f"batch_size {config.batch_size} is larger than the smallest training "
+            f"split of {setting.name}, {smallest} examples; choose at most that."
+        )
+    one_input = setting.batch_axes == ONE_INPUT  # then tasks share their probe
+    probe = tuple(
+        schedule.probe(own, config.data.seed, 0 if one_input else t, config.probe_size)
+        for t, own in enumerate(rows["train"])
+    )
+    return {PROBE: probe, **rows}

@@ -1,0 +1,97 @@
+"""Factors by name: what is measured of a task, or of a whole run, on the fixed probe.
+
+A factor is a function of a `TaskProbe` or a `RunProbe`; its values become rows of the
+records under the names given in its docstring. Choices are options of its factory and
+fields of the config. ``shared`` values are those of the trunk's parameters, ``task``
+values those of trunk and head together.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+from mtl_jax.factors.coherence import batch_cosines, coherence, example_coherence
+from mtl_jax.factors.conflict import affinity, conflict, multi_task_curvature
+from mtl_jax.factors.contract import RunFactor, TaskFactor
+from mtl_jax.factors.curvature import gauss_newton, hessian
+from mtl_jax.factors.fisher import empirical_fisher_trace, fisher_trace
+from mtl_jax.factors.sharpness import average_sharpness, sharpness
+from mtl_jax.types import Config, InputError
+
+TASK_FACTORS: dict[str, Callable[..., TaskFactor]] = {
+    "sharpness": sharpness,
+    "adaptive_sharpness": partial(sharpness, adaptive=True),
+    "average_sharpness": average_sharpness,
+    "fisher_trace": fisher_trace,
+    "empirical_fisher_trace": empirical_fisher_trace,
+    "coherence": coherence,
+    "example_coherence": example_coherence,
+    "batch_cosines": batch_cosines,
+    "hessian": hessian,
+    "gauss_newton": gauss_newton,
+}
+"""Factors of every task of every run."""
+
+RUN_FACTORS: dict[str, Callable[..., RunFactor]] = {
+    "conflict": conflict,
+    "affinity": affinity,
+    "multi_task_curvature": multi_task_curvature,
+}
+"""Factors of runs of several tasks."""
+
+
+def names(chosen: Config) -> tuple[str, ...]:
+    """Names of the factors that ``config.factors`` asks for.
+
+    Raises:
+      InputError: an unknown one, or one twice.
+    """
+    # A flag that names several with an underscore in them arrives as one word.
+    words = (word.strip() for entry in chosen.names for word in entry.split(","))
+    listed = tuple(words)
+    known = {**TASK_FACTORS, **RUN_FACTORS}
+    for name in listed:
+        if name not in known:
+            raise InputError(f"factor {name!r} is not one of: {', '.join(known)}.")
+        if listed.count(name) > 1:
+            raise InputError(f"factor {name!r} is named twice; name it once.")
+    return listed
+
+
+def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
+    """Factors of tasks and of runs by name, with the options of ``config.factors``.
+
+    Raises:
+      InputError: as `names`; an unknown option, or a value out of its range.
+    """
+    listed = names(chosen)
+    options = {name: dict(chosen.get(name, {})) for name in listed}
+    for name, own in options.items():
+        known = inspect.signature({**TASK_FACTORS, **RUN_FACTORS}[name]).parameters
+        for option, value in own.items():
+            if option not in known:
+                raise InputError(
+                    f"factor {name} has no option {option!r}; it has: "
+                    f"{', '.join(known)}."
+                )
+            if (
+                not isinstance(value, str)
+                and value < 0
+                or value == 0
+                and value is not False
+            ):
+                raise InputError(
+                    f"factors.{name}.{option} is {value}; it must be positive."
+                )
+    return (
+        {
+            name: TASK_FACTORS[name](**options[name])
+            for name in listed
+            if name in TASK_FACTORS
+        },
+        {
+            name: RUN_FACTORS[name](**options[name])
+            for name in listed
+            if name in RUN_FACTORS
+        },
+    )
