@@ -13,7 +13,7 @@ ROOT = Path(mtl_jax.__path__[0])
 LAYERS = [
     {"types"},
     {"tree"},
-    {"axis_map", "losses", "data", "models", "smto", "trajectory"},
+    {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "records", "progress", "stop", "stopwatch", "summary"},
     {"gradients", "stack", "workdir"},
     {"metrics"},

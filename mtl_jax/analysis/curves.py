@@ -1,0 +1,196 @@
+"""Curves: what the records say of one task in one run, step by step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import isotonic_regression
+
+from mtl_jax.types import InputError
+
+RUN = ["setting", "variant", "learning_rate", "batch_size", "seed", "run"]
+CURVE = ["setting", "variant", "learning_rate", "batch_size", "seed", "task"]
+COLUMNS = {*RUN, *CURVE, "step", "split", "name", "value"}
+
+Frame = Any
+"""A ``pandas.DataFrame``; a type checker cannot follow what becomes of one."""
+
+LOWER_IS_BETTER = frozenset(
+    {"loss", "mse", "rmse", "mae", "absolute_error", "relative_error", "error"}
+)
+"""Names of values of which less is better; more is better of all others."""
+
+
+def align(df: Frame) -> Frame:
+    """Points of every curve with the abscissa at which curves are compared.
+
+    The abscissa is the antitonic regression of the log probe loss over the steps (only
+    their order matters): the fit that never rises and is closest in squares (Barlow et
+    al., 1972). Points after divergence are dropped, and those of which the loss is
+    zero, negative or not finite; `curves` counts them.
+
+    Returns:
+      A row per point, by curve and step: setting, variant, learning_rate, batch_size,
+      seed, task, step; loss (probe, nats), log_loss (the raw cloud), abscissa (log
+      nats); diverged (the run of this curve did, later).
+
+    Raises:
+      InputError: several rates of a variant, or a number that is there twice.
+    """
+    usable = _usable(_probe_losses(df))
+    usable["log_loss"] = np.log(usable["loss"])
+    groups = usable.groupby(CURVE, sort=False)["log_loss"]
+    usable["abscissa"] = groups.transform(
+        lambda y: isotonic_regression(y.to_numpy(), increasing=False).x
+    )
+    usable["diverged"] = usable["diverged_at"].notna()
+    return usable[[*CURVE, "step", "loss", "log_loss", "abscissa", "diverged"]]
+
+
+def curves(df: Frame) -> Frame:
+    """What there is of every curve, and what had to be dropped.
+
+    Returns:
+      A row per curve: setting, variant, learning_rate, batch_size, seed, task;
+      diverged_at (step, NaN where it did not); points (kept), after_divergence and
+      unusable (dropped: of a later step; loss zero, negative or not finite); sound
+      (fit to be compared: did not diverge and has two points or more).
+
+    Raises:
+      InputError: several rates of a variant, or a number that is there twice.
+    """
+    points = _probe_losses(df)
+    late = points["step"] > points["diverged_at"]
+    kept = points.index.isin(_usable(points).index)
+    points["points"], points["after_divergence"] = kept, late
+    points["unusable"] = ~kept & ~late
+    groups = points.groupby(CURVE)
+    found = groups.agg(
+        diverged_at=("diverged_at", "first"),
+        points=("points", "sum"),
+        after_divergence=("after_divergence", "sum"),
+        unusable=("unusable", "sum"),
+    ).reset_index()
+    found["sound"] = found["diverged_at"].isna() & (found["points"] >= 2)
+    return found
+
+
+def compared(df: Frame, baseline: str = "single") -> list[str]:
+    """Variants other than the baseline, in the order of the records."""
+    return [name for name in df["variant"].unique() if name != baseline]
+
+
+def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
+    """One named value along every curve, without what came after divergence.
+
+    Returns:
+      setting, variant, learning_rate, batch_size, seed, task, step, value,
+      diverged_at; by curve and step. Rows of all tasks together are left out.
+
+    Raises:
+      InputError: a number is there twice.
+    """
+    check(df)
+    wanted = (df["split"] == split) & (df["name"] == name) & (df["task"] != "")
+    wanted &= scopes(df) == scope
+    found = with_divergence(df[wanted | (df["name"] == "diverged")])
+    return _unique(found[~(found["step"] > found["diverged_at"])])
+
+
+def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
+    """Names of the scores of every (setting, task), in the order of the alphabet."""
+    check(df)
+    of_task = df[df["task"] != ""]
+    found = of_task[(of_task["split"] == split) & (of_task["name"] != "loss")]
+    found = found[scopes(found) == ""]
+    tasks = of_task[["setting", "task"]].drop_duplicates()
+    names = {key: [] for key in tasks.itertuples(index=False, name=None)}
+    unique = found[["setting", "task", "name"]].drop_duplicates()
+    for setting, task, name in unique.sort_values("name").itertuples(index=False):
+        names[setting, task].append(name)
+    return names
+
+
+def judged_by(names: Sequence[str]) -> str:
+    """What chooses among the points of a task: its only score, otherwise the loss."""
+    return names[0] if len(names) == 1 else "loss"
+
+
+def better(name: str) -> int:
+    """+1 where more is better, -1 where less is."""
+    return -1 if name in LOWER_IS_BETTER else 1
+
+
+def with_divergence(df: Frame) -> Frame:
+    """The records without marks, with ``diverged_at``: a step, NaN for a sound run."""
+    is_mark = df["name"] == "diverged"
+    first = df[is_mark].groupby(RUN)["step"].min().rename("diverged_at")
+    return df[~is_mark].merge(first.reset_index(), how="left", on=RUN)
+
+
+def scopes(df: Frame) -> Frame:
+    """Scope of every row; records of before there were factors have none."""
+    if "scope" not in df:
+        return pd.Series("", index=df.index)
+    return df["scope"].fillna("")
+
+
+def check(df: Frame) -> None:
+    """Raise where these are not records.
+
+    Raises:
+      InputError: a column is missing.
+    """
+    missing = COLUMNS - set(df.columns)
+    if missing:
+        raise InputError(
+            f"the records lack the columns {', '.join(sorted(missing))}; give what "
+            f"mtl_jax.records.read returns."
+        )
+
+
+def need_one_rate(df: Frame) -> None:
+    """Raise where a variant comes with several rates or batch sizes.
+
+    Raises:
+      InputError: the first such variant.
+    """
+    rates = df[["setting", "variant", "learning_rate", "batch_size"]].drop_duplicates()
+    for (setting, variant), group in rates.groupby(["setting", "variant"]):
+        if len(group) > 1:
+            rows = group[["learning_rate", "batch_size"]].itertuples(index=False)
+            pairs = ", ".join(f"{rate:g} and {size}" for rate, size in rows)
+            raise InputError(
+                f"{setting}: {variant!r} was trained with {len(group)} pairs of "
+                f"learning rate and batch size ({pairs}); keep one, such as "
+                f"analysis.select_rates(df) does by validation."
+            )
+
+
+def _probe_losses(df: Frame) -> Frame:
+    """Probe loss of all curves, with what came after divergence."""
+    check(df)
+    need_one_rate(df)
+    wanted = (df["split"] == "probe") & (df["name"] == "loss") & (df["task"] != "")
+    found = with_divergence(df[wanted | (df["name"] == "diverged")])
+    return _unique(found).rename(columns={"value": "loss"})
+
+
+def _usable(points: Frame) -> Frame:
+    loss = points["loss"]
+    positive = np.isfinite(loss) & (loss > 0)
+    return points[positive & ~(points["step"] > points["diverged_at"])].copy()
+
+
+def _unique(found: Frame) -> Frame:
+    found = found[[*CURVE, "step", "value", "diverged_at"]]
+    twice = found.duplicated([*CURVE, "step"])
+    if twice.any():
+        row = found[twice].iloc[0]
+        raise InputError(
+            f"{row['setting']}: {row['variant']!r}, seed {row['seed']}, task "
+            f"{row['task']!r} has two numbers at step {row['step']}; read every run "
+            f"once."
+        )
+    return found.sort_values([*CURVE, "step"], ignore_index=True)

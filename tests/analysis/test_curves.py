@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+from synthetic import curve, frame
+
+from mtl_jax import analysis
+from mtl_jax.types import InputError
+
+NOISY = np.exp([2.0, 1.5, 1.8, 1.0, 0.2, 0.6, 0.5, -1.0])
+
+
+def test_abscissa_is_the_antitonic_regression_of_the_log_loss():
+    steps = np.array([0, 1, 2, 3, 10, 30, 100, 300])
+    found = analysis.align(frame(curve("single", NOISY, steps=steps)))
+    expected = IsotonicRegression(increasing=False).fit_transform(steps, np.log(NOISY))
+    np.testing.assert_allclose(found["abscissa"], expected)
+    np.testing.assert_allclose(found["log_loss"], np.log(NOISY))  # the raw cloud
+    assert (found["abscissa"].diff().dropna() <= 0).all()
+    assert found["abscissa"].nunique() == 5  # pools are equal to the last bit
+
+
+def test_only_the_order_of_steps_matters():
+    steps = np.array([0, 1, 5, 90, 91, 92, 93, 1000])
+    one, other = (
+        analysis.align(frame(rows))["abscissa"]
+        for rows in (curve("single", NOISY), curve("single", NOISY, steps=steps))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_rows_may_come_in_any_order():
+    df = frame(curve("single", NOISY), curve("multi", NOISY[:4]))
+    shuffled = df.sample(frac=1, random_state=0)
+    assert analysis.align(shuffled).equals(analysis.align(df))
+
+
+def test_points_after_divergence_are_dropped_and_counted():
+    df = frame(
+        curve("single", NOISY, seed=0, run=0, diverged=5),
+        curve("single", NOISY, seed=0, run=1, task="b"),  # the run of another task
+    )
+    one, other = analysis.curves(df).to_dict("records")
+    assert (one["points"], one["after_divergence"], one["unusable"]) == (6, 2, 0)
+    assert one["diverged_at"] == 5 and not one["sound"]
+    assert (other["points"], other["after_divergence"]) == (8, 0) and other["sound"]
+    points = analysis.align(df)
+    assert points[points["task"] == "a"]["step"].max() == 5
+    assert points.groupby("task")["diverged"].all().tolist() == [True, False]
+
+
+def test_losses_without_a_logarithm_are_dropped_and_counted():
+    df = frame(curve("single", [2.0, np.nan, np.inf, 1.0, 0.0, -1.0]))
+    (row,) = analysis.curves(df).to_dict("records")
+    assert (row["points"], row["after_divergence"], row["unusable"]) == (2, 0, 4)
+    assert analysis.align(df)["step"].tolist() == [0, 3]
+
+
+def test_a_point_makes_no_curve():
+    (row,) = analysis.curves(frame(curve("single", [2.0, 0.0]))).to_dict("records")
+    assert row["points"] == 1 and not row["sound"]
+
+
+@pytest.mark.parametrize("options", [{"rate": 1e-2}, {"batch_size": 64}])
+def test_several_rates_are_an_error_that_says_what_to_do(options):
+    df = frame(curve("multi", NOISY), curve("multi", NOISY, run=1, **options))
+    with pytest.raises(InputError, match="'multi' was trained with 2 .*select_rates"):
+        analysis.align(df)
+
+
+def test_one_run_read_twice_is_an_error():
+    with pytest.raises(InputError, match="two numbers at step 0"):
+        analysis.align(frame(curve("single", NOISY), curve("single", NOISY)))
+
+
+def test_missing_columns_are_named():
+    with pytest.raises(InputError, match="lack the columns seed, split"):
+        analysis.curves(frame(curve("single", NOISY)).drop(columns=["seed", "split"]))
+
+
+def test_records_of_before_there_were_factors():
+    df = frame(curve("single", NOISY), curve("multi", NOISY))
+    old = df.drop(columns=["scope", "standard_error"])
+    assert analysis.gap_summary(old).equals(analysis.gap_summary(df))
+    mixed = df.assign(scope=df["scope"].where(df["variant"] == "multi"))
+    assert analysis.gap_summary(mixed).equals(analysis.gap_summary(df))

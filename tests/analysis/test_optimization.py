@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from synthetic import curve, frame
+
+from mtl_jax import analysis
+
+STEPS = np.array([0, 1, 10, 100])
+LOSSES = np.array([2.0, 1.5, 1.7, 0.5])  # not monotone: raw losses are compared
+
+
+def test_difference_of_losses_at_equal_step():
+    effect = np.array([0.0, 0.1, 0.2, -0.1])
+    curves = [
+        curve(v, LOSSES + (v == "multi") * effect + seed, steps=STEPS, seed=seed)
+        for v in ("single", "multi")
+        for seed in (0, 1)
+    ]
+    found = analysis.optimization_effect(frame(*curves)).query("task == 'a'")
+    assert found["step"].tolist() == STEPS.tolist()
+    np.testing.assert_allclose(found["effect"], effect, atol=1e-12)
+    # Seeds that lie 1 apart: pairs of both draws lie in [-1, 1].
+    np.testing.assert_allclose(found["high"] - found["low"], 2)
+    assert set(found["clusters"]) == {"seeds"} and set(found["mt_seeds"]) == {2}
+
+
+def test_only_steps_that_all_sound_curves_have():
+    df = frame(
+        curve("single", LOSSES, steps=STEPS),
+        curve("multi", [3.0, np.inf, 3.0], steps=[0, 1, 10]),
+        curve("multi", [5.0, 5.0, 5.0, 5.0], steps=[0, 1, 10, 20], seed=1),
+        curve("multi", [9.0, 9.0], seed=2, diverged=1),
+        curve("single", [1.0, 1.0], steps=[0, 7], task="b"),
+        curve("multi", [1.5, 1.5], steps=[0, 7], task="b"),
+    )
+    found = analysis.optimization_effect(df)
+    of_a, of_b = (found[found["task"] == task] for task in "ab")
+    assert of_a["step"].tolist() == [0, 10]
+    np.testing.assert_allclose(of_a["effect"], [2.0, 4 - 1.7])
+    assert set(of_a["mt_diverged"]) == {1} and set(of_a["mt_seeds"]) == {2}
+    assert of_b["step"].tolist() == [0, 7]
+    over_tasks = found[found["task"] == ""]
+    assert over_tasks["step"].tolist() == [0, 7, 10]
+    np.testing.assert_allclose(over_tasks["effect"], [1.25, 0.5, 4 - 1.7])
+
+
+@pytest.mark.parametrize(
+    ("multi", "reason"),
+    [
+        (curve("multi", LOSSES, steps=STEPS + 1000), "no step at which all"),
+        (curve("multi", LOSSES, diverged=2), "no sound curve of 'multi'"),
+    ],
+)
+def test_not_comparable(multi, reason):
+    found = analysis.optimization_effect(
+        frame(curve("single", LOSSES, steps=STEPS), multi)
+    )
+    row = found[found["task"] == "a"].iloc[0]
+    assert len(found) == 2 and not row["comparable"] and reason in row["reason"]
+    assert row["step"] == -1 and np.isnan(row["effect"])
