@@ -65,13 +65,17 @@ def get_config() -> ConfigDict:
     config.trajectory.loss_levels = ()
 
     # Factors: what is measured of every task at those points, on its probe (see
-    # mtl_jax/factors). More of them: adaptive_sharpness, average_sharpness,
-    # empirical_fisher_trace, example_coherence, batch_cosines, hessian, gauss_newton,
-    # affinity, multi_task_curvature. Assumption: the paper names neither the norm of
+    # mtl_jax/factors). More of them: sharpness, coherence, adaptive_sharpness,
+    # average_sharpness, empirical_fisher_trace, example_coherence, batch_cosines,
+    # hessian, gauss_newton, affinity, multi_task_curvature. Assumption: the paper names neither the norm of
     # sharpness nor the kind of coherence.
     config.factors = ConfigDict()
-    config.factors.names = ("sharpness", "fisher_trace", "coherence", "conflict")
+    config.factors.names = ("sharpness_and_coherence", "fisher_trace", "conflict")
     batch = {"batch_size": 128}  # examples of a mini-batch
+    config.factors.sharpness_and_coherence = ConfigDict()
+    config.factors.sharpness_and_coherence.rho = 1e-3
+    config.factors.sharpness_and_coherence.batch_size = 128  # of sharpness
+    config.factors.sharpness_and_coherence.small_batch_size = 16  # of coherence
     config.factors.sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
     config.factors.adaptive_sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
     config.factors.average_sharpness = ConfigDict({"rho": 1e-3, "draws": 8, **batch})

@@ -28,7 +28,7 @@ CHANGEABLE = ("factors.", *workdir.FREE)
 def run(
     path: str | Path, changes: dict[str, Any], say: Callable[[str], None] = print
 ) -> dict[str, float]:
-    """Measure the factors of a workdir's configuration at all its checkpoints.
+    """Measure the factors of a workdir's configuration where checkpoints are kept.
 
     What is found joins the records of that step, and replaces what they hold of it. The
     programs and the probe are those of training, hence the numbers, too.
@@ -58,12 +58,14 @@ def run(
         if not factors.names(config.factors):
             raise InputError("factors.names is empty; name at least one factor.")
         with checkpoint.open_manager(folder, config.checkpoint.keep_last) as saved:
-            steps = sorted(saved.all_steps())
+            points = made.points.tolist()
+            steps = [step for step in points if step in saved.all_steps()]
             if not steps:
-                raise InputError(f"{folder} holds no checkpoint to measure.")
-            count = len(made.points)
-            say(f"measuring {len(steps)} checkpoints of {count} trajectory points")
-            if len(steps) < count:
+                raise InputError(
+                    f"{folder} holds no checkpoint of a trajectory point to measure."
+                )
+            say(f"measuring {len(steps)} of {len(points)} trajectory points")
+            if len(steps) < len(points):
                 say("to keep all of them, train with --config.checkpoint.keep_points=1")
             workdir.add_session(folder, steps[-1], made.data)
             with watch("compilation"):

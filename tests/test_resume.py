@@ -16,7 +16,13 @@ from pandas.testing import assert_frame_equal
 
 from mtl_jax import checkpoint, records
 
-CHANGES = {"steps": 60, "checkpoint.every": 4, "chunk": 4, "trajectory.count": 8}
+CHANGES = {
+    "steps": 60,
+    "checkpoint.every": 4,
+    "chunk": 4,
+    "trajectory.count": 8,
+    "factors.names": ("sharpness_and_coherence", "conflict"),
+}
 """15 saves, and records at 10 steps."""
 SEED = random.SystemRandom().randrange(10**6)
 PATIENCE = 60

@@ -7,20 +7,27 @@ values those of trunk and head together.
 """
 
 import inspect
+import math
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from mtl_jax.factors.coherence import batch_cosines, coherence, example_coherence
 from mtl_jax.factors.conflict import affinity, conflict, multi_task_curvature
 from mtl_jax.factors.contract import RunFactor, TaskFactor
 from mtl_jax.factors.curvature import gauss_newton, hessian
 from mtl_jax.factors.fisher import empirical_fisher_trace, fisher_trace
-from mtl_jax.factors.sharpness import average_sharpness, sharpness
+from mtl_jax.factors.sharpness import (
+    adaptive_sharpness,
+    average_sharpness,
+    sharpness,
+    sharpness_and_coherence,
+)
 from mtl_jax.types import Config, InputError
 
 TASK_FACTORS: dict[str, Callable[..., TaskFactor]] = {
+    "sharpness_and_coherence": sharpness_and_coherence,
     "sharpness": sharpness,
-    "adaptive_sharpness": partial(sharpness, adaptive=True),
+    "adaptive_sharpness": adaptive_sharpness,
     "average_sharpness": average_sharpness,
     "fisher_trace": fisher_trace,
     "empirical_fisher_trace": empirical_fisher_trace,
@@ -67,22 +74,7 @@ def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
     listed = names(chosen)
     options = {name: dict(chosen.get(name, {})) for name in listed}
     for name, own in options.items():
-        known = inspect.signature({**TASK_FACTORS, **RUN_FACTORS}[name]).parameters
-        for option, value in own.items():
-            if option not in known:
-                raise InputError(
-                    f"factor {name} has no option {option!r}; it has: "
-                    f"{', '.join(known)}."
-                )
-            if (
-                not isinstance(value, str)
-                and value < 0
-                or value == 0
-                and value is not False
-            ):
-                raise InputError(
-                    f"factors.{name}.{option} is {value}; it must be positive."
-                )
+        _check(name, own)
     return (
         {
             name: TASK_FACTORS[name](**options[name])
@@ -95,3 +87,17 @@ def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
             if name in RUN_FACTORS
         },
     )
+
+
+def _check(name: str, options: dict[str, Any]) -> None:
+    known = inspect.signature({**TASK_FACTORS, **RUN_FACTORS}[name]).parameters
+    for option, value in options.items():
+        if option not in known:
+            raise InputError(
+                f"factor {name} has no option {option!r}; it has: {', '.join(known)}."
+            )
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not 0 < value < math.inf:
+            raise InputError(
+                f"factors.{name}.{option} is {value}; it must be positive."
+            )

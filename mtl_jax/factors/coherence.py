@@ -9,6 +9,7 @@ from mtl_jax.factors.contract import (
     scoped_dot,
 )
 from mtl_jax.metrics import probe
+from mtl_jax.metrics.coherence import NoiseScale
 
 
 def coherence(batch_size: int) -> TaskFactor:
@@ -20,12 +21,17 @@ def coherence(batch_size: int) -> TaskFactor:
         found = metrics.noise_scale(
             of.loss_fn, of.params, of.batch, batch_size=size, inner=scoped_dot
         )
-        return {
-            "coherence": Measured(found.alpha, found.standard_error),
-            "noise_scale": Measured(found.noise_scale),
-        }
+        return named_noise(found)
 
     return measure
+
+
+def named_noise(found: NoiseScale) -> dict[str, Measured]:
+    """Values of `coherence` by name."""
+    return {
+        "coherence": Measured(found.alpha, found.standard_error),
+        "noise_scale": Measured(found.noise_scale),
+    }
 
 
 def example_coherence(batch_size: int) -> TaskFactor:

@@ -2,12 +2,19 @@
 
 from mtl_jax import metrics
 from mtl_jax.factors.contract import Measured, TaskFactor, TaskProbe, scoped_dot
+from mtl_jax.metrics.fisher import ESTIMATORS
+from mtl_jax.types import InputError
 
 
 def fisher_trace(
     estimator: str, batch_size: int, per_parameter: bool = False
 ) -> TaskFactor:
     """``fisher_trace``, with labels drawn from the model."""
+    if estimator not in ESTIMATORS or estimator == "empirical":
+        raise InputError(
+            f"factors.fisher_trace.estimator {estimator!r} is not one of: minibatch, "
+            f"per_example, exact."
+        )
     return _fisher("fisher_trace", estimator, batch_size, per_parameter)
 
 

@@ -1,42 +1,114 @@
 """Sharpness of a task on its probe."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from mtl_jax import metrics
-from mtl_jax.factors.contract import Measured, TaskFactor, TaskProbe, in_each_scope
-from mtl_jax.metrics.sharpness import Ball, sharpness_in
+from mtl_jax.factors.coherence import named_noise
+from mtl_jax.factors.contract import (
+    Measured,
+    TaskFactor,
+    TaskProbe,
+    in_each_scope,
+    scoped_dot,
+)
+from mtl_jax.metrics import probe
+from mtl_jax.metrics.coherence import noise_of
+from mtl_jax.metrics.sharpness import Ball, Sharpness, batch_rises, sharpness_in
+from mtl_jax.types import Array, Batch, Params
+
+DUAL = {"l2": "l2", "linf": "l1"}
 
 
-def sharpness(
-    rho: float, batch_size: int, steps: int, adaptive: bool = False
-) -> TaskFactor:
+def sharpness(rho: float, batch_size: int, steps: int) -> TaskFactor:
     """``sharpness_l2``, ``sharpness_linf`` (nats), ``gradient_l2``, ``gradient_l1``.
 
     The gradients are the mean dual norms of mini-batch gradients: ``sharpness_l2 - rho
-    * gradient_l2`` is what curvature adds. ``adaptive_`` in front if so.
+    * gradient_l2`` is what curvature adds.
     """
-    prefix = "adaptive_" if adaptive else ""
-    norms = {"l2": "l2", "linf": "l1"}
+    return _sharpness(rho, batch_size, steps, jnp.ones_like, "")
 
+
+def adaptive_sharpness(rho: float, batch_size: int, steps: int) -> TaskFactor:
+    """`sharpness` relative to the parameters; ``adaptive_`` in front of the names."""
+    return _sharpness(rho, batch_size, steps, jnp.abs, "adaptive_")
+
+
+def _sharpness(
+    rho: float,
+    batch_size: int,
+    steps: int,
+    scale: Callable[[Array], Array],
+    prefix: str,
+) -> TaskFactor:
     def measure(of: TaskProbe) -> dict[str, Measured]:
-        whole = jax.tree.map(jnp.abs if adaptive else jnp.ones_like, of.params)
-        trunk = whole._replace(heads=jax.tree.map(jnp.zeros_like, whole.heads))
-        balls = [Ball(norm, scale) for norm in norms for scale in (whole, trunk)]
         options = {"rho": rho, "steps": steps, "batch_size": batch_size}
+        balls = _balls(of.params, scale)
         found = sharpness_in(balls, of.loss_fn, of.params, of.batch, **options)
-        value, error, gradient = (leaf.reshape(len(norms), -1) for leaf in found)
-        rises = {
-            f"{prefix}sharpness_{norm}": Measured(value[i], error[i])
-            for i, norm in enumerate(norms)
-        }
-        gradients = {
-            f"{prefix}gradient_{dual}": Measured(gradient[i])
-            for i, dual in enumerate(norms.values())
-        }
-        return rises | gradients
+        return {prefix + name: value for name, value in _named(found).items()}
 
     return measure
+
+
+def sharpness_and_coherence(
+    rho: float, batch_size: int, small_batch_size: int
+) -> TaskFactor:
+    """What `sharpness` and `coherence` say, for a gradient pass less.
+
+    The gradient of a mini-batch is the mean of those of smaller ones, whose norms are
+    what coherence needs.
+    """
+
+    def measure(of: TaskProbe) -> dict[str, Measured]:
+        balls = _balls(of.params, jnp.ones_like)
+        # A probe that is smaller than two small mini-batches is halved.
+        small = min(small_batch_size, probe.size(of.batch) // 2)
+
+        def gradient(one: Batch) -> tuple[tuple[Array, Params], tuple[Array, Array]]:
+            found = jax.value_and_grad(of.loss_fn)(of.params, one)
+            square = scoped_dot(found[1], found[1])
+            return found, (square[None], jnp.full(1, float(probe.size(one))))
+
+        def visit(one: Batch) -> tuple[Params, tuple]:
+            (loss, mean), smaller = probe.mean_and_rows(gradient, one, small)
+            rises, norms = batch_rises(
+                balls, of.loss_fn, of.params, one, loss, mean, rho=rho
+            )
+            return mean, (rises[None], norms[None], smaller)
+
+        with jax.default_matmul_precision("highest"):
+            mean, rows = probe.mean_and_rows(visit, of.batch, batch_size)
+            large = scoped_dot(mean, mean)
+        rises, norms, (squares, small_sizes) = rows
+        sizes = probe.sizes(probe.size(of.batch), batch_size)
+        sharp = Sharpness(
+            *probe.mean_and_error(rises, sizes), probe.mean_and_error(norms, sizes)[0]
+        )
+        return _named(sharp) | named_noise(noise_of(squares, large, small_sizes))
+
+    return measure
+
+
+def _balls(params: Params, scale: Callable[[Array], Array]) -> list[Ball]:
+    """Of every norm, one in each scope."""
+    whole = jax.tree.map(scale, params)
+    trunk = whole._replace(heads=jax.tree.map(jnp.zeros_like, whole.heads))
+    return [Ball(norm, c) for norm in DUAL for c in (whole, trunk)]
+
+
+def _named(found: Sharpness) -> dict[str, Measured]:
+    """Values by name from those of `_balls`."""
+    value, error, gradient = (leaf.reshape(len(DUAL), -1) for leaf in found)
+    rises = {
+        f"sharpness_{norm}": Measured(value[i], error[i]) for i, norm in enumerate(DUAL)
+    }
+    gradients = {
+        f"gradient_{dual}": Measured(gradient[i])
+        for i, dual in enumerate(DUAL.values())
+    }
+    return rises | gradients
 
 
 def average_sharpness(rho: float, draws: int, batch_size: int) -> TaskFactor:

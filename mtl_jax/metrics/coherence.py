@@ -142,12 +142,23 @@ def noise_scale(
     with jax.default_matmul_precision("highest"):
         mean, squares = probe.mean_and_rows(gradient_and_square, batch, batch_size)
         large = inner(mean, mean)
-    sizes = probe.sizes(count, batch_size)
+    return noise_of(squares, large, probe.sizes(count, batch_size))
+
+
+def noise_of(squares: Array, large: Array, sizes: Array) -> NoiseScale:
+    """`noise_scale` from squared norms that are known.
+
+    Args:
+      squares: of the mini-batch gradients ``[M, ...]``.
+      large: of their mean over all ``N`` examples ``[...]``.
+      sizes: of the mini-batches ``[M]``.
+    """
+    count = sizes.sum()
     total = jnp.sum(1 / sizes - 1 / count)
     noise = (squares - large[None]).sum(axis=0) / total
     squared = large - noise / count
     alpha = large / (large + (1 - 1 / count) * noise)
-    noise_error = jnp.sqrt(squares.shape[0]) * squares.std(axis=0, ddof=1) / total
+    noise_error = jnp.sqrt(len(sizes)) * squares.std(axis=0, ddof=1) / total
     error = alpha**2 * (1 - 1 / count) * noise_error / large
     return NoiseScale(alpha, error, noise / squared, squared, noise)
 

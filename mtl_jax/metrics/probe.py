@@ -33,18 +33,8 @@ def map_batches(
     Returns:
       Values stacked ``[M, ...]``, and the sizes of the mini-batches ``[M]``.
     """
-    whole, rest = divmod(size(batch), batch_size)
-    cut = whole * batch_size
-    parts = []
-    if whole:
-        batches = jax.tree.map(
-            lambda leaf: leaf[:cut].reshape(whole, batch_size, *leaf.shape[1:]), batch
-        )
-        parts.append(lax.map(fn, batches))
-    if rest:
-        last = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
-        parts.append(jax.tree.map(lambda leaf: leaf[None], last))
-    values = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    row = lambda one: ((), jax.tree.map(lambda v: v[None], fn(one)))  # noqa: E731
+    values = mean_and_rows(row, batch, batch_size)[1]
     return values, sizes(size(batch), batch_size)
 
 

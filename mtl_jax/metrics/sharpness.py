@@ -109,6 +109,38 @@ def sharpness_in(
     Raises:
       InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
     """
+
+    def rises(one: PyTree) -> tuple[Array, Array]:
+        here, gradient = jax.value_and_grad(loss_fn)(params, one)
+        return batch_rises(
+            balls, loss_fn, params, one, here, gradient, rho=rho, steps=steps
+        )
+
+    with jax.default_matmul_precision("highest"):
+        (found, norms), sizes = probe.map_batches(rises, batch, batch_size)
+    value, error = probe.mean_and_error(found, sizes)
+    return Sharpness(value, error, probe.mean_and_error(norms, sizes)[0])
+
+
+def batch_rises(
+    balls: Sequence[Ball],
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    loss: Array,
+    gradient: PyTree,
+    *,
+    rho: float = 1e-3,
+    steps: int = 1,
+) -> tuple[Array, Array]:
+    """Rises of the loss of one mini-batch, of which loss and gradient are known.
+
+    Returns:
+      Rises and dual norms of the gradient in every ball, ``[S]``.
+
+    Raises:
+      InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
+    """
     for ball in balls:
         if ball.norm not in NORMS:
             raise InputError(f"norm {ball.norm!r} is not one of: {', '.join(NORMS)}.")
@@ -117,28 +149,19 @@ def sharpness_in(
     if rho <= 0 or steps < 1:
         raise InputError(f"rho is {rho} and steps {steps}; both must be positive.")
 
-    def rises(one: PyTree) -> tuple[Array, Array]:
-        def at(d: PyTree) -> Array:
-            return loss_fn(jax.tree.map(jnp.add, params, d), one)
+    def at(d: PyTree) -> Array:
+        return loss_fn(jax.tree.map(jnp.add, params, d), batch)
 
-        here, gradient = jax.value_and_grad(loss_fn)(params, one)
+    def highest(norm: str, scale: PyTree) -> Array:
+        best = at(_steepest(gradient, scale, norm, rho))
+        if steps > 1:
+            best = jnp.maximum(best, _ascend(at, scale, norm, rho, steps, gradient))
+        return best - loss
 
-        def highest(norm: str, scale: PyTree) -> Array:
-            best = at(_steepest(gradient, scale, norm, rho))
-            if steps > 1:
-                found = _ascend(at, scale, norm, rho, steps, gradient)
-                best = jnp.maximum(best, found)
-            return best - here
-
-        return (
-            jnp.stack([highest(*ball) for ball in balls]),
-            jnp.stack([_dual_norm(gradient, b.scale, b.norm) for b in balls]),
-        )
-
-    with jax.default_matmul_precision("highest"):
-        (found, norms), sizes = probe.map_batches(rises, batch, batch_size)
-    value, error = probe.mean_and_error(found, sizes)
-    return Sharpness(value, error, probe.mean_and_error(norms, sizes)[0])
+    return (
+        jnp.stack([highest(*ball) for ball in balls]),
+        jnp.stack([_dual_norm(gradient, ball.scale, ball.norm) for ball in balls]),
+    )
 
 
 def average_sharpness(
