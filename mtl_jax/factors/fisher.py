@@ -33,7 +33,7 @@ def _fisher(
             of.params,
             of.batch.x,
             key=of.key,
-            targets=of.batch.y if estimator == "empirical" else None,
+            targets=of.batch.y,
             estimator=estimator,
             batch_size=batch_size,
             inner=scoped_dot,

@@ -18,19 +18,23 @@ from mtl_jax.metrics.conflict import (
     multi_task_curvature,
     split_half_cosines,
 )
+from mtl_jax.metrics.connectivity import barrier, line, losses_at, plane
 from mtl_jax.metrics.fisher import fisher_trace
 from mtl_jax.metrics.hessian import (
     gauss_newton_operator,
     hessian_operator,
+    power_iteration,
     spectrum,
     top_eigenvalue,
     trace,
 )
 from mtl_jax.metrics.sharpness import average_sharpness, sharpness
+from mtl_jax.metrics.similarity import linear_cka
 
 __all__ = [
     "affinity",
     "average_sharpness",
+    "barrier",
     "batch_cosines",
     "conflict",
     "direction_cosines",
@@ -38,9 +42,14 @@ __all__ = [
     "gauss_newton_operator",
     "gsnr",
     "hessian_operator",
+    "line",
+    "linear_cka",
+    "losses_at",
     "m_coherence",
     "multi_task_curvature",
     "noise_scale",
+    "plane",
+    "power_iteration",
     "sharpness",
     "spectrum",
     "split_half_cosines",

@@ -63,7 +63,8 @@ def fisher_trace(
       params: any pytree of floats.
       x: inputs, leaves ``[N, ...]``.
       key: for the labels.
-      targets: true labels ``[N, ...]``, for ``empirical`` only.
+      targets: true labels ``[N, ...]``, for ``empirical``; of the others those
+        likelihoods want them that leave invalid targets out.
       estimator: one of `ESTIMATORS`.
       batch_size: ``B`` of ``minibatch``; how many per-example gradients at once.
       inner: inner product of two gradients; one that returns several ``[S]``, each
@@ -71,52 +72,54 @@ def fisher_trace(
       per_parameter: divide by the number of parameters, to compare groups of them.
 
     Raises:
-      InputError: unknown estimator, targets missing or not wanted, or a likelihood
-        whose outcomes cannot be enumerated for ``exact``.
+      InputError: unknown estimator, targets missing, or a likelihood whose
+        outcomes cannot be enumerated for ``exact``.
     """
     if estimator not in ESTIMATORS:
         raise InputError(
             f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}."
         )
-    if (estimator == "empirical") != (targets is not None):
-        raise InputError("pass targets to the estimator 'empirical', and to no other.")
+    if estimator == "empirical" and targets is None:
+        raise InputError("pass targets to the estimator 'empirical'.")
     if estimator == "exact" and objective.probabilities is None:
         raise InputError(
             "this likelihood's outcomes cannot be enumerated; use 'per_example'."
         )
+
+    def loss(outputs: Array, y: Array) -> Array:
+        """Mean whose score has the Fisher information of the likelihood's mean."""
+        losses = objective.example_loss(outputs, y)
+        if objective.observations is not None:  # independent ones, each of weight 1/n
+            losses *= jnp.sqrt(objective.observations(outputs, y))
+        return losses.mean()
 
     def squared_norms(x: PyTree, y: Array) -> Array:
         """``|grad log p(y | x)|^2`` of every example ``[B, ...]``."""
 
         def one(x: PyTree, y: Array) -> Array:
             x, y = jax.tree.map(lambda leaf: leaf[None], (x, y))
-            gradient = jax.grad(
-                lambda p: objective.example_loss(predict(p, x), y).mean()
-            )(params)
+            gradient = jax.grad(lambda p: loss(predict(p, x), y))(params)
             return inner(gradient, gradient)
 
         return jax.vmap(one)(x, y)
 
-    def sample(x: PyTree, keys: Array) -> Array:
-        return objective.sample_targets(keys[0], predict(params, x))
-
-    def of_minibatch(batch: tuple[PyTree, Array]) -> Array:
-        x, keys = batch
+    def of_minibatch(x: PyTree, keys: Array, targets: Array | None) -> Array:
         outputs, pullback = jax.vjp(lambda p: predict(p, x), params)
-        y = objective.sample_targets(keys[0], outputs)
-        score = jax.grad(lambda o: objective.example_loss(o, y).mean())(outputs)
-        (gradient,) = pullback(score)
+        y = objective.sample_targets(keys[0], outputs, targets)
+        (gradient,) = pullback(jax.grad(loss)(outputs, y))
         return probe.size(x) * inner(gradient, gradient)
 
-    def of_samples(batch: tuple[PyTree, Array]) -> Array:
-        return squared_norms(batch[0], sample(*batch)).mean(axis=0)
+    def of_samples(x: PyTree, keys: Array, targets: Array | None) -> Array:
+        y = objective.sample_targets(keys[0], predict(params, x), targets)
+        return squared_norms(x, y).mean(axis=0)
 
-    def of_targets(batch: tuple[PyTree, Array]) -> Array:
-        return squared_norms(*batch).mean(axis=0)
+    def of_targets(x: PyTree, keys: Array, targets: Array | None) -> Array:
+        del keys
+        assert targets is not None
+        return squared_norms(x, targets).mean(axis=0)
 
-    def of_classes(batch: tuple[PyTree, Array]) -> Array:
-        x, unused = batch
-        del unused
+    def of_classes(x: PyTree, keys: Array, targets: Array | None) -> Array:
+        del keys, targets
         assert objective.probabilities is not None
         chances = objective.probabilities(predict(params, x))
 
@@ -133,9 +136,9 @@ def fisher_trace(
         "empirical": of_targets,
         "exact": of_classes,
     }[estimator]
-    keys = jax.random.split(key, probe.size(x)) if targets is None else targets
+    examples = x, jax.random.split(key, probe.size(x)), targets
     with jax.default_matmul_precision("highest"):
-        values, sizes = probe.map_batches(of, (x, keys), batch_size)
+        values, sizes = probe.map_batches(lambda b: of(*b), examples, batch_size)
     value, error = probe.mean_and_error(values, sizes)
     ones = jax.tree.map(jnp.ones_like, params)
     count = inner(ones, ones) if per_parameter else 1

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from mtl_jax import metrics
 from mtl_jax.losses import SOFTMAX
+from mtl_jax.metrics import hessian
 from mtl_jax.types import InputError
 
 
@@ -121,6 +122,70 @@ def test_error_bound_holds_before_convergence(key):
         assert top.value <= 10 + 1e-3
 
 
+FEW_VALUES = [
+    (0.0,) * 6,
+    (-4.0,) * 4,  # of which what is left of a vector of signs is 0 exactly
+    (5.0, 3.0) + (0.0,) * 10,
+    (2.0,) * 4 + (-1.0,) * 20,
+    (1e-3, 1e3) + (1.0,) * 10,
+]
+
+
+@pytest.mark.parametrize("eigenvalues", FEW_VALUES, ids=str)
+@pytest.mark.parametrize("rotated", [True, False])
+def test_few_distinct_eigenvalues_invent_no_others(eigenvalues, rotated, key):
+    """The Krylov space ends before the iterations do."""
+    loss_fn, params, batch = quadratic(eigenvalues)
+    if not rotated:
+
+        def loss_fn(params, batch):
+            square = ravel_pytree(params)[0] ** 2
+            return jnp.mean(batch) * square @ jnp.array(eigenvalues) / 2
+
+    args = (metrics.hessian_operator(loss_fn), params, batch)
+    atol = 1e-5 * np.abs(eigenvalues).max()
+    top = metrics.top_eigenvalue(*args, key=key, iterations=50)
+    np.testing.assert_allclose(top.value, max(eigenvalues), atol=atol)
+    assert top.error_bound <= 10 * atol
+    found = metrics.spectrum(*args, key=key, draws=2, iterations=8)
+    nodes = np.asarray(found.nodes)[..., None]
+    nearest = np.abs(nodes - np.array(eigenvalues)).min(axis=-1)
+    assert nearest[np.asarray(found.weights) > 1e-3].max() <= 10 * atol
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+    assert min(eigenvalues) - atol <= nodes.min()  # of any weight
+    assert nodes.max() <= max(eigenvalues) + atol
+
+
+@pytest.mark.parametrize(
+    "eigenvalues", [(-9.0, 1.0, 4.0), (-2.0, 0.0, 0.5, 30.0), (0.0, 0.0, 0.0)], ids=str
+)
+def test_power_iteration_takes_the_absolute_top_with_its_sign(eigenvalues, key):
+    loss_fn, params, batch = quadratic(eigenvalues)
+    args = (metrics.hessian_operator(loss_fn), params, batch)
+    found = hessian.power_iteration(*args, key=key, iterations=60, batch_size=4)
+    expected = max(eigenvalues, key=abs)
+    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+    assert found.error_bound <= 1e-3 * abs(expected)
+
+
+def test_power_iteration_tells_that_it_has_not_converged(key):
+    """Between -5 and 5 it stays anywhere; with few iterations it is on the way."""
+    loss_fn, params, batch = quadratic((-5.0, 5.0, 1.0))
+    operator = metrics.hessian_operator(loss_fn)
+    stuck = hessian.power_iteration(operator, params, batch, key=key)
+    np.testing.assert_allclose(np.hypot(*stuck), 5, rtol=1e-4)
+    assert stuck.error_bound > 0.1
+    eigenvalues = np.linspace(0, 10, 40)
+    loss_fn, params, batch = quadratic(eigenvalues)
+    operator = metrics.hessian_operator(loss_fn)
+    for iterations in (1, 3, 10):
+        found = hessian.power_iteration(
+            operator, params, batch, key=key, iterations=iterations
+        )
+        nearest = np.abs(eigenvalues - float(found.value)).min()
+        assert nearest <= float(found.error_bound) + 1e-3
+
+
 def test_trace_is_exact_for_a_diagonal_matrix(key):
     def loss_fn(params, batch):
         return jnp.mean(batch) * jnp.sum(jnp.array([1.0, 2.0, 6.0]) * params**2) / 2
@@ -138,3 +203,7 @@ def test_counts_below_one_are_refused(key):
         metrics.top_eigenvalue(operator, params, batch, key=key, iterations=0)
     with pytest.raises(InputError, match="at least 1, not 0"):
         metrics.trace(operator, params, batch, key=key, draws=0)
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        hessian.power_iteration(operator, params, batch, key=key, iterations=0)
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        metrics.spectrum(operator, params, batch, key=key, iterations=0)
