@@ -36,6 +36,11 @@ def get_config() -> ConfigDict:
     config.model.cnn.padding = "same"  # same | valid
     config.model.cnn.hidden = 128
     config.model.cnn.conv = "auto"  # auto | lax | gemm | gemm_forward
+    config.model.resnet = ConfigDict()
+    config.model.resnet.widths = (16, 32, 64, 128)
+    config.model.resnet.blocks = (1, 1, 1, 1)
+    config.model.resnet.stem_stride = 1
+    config.model.resnet.conv = "auto"
     config.model.mlp = ConfigDict()
     config.model.mlp.widths = (128, 128)
 
@@ -67,8 +72,8 @@ def get_config() -> ConfigDict:
     # Factors: what is measured of every task at those points, on its probe (see
     # mtl_jax/factors). More of them: sharpness, coherence, adaptive_sharpness,
     # average_sharpness, empirical_fisher_trace, example_coherence, batch_cosines,
-    # hessian, gauss_newton, affinity, multi_task_curvature. Assumption: the paper names neither the norm of
-    # sharpness nor the kind of coherence.
+    # hessian, gauss_newton, affinity, multi_task_curvature. Assumption: the paper names
+    # neither the norm of sharpness nor the kind of coherence.
     config.factors = ConfigDict()
     config.factors.names = ("sharpness_and_coherence", "fisher_trace", "conflict")
     batch = {"batch_size": 128}  # examples of a mini-batch
@@ -85,7 +90,7 @@ def get_config() -> ConfigDict:
     config.factors.fisher_trace.per_parameter = False
     config.factors.empirical_fisher_trace = ConfigDict({"batch_size": 16})
     config.factors.coherence = ConfigDict({"batch_size": 16})
-    config.factors.example_coherence = ConfigDict(batch)
+    config.factors.example_coherence = ConfigDict({"batch_size": 32})
     config.factors.batch_cosines = ConfigDict(batch)
     config.factors.hessian = ConfigDict({"iterations": 20, "draws": 4, **batch})
     config.factors.gauss_newton = ConfigDict({"iterations": 20, "draws": 4, **batch})

@@ -1,9 +1,14 @@
 """Measure training steps against what users would otherwise run, interleaved.
 
-  python -m experiments.benchmark --workloads=W1,W2,W5 --rounds=7
+  python -m experiments.benchmark --workloads=W1,W2,W3,W4,W5 --rounds=7
 
 W1: a step of 3 tasks with own 28x28 batches of 128, LeNet, summed loss, Adam.
 W2: W1 with per-task gradients and a multi-task optimizer.
+W3: the Gramian of 40 binary tasks' trunk gradients on one 64x64x3 batch of 64, ResNet
+    of widths 16-32-64-128 with a stem of stride 2; time and memory of temporaries.
+W4: factors of one W1 task on 2,048 examples: (a) one-step sharpness in batches of 128,
+    (b) 20 Hessian-vector products, (c) Fisher trace, (d) cosines of 16 batch gradients
+    and m-coherence; the values found are printed beside those of the peers.
 W5: 3 seeds x 4 learning rates x (3 single-task runs + 1 multi-task run) of W1, 200
     steps, compilation included, per block (all four runs of one seed and rate).
 
@@ -15,8 +20,7 @@ import platform
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,12 +29,16 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import default
-from experiments import entry
+from experiments import entry, factor_workloads
+from experiments.ways import HEADER, Way
+from experiments.ways import rows as ways_rows
 from mtl_jax import axis_map, evaluate, models, programs, settings, variants
 from mtl_jax.data import Dataset
 from mtl_jax.types import InputError
 
-WORKLOADS = flags.DEFINE_list("workloads", ["W1", "W2", "W5"], "Which to run.")
+WORKLOADS = flags.DEFINE_list(
+    "workloads", ["W1", "W2", "W3", "W4", "W5"], "Which to run."
+)
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds; every way runs once in each.")
 MARKDOWN = flags.DEFINE_string("markdown", None, "File to write the table to.")
 
@@ -42,20 +50,9 @@ W5_SLICE = 10
 W2_METHODS = ("pcgrad", "mgda", "cagrad")
 
 
-class Way(NamedTuple):
-    """One way to do a workload."""
-
-    name: str
-    run: Callable[[], Any]
-    units: int
-    """Steps, or block-steps, that one call does."""
-    once: float = 0.0
-    """Seconds per unit that are paid once a run: compilation."""
-
-
 def main() -> int:
     """Run the chosen workloads and print their table."""
-    makers = {"W1": _w1, "W2": _w2, "W5": _w5}
+    makers = {"W1": _w1, "W2": _w2, "W3": _w3, "W4": _w4, "W5": _w5}
     if unknown := set(WORKLOADS.value) - set(makers):
         raise InputError(f"workloads {sorted(unknown)} are not in {sorted(makers)}.")
     if ROUNDS.value < 1:
@@ -64,46 +61,13 @@ def main() -> int:
     rows = []
     for workload in WORKLOADS.value:
         for label, ways in makers[workload](console.print):
-            rows += _rows(label, _interleave(ways, ROUNDS.value))
+            rows += ways_rows(label, ways, ROUNDS.value)
             console.print(f"{label}: measured {', '.join(way.name for way in ways)}")
     console.print(_table(rows))
     if MARKDOWN.value:
         with open(MARKDOWN.value, "w") as file:
             file.write(_markdown(rows))
     return 0
-
-
-def _interleave(ways: list[Way], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per unit of every way and round; a first call is not counted."""
-    for way in ways:
-        way.run()
-    found: dict[str, list[float]] = {way.name: [] for way in ways}
-    for _ in range(rounds):
-        for way in ways:
-            began = time.perf_counter()
-            way.run()
-            seconds = (time.perf_counter() - began) / way.units + way.once
-            found[way.name].append(1e3 * seconds)
-    return found
-
-
-def _rows(label: str, found: dict[str, list[float]]) -> list[tuple[str, ...]]:
-    """Table rows; the first way is ours, and ratios say how many times it is faster."""
-    ours = next(iter(found.values()))
-    return [
-        (
-            label,
-            name,
-            f"{median(times):.1f}",
-            f"{min(times):.1f}",
-            f"{median(times) / median(ours):.2f}",
-            f"{min(times) / min(ours):.2f}",
-        )
-        for name, times in found.items()
-    ]
-
-
-HEADER = ("workload", "way", "median ms", "min ms", "ratio of medians", "of minima")
 
 
 def _hardware() -> str:
@@ -216,6 +180,23 @@ def _w2(say: Callable[[str], None]) -> list[tuple[str, list[Way]]]:
             ways.append(Way(name, peers.w2_step(name, method, *_batch()), 1))
         found.append((f"W2 {method}", _repeat(ways)))
     return found
+
+
+def _w3(say: Callable[[str], None]) -> list[tuple[str, list[Way]]]:
+    return factor_workloads.w3(say, _factor_peers(say))
+
+
+def _w4(say: Callable[[str], None]) -> list[tuple[str, list[Way]]]:
+    return factor_workloads.w4(say, _factor_peers(say))
+
+
+def _factor_peers(say: Callable[[str], None]) -> Any:
+    """The torch side of W3 and W4, or None where torch is missing."""
+    if _peers(say) is None:
+        return None
+    from experiments import factor_peers
+
+    return factor_peers
 
 
 def _w5(say: Callable[[str], None]) -> list[tuple[str, list[Way]]]:

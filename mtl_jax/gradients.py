@@ -16,9 +16,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
-from mtl_jax.types import OWN_INPUTS, TASK_AXES, Array, Batch, LossFn, Params, PyTree
+from mtl_jax.types import (
+    OWN_INPUTS,
+    TASK_AXES,
+    Array,
+    Batch,
+    InputError,
+    LossFn,
+    Params,
+    PyTree,
+)
 
 LossFns = Callable[..., Any] | tuple[LossFn, ...]
 """One loss for tasks alike; a tuple, one a task, where heads or targets differ."""
@@ -122,3 +133,112 @@ def weighted_grads(
     # drops the trunk's half of the second.
     shared = pullback(weights)[0].shared
     return (losses, aux), Params(shared, pullback(head_weights)[0].heads), state
+
+
+def task_gram(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    chunk: int = 1,
+    hold: int | None = None,
+    has_aux: bool = False,
+) -> tuple[Any, Array]:
+    """Losses, and the Gramian of all tasks' gradients on the trunk, in little memory.
+
+    One input is pushed through the trunk once, and its linearisation pulled back task
+    by task, so that memory is that of one backward pass and of ``T`` gradients; or of
+    fewer with ``hold``, for more backward passes. `weighted_grads` then turns weights
+    found from the Gramian into a direction.
+
+    Args:
+      loss_fn: as in `task_grads`.
+      params: as in `task_grads`.
+      batch: as in `task_grads`.
+      batch_axes: as in `task_grads`.
+      chunk: tasks pulled back together; 1 is best on a CPU, more on a GPU.
+      hold: gradients kept at once, all ``T`` if None; ``T / n`` of them cost
+        ``(n + 1) / 2`` times the backward passes.
+      has_aux: ``loss_fn`` returns a pair.
+
+    Returns:
+      ``losses [T]`` (or ``(losses, aux)``), and the Gramian ``[T, T]`` in float32.
+
+    Raises:
+      InputError: ``chunk`` or ``hold`` is not positive.
+
+    >>> from mtl_jax.types import Batch, Params
+    >>> def loss_fn(params, batch):
+    ...     return params.heads * jnp.mean(batch.x @ params.shared) - batch.y
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -2.0]))
+    >>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros(2))
+    >>> task_gram(loss_fn, params, batch)[1]
+    Array([[ 2., -4.],
+           [-4.,  8.]], dtype=float32)
+    """
+    if chunk < 1 or (hold is not None and hold < 1):
+        raise InputError(f"chunk is {chunk} and hold {hold}; both must be positive.")
+    row = _row_of(loss_fn, params, batch, batch_axes, has_aux)
+    is_tuple = isinstance(loss_fn, tuple)
+    count = len(loss_fn) if is_tuple else jax.tree.leaves(batch.y)[0].shape[0]
+    width = min(hold or count, count)
+
+    def over(fn: Callable[[Array], Any], tasks: Array) -> Any:
+        return lax.map(fn, tasks, batch_size=chunk if chunk > 1 else None)
+
+    values, gram = [], jnp.zeros((count, count), jnp.float32)
+    for start in range(0, count, width):
+        stop = min(start + width, count)
+        found, held = over(row, jnp.arange(start, stop))
+        values.append(found)
+        gram = gram.at[start:stop, start:stop].set(tree.gram(held))
+        if stop < count:
+            rest = jnp.arange(stop, count)
+            cross = over(lambda t, held=held: _inner(held, row(t)[1]), rest)
+            gram = gram.at[stop:, start:stop].set(cross)
+            gram = gram.at[start:stop, stop:].set(cross.T)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *values), gram
+
+
+def _row_of(
+    loss_fn: LossFns, params: Params, batch: Batch, axes: Batch, has_aux: bool
+) -> Callable[[Array], tuple[Any, PyTree]]:
+    """Task to what its ``loss_fn`` returns and its gradient on the trunk."""
+    if axes.x is not None and not isinstance(loss_fn, tuple):
+
+        def alone(task: Array) -> tuple[Any, PyTree]:
+            heads, own = jax.tree.map(lambda leaf: leaf[task], (params.heads, batch))
+            one = Params(params.shared, heads)
+            value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(one, own)
+            return value, grads.shared
+
+        return alone
+
+    def losses_of(shared: PyTree) -> tuple[Array, Any]:
+        values = task_losses(loss_fn, Params(shared, params.heads), batch, axes)
+        return (values[0] if has_aux else values), values
+
+    losses, pullback, values = jax.vjp(losses_of, params.shared, has_aux=True)
+
+    def row(task: Array) -> tuple[Any, PyTree]:
+        chosen = jnp.arange(losses.shape[0]) == task
+        own = jax.tree.map(lambda leaf: leaf[task], values)
+        return own, pullback(chosen.astype(losses.dtype))[0]
+
+    return row
+
+
+def _inner(rows: PyTree, row: PyTree) -> Array:
+    """Inner products ``[M]`` of ``M`` gradients with one more."""
+    products = jax.tree.map(
+        lambda a, b: jnp.matmul(
+            a.reshape(a.shape[0], -1).astype(jnp.float32),
+            b.ravel().astype(jnp.float32),
+            precision=tree.HIGHEST,
+        ),
+        rows,
+        row,
+    )
+    leaves: list[Array] = jax.tree.leaves(products)
+    return sum(leaves[1:], start=leaves[0])

@@ -7,8 +7,8 @@ import pytest
 
 from mtl_jax import tree
 from mtl_jax.axis_map import sequential
-from mtl_jax.gradients import task_grads, task_losses, weighted_grads
-from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, Params
+from mtl_jax.gradients import task_grads, task_gram, task_losses, weighted_grads
+from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, Params
 
 T, B, D, H = 3, 6, 4, 5
 AXES = pytest.mark.parametrize("axes", [OWN_INPUTS, ONE_INPUT], ids=["own", "one"])
@@ -160,3 +160,41 @@ def test_weights_are_constants_of_the_backward_pass():
     )
     losses, rows = loop(params, batch, OWN_INPUTS)
     close(grads.shared, tree.combine(losses / 50, rows.shared))
+
+
+@AXES
+@pytest.mark.parametrize("has_aux", [False, True])
+@pytest.mark.parametrize(("chunk", "hold"), [(1, None), (2, None), (1, 1), (2, 2)])
+def test_task_gram_is_that_of_task_grads(axes, has_aux, chunk, hold):
+    params, batch = problem(axes)
+    fn: Any = with_aux if has_aux else loss_fn
+    options: Any = {"chunk": chunk, "hold": hold, "has_aux": has_aux}
+    values, gram = jax.jit(lambda p, b: task_gram(fn, p, b, axes, **options))(
+        params, batch
+    )
+    expected, grads = task_grads(fn, params, batch, axes, has_aux=has_aux)
+    close(values, expected)
+    close(gram, tree.gram(grads.shared))
+
+
+@AXES
+def test_task_gram_of_a_tuple_of_losses(axes):
+    params, batch = problem(axes)
+    tuples = as_tuples(params, batch, axes)
+    losses, gram = task_gram((loss_fn,) * T, *tuples, axes)
+    expected, grads = task_grads(loss_fn, params, batch, axes)
+    close((losses, gram), (expected, tree.gram(grads.shared)))
+
+
+def test_task_gram_runs_the_trunk_once_on_one_input():
+    params, batch = problem(ONE_INPUT)
+    text = str(
+        jax.make_jaxpr(lambda p: task_gram(loss_fn, p, batch, ONE_INPUT))(params)
+    )
+    assert text.count("tanh") == 1
+
+
+@pytest.mark.parametrize("options", [{"chunk": 0}, {"hold": 0}], ids=str)
+def test_task_gram_says_which_sizes_are_bad(options):
+    with pytest.raises(InputError, match="positive"):
+        task_gram(loss_fn, *problem(ONE_INPUT), ONE_INPUT, **options)

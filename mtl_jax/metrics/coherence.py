@@ -73,7 +73,7 @@ def m_coherence(
     params: PyTree,
     batch: PyTree,
     *,
-    batch_size: int = 128,
+    batch_size: int = 32,
     inner: Inner = tree.dot,
 ) -> Coherence:
     """m-coherence over the probe, in one streaming pass of per-example gradients.
@@ -207,7 +207,7 @@ def stiffness(
 
 
 def gsnr(
-    loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 128
+    loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 32
 ) -> Scalar:
     """Gradient signal-to-noise ratio: mean over parameters of ``(E g)^2 / Var g``.
 

@@ -8,9 +8,14 @@ from flax import linen as nn
 
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.mlp import mlp
+from mtl_jax.models.resnet import resnet
 from mtl_jax.types import InputError
 
-TRUNKS: dict[str, Callable[..., nn.Module]] = {"cnn": cnn, "mlp": mlp}
+TRUNKS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "mlp": mlp,
+    "resnet": resnet,
+}
 """Every trunk by its name."""
 
 

@@ -1,5 +1,6 @@
 import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import models, tree
-from mtl_jax.models import conv
+from mtl_jax.models import conv, winograd
 from mtl_jax.models.conv import conv_pool
 from mtl_jax.types import InputError
 
@@ -135,6 +136,57 @@ def convolutions(form, channels):
     return len(re.findall(r"\bconvolution\(|__onednn\$conv", text))
 
 
+CONVOLUTIONS = [  # image, channels, kernel size, stride
+    ((8, 12), 8, 3, 1),  # Winograd, tiles of 4
+    ((6, 8), 8, 3, 1),  # tiles of 2
+    ((5, 7), 8, 3, 1),
+    ((8, 6), 3, 3, 1),
+    ((8, 6), 8, 3, 2),
+    ((8, 6), 8, 1, 2),
+    ((4, 5), 2, 5, 1),
+]
+
+
+@functools.cache
+def padded_convolution(case, form):
+    """Outputs and gradients of a convolution with a border of zeros."""
+    (height, width), channels, k, stride = case
+    normal = np.random.default_rng(0).normal
+    x = normal(size=(channels, height, width, BATCH)).astype(np.float32)
+    kernel = normal(size=(k, k, channels, OUT)).astype(np.float32)
+
+    def loss(x, kernel):
+        outputs = conv.conv(x, kernel, stride, form)
+        return jnp.mean(outputs**3) / channels, outputs
+
+    program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (_, outputs), grads = program(x, kernel)
+    return outputs, grads
+
+
+@pytest.mark.parametrize("form", ["gemm", "gemm_forward"])
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_forms_of_the_padded_convolution_agree(case, form):
+    found, expected = (padded_convolution(case, f) for f in (form, "lax"))
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("m", winograd.TILES)
+def test_winograd_by_hand_is_the_transpose(m):
+    x = jax.random.normal(jax.random.key(0), (2, 2 * m, 3 * m, 2))
+    split: Any = lambda x: winograd._split(x, m)  # noqa: E731
+    join: Any = lambda points: winograd._join(points, m)  # noqa: E731
+    points, back = jax.vjp(split, x)
+    outputs, join_back = jax.vjp(join, points)
+    for value, pullback, at in ((points, back, x), (outputs, join_back, points)):
+        seed = jax.random.normal(jax.random.key(1), value.shape)
+        np.testing.assert_allclose(
+            jnp.vdot(value, seed), jnp.vdot(at, pullback(seed)[0]), rtol=1e-4
+        )
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
 @pytest.mark.parametrize("channels", [1, 8])
 def test_no_convolution_in_loops_on_a_cpu(channels):
@@ -179,7 +231,7 @@ def test_auto_is_the_form_for_the_backend():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("lenet", {}, ["'lenet'", "cnn, mlp"]),
+        ("lenet", {}, ["'lenet'", "cnn, mlp, resnet"]),
         ("cnn", {"widths": (3,)}, ["'widths'", "channels, kernel_size"]),
         ("cnn", {"conv": "fft"}, ["'fft'", "auto, lax, gemm"]),
         ("cnn", {"padding": "full"}, ["'full'", "same, valid"]),
