@@ -17,11 +17,12 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (see confi
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: records, checkpoints, config."
 )
+REPORT = flags.DEFINE_boolean("report", True, "Write the report at the end.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def train() -> int:
-    """Run the experiment of the flags, and print its closing table."""
+    """Run the experiment of the flags, print its closing table, write its report."""
     from mtl_jax import records, summary
     from mtl_jax.run import run
 
@@ -37,14 +38,17 @@ def train() -> int:
         )
         return 128 + outcome.signal
     console.print(summary.table(records.read(workdir)))
-    if outcome.steps_per_second:
-        console.print(
-            f"{outcome.steps_per_second:.0f} steps/s over all runs, evaluation included"
-        )
+    if outcome.seconds:
+        console.print(f"{outcome.steps_per_second:.0f} training steps/s over all runs")
+        console.print(summary.costs(outcome.seconds))
     console.print(
         f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "
         f"config.json, run.json, splits.npz"
     )
+    if REPORT.value:
+        from mtl_jax import report
+
+        console.print(f"report: {report.write(workdir)}")
     return 0
 
 

@@ -73,6 +73,7 @@ def arguments(workdir: Path, **changes: Any) -> list[str]:
     return [
         f"--config={ROOT / 'configs' / 'digits.py'}",
         f"--workdir={workdir}",
+        "--noreport",
         *(f"--config.{name}={value}" for name, value in fields),
     ]
 

@@ -11,7 +11,7 @@ from mtl_jax.analysis.gap import signed_gap
 from mtl_jax.analysis.matching import Line, Matched, at_all, lines_of, match
 from mtl_jax.types import InputError
 
-SIGNED = frozenset({"mean_cosine", "min_cosine", "negative_pairs"})
+SIGNED = frozenset({"mean_cosine", "min_cosine", "negative_pairs", "noise_scale"})
 """Factors that are 0 or negative as a matter of course: contrasted by difference."""
 
 SCOPES = ("task", "shared")

@@ -1,0 +1,29 @@
+"""Write the report of a training run, finished or not: one page, and its figures.
+
+  python -m experiments.report --workdir=runs/digits
+  python -m experiments.report --workdir=runs/digits,runs/mnists --out=runs/report
+
+Of one workdir the page is WORKDIR/report/index.html. Several make one page with a
+section each. It opens from disk; nothing is trained or measured.
+"""
+
+from absl import flags
+
+from experiments import entry
+
+WORKDIR = flags.DEFINE_list("workdir", None, "Folders of runs, separated by commas.")
+OUT = flags.DEFINE_string("out", None, "Folder of the report; WORKDIR/report if unset.")
+
+
+def report() -> None:
+    """Write the report of the flags, and say where it is."""
+    from mtl_jax import report
+    from mtl_jax.types import InputError
+
+    if not WORKDIR.value:
+        raise InputError("--workdir is needed, see --help.")
+    print(f"written to {report.write(WORKDIR.value, OUT.value)}")
+
+
+if __name__ == "__main__":
+    entry.main(report, str(__doc__))

@@ -1,0 +1,45 @@
+"""Figures of an experiment, from its records and from the tables of `analysis`.
+
+A function makes one figure (``matplotlib.figure.Figure``, no pyplot, no display), for
+a desk or, ``narrow``, for a phone. Variants look the same in all of them: `looks`.
+
+>>> looks(["single", "multi"])["single"].color
+'#000000'
+"""
+
+from mtl_jax.plots.bundle import Trajectories, indexed
+from mtl_jax.plots.conflict import conflict, cosines, matrices
+from mtl_jax.plots.correlation import Cloud, conflict_effects, contrasts
+from mtl_jax.plots.costs import costs
+from mtl_jax.plots.effects import MEAN, Effects, Interval, effects, task_effects
+from mtl_jax.plots.factors import UNITS, factors
+from mtl_jax.plots.gap import Compared, gap
+from mtl_jax.plots.learning import learning
+from mtl_jax.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
+
+__all__ = [
+    "MEAN",
+    "PIXELS_PER_INCH",
+    "UNITS",
+    "Cloud",
+    "Compared",
+    "Effects",
+    "Interval",
+    "Look",
+    "Trajectories",
+    "conflict",
+    "conflict_effects",
+    "contrasts",
+    "cosines",
+    "costs",
+    "effects",
+    "factors",
+    "gap",
+    "indexed",
+    "learning",
+    "looks",
+    "matrices",
+    "png",
+    "svg",
+    "task_effects",
+]

@@ -1,0 +1,254 @@
+"""Findings: everything that the page says of one workdir, computed once."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mtl_jax import analysis, plots, records
+from mtl_jax.analysis.curves import CURVE, Frame, scopes, score_names, values
+from mtl_jax.types import InputError
+
+BASELINE = "single"
+HEADLINE = ("sharpness_l2", "sharpness_linf", "fisher_trace", "coherence")
+"""Factors that are shown first."""
+MOST_TASKS = 6
+"""Tasks up to which every one has panels of its own."""
+MOST_FACTOR_TASKS = 3
+
+
+class Versus(NamedTuple):
+    """A variant against the baseline; tables of `mtl_jax.analysis`."""
+
+    gap: Frame
+    gap_curve: Frame
+    gap_summary: Frame
+    score_gap: Frame
+    """Of each task's score; empty if there is none."""
+    score_curve: Frame
+    """Of the score that all tasks have; empty if there is none."""
+    optimization: Frame
+    contrasts: Frame
+    """Empty if no factor was recorded."""
+    conflict: Frame
+    """Effects, a row per task and pair of seeds; empty if no conflict was recorded."""
+    conflict_steps: Frame
+    """The same step by step."""
+
+
+class Findings(NamedTuple):
+    """What one workdir holds."""
+
+    setting: str
+    """With the workdir's name, if several have the same setting."""
+    workdir: Path
+    config: Mapping[str, Any]
+    """Fields by their dotted names."""
+    sessions: Sequence[Mapping[str, Any]]
+    rates: Frame
+    """`analysis.rates`; empty where validation data are missing."""
+    diverged: Frame
+    """A row per run that did, of all rates: variant, seed, learning_rate, step."""
+    records: Frame
+    """Of the chosen rates."""
+    table: plots.Trajectories
+    tasks: list[str]
+    variants: list[str]
+    seeds: dict[str, list[int]]
+    """Of every variant."""
+    scores: dict[str, str]
+    """The score by which a task is shown; tasks without one are left out."""
+    at_best: Frame
+    """Test values at the best-validation points: a row per curve and name."""
+    transfer: Frame
+    delta_m: Frame
+    delta_m_of_sum: Frame
+    """Multi-task optimizers against ``multi``; empty where there are none."""
+    versus: dict[str, Versus]
+    step: int
+    """That was reached."""
+
+    @property
+    def shared_score(self) -> str:
+        """The score that all tasks are shown by; empty if there is none."""
+        names = {self.scores.get(task, "") for task in self.tasks}
+        return names.pop() if len(names) == 1 else ""
+
+    @property
+    def factors(self) -> list[str]:
+        """Factors of tasks, the headline ones first."""
+        own = self.records
+        own = own[(scopes(own) == "task") & (own["task"] != "")]
+        names = [n for n in own["name"].unique() if not n.endswith("_bound")]
+        others = [name for name in names if name not in HEADLINE]
+        return [name for name in HEADLINE if name in names] + others
+
+    def shown(self, most: int) -> list[str]:
+        """Tasks that get panels: all, or some from the lowest to the highest gap."""
+        if len(self.tasks) <= most:
+            return self.tasks
+        ordered = self.tasks
+        if self.versus:
+            own = next(iter(self.versus.values())).gap_summary
+            own = own[(own["statistic"] == "mean") & (own["task"] != "")]
+            own = own[own["comparable"]].sort_values("value")
+            ordered = own["task"].tolist() if len(own) >= most else ordered
+            at = np.linspace(0, len(ordered) - 1, most).round().astype(int)
+            return [ordered[place] for place in at]
+        return ordered[:most]
+
+
+def find(workdir: Path, setting: str = "") -> Findings:
+    """Analyse the records of a workdir, finished or not.
+
+    Args:
+      workdir: of a training run.
+      setting: a name for the setting, if not its own.
+
+    Raises:
+      InputError: it holds no records.
+    """
+    whole: Frame = records.read(workdir)
+    if setting:
+        whole = whole.assign(setting=setting)
+    rates = _or_empty(lambda: analysis.rates(whole))
+    df = analysis.select_rates(whole) if len(rates) else _first_rates(whole)
+    tasks = list(dict.fromkeys(df[df["task"] != ""]["task"]))
+    names = score_names(df, "test")
+    scores = {key[1]: own[0] for key, own in names.items() if own}
+    variants = list(df["variant"].unique())
+    kinds = {scores.get(task, "") for task in tasks}
+    shared = kinds.pop() if len(kinds) == 1 else ""
+    others = analysis.compared(df, BASELINE) if BASELINE in variants else []
+    optimizers = [v for v in others if v != "multi"]
+    return Findings(
+        setting=str(df["setting"].iloc[0]),
+        workdir=workdir,
+        config=_json(workdir / "config.json", {}),
+        sessions=_json(workdir / "run.json", {}).get("sessions", []),
+        rates=rates,
+        diverged=_diverged(whole),
+        records=df,
+        table=plots.indexed(df),
+        tasks=tasks,
+        variants=variants,
+        seeds={v: sorted(df[df["variant"] == v]["seed"].unique()) for v in variants},
+        scores=scores,
+        at_best=_at_best(df),
+        transfer=_or_empty(lambda: analysis.transfer(df, BASELINE)),
+        delta_m=_or_empty(lambda: analysis.delta_m(df, BASELINE)),
+        delta_m_of_sum=_or_empty(
+            lambda: analysis.delta_m(df[df["variant"] != BASELINE], "multi")
+        )
+        if optimizers
+        else pd.DataFrame(),
+        versus={v: _versus(df, v, scores, shared) for v in others},
+        step=int(whole["step"].max()),
+    )
+
+
+def setting_of(workdir: Path) -> str:
+    """Name of the setting of a workdir, empty if it does not say."""
+    return _json(workdir / "config.json", {}).get("setting", "")
+
+
+def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame]:
+    """Correlations within every setting, and on average over several.
+
+    Returns:
+      gap with the contrasts of factors; conflict with the optimization effect and
+      with transfer, over (task, seed pair); conflict with the effect, step by step.
+      Tables of `analysis.correlate`, empty where there is nothing.
+    """
+    every = [one for found in all_of for one in found.versus.values()]
+
+    def joined(name: str) -> Frame:
+        frames = [getattr(one, name) for one in every]
+        frames = [frame for frame in frames if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def correlated(table: Frame, x: str, y: str) -> Frame:
+        return analysis.correlate(table, x, y) if len(table) else pd.DataFrame()
+
+    means, by_step = joined("conflict"), joined("conflict_steps")
+    return (
+        correlated(joined("contrasts"), "contrast", "gap"),
+        correlated(means, "conflict", "effect"),
+        correlated(means, "conflict", "transfer"),
+        correlated(by_step, "conflict", "effect"),
+    )
+
+
+def _versus(df: Frame, variant: str, scores: dict[str, str], shared: str) -> Versus:
+    def gaps(name: str) -> Frame:
+        found = analysis.gap(df, variant, BASELINE, name=name)
+        return found[found["task"].map(scores) == name]
+
+    of_scores = [_or_empty(lambda n=name: gaps(n)) for name in set(scores.values())]
+    of_scores = [frame for frame in of_scores if len(frame)]
+    empty = pd.DataFrame()
+    return Versus(
+        gap=_or_empty(lambda: analysis.gap(df, variant, BASELINE)),
+        gap_curve=_or_empty(lambda: analysis.gap_curve(df, variant, BASELINE)),
+        gap_summary=_or_empty(lambda: analysis.gap_summary(df, variant, BASELINE)),
+        score_gap=pd.concat(of_scores, ignore_index=True) if of_scores else empty,
+        score_curve=_or_empty(
+            lambda: analysis.gap_curve(df, variant, BASELINE, name=shared)
+        )
+        if shared
+        else empty,
+        optimization=analysis.optimization_effect(df, variant, BASELINE),
+        contrasts=_or_empty(lambda: analysis.contrasts(df, None, variant, BASELINE)),
+        conflict=_or_empty(lambda: analysis.conflict_effects(df, variant, BASELINE)),
+        conflict_steps=_or_empty(
+            lambda: analysis.conflict_effects(df, variant, BASELINE, per_step=True)
+        ),
+    )
+
+
+def _or_empty(make: Callable[[], Frame]) -> Frame:
+    """A table, or an empty one where the records do not hold what it is made of."""
+    try:
+        return make()
+    except InputError:
+        return pd.DataFrame()
+
+
+def _first_rates(df: Frame) -> Frame:
+    """Records of one rate per variant where validation cannot choose: the lowest."""
+    candidate = ["learning_rate", "batch_size"]
+    lowest = df.sort_values(candidate).drop_duplicates("variant")
+    return df.merge(lowest[["variant", *candidate]], on=["variant", *candidate])
+
+
+def _diverged(df: Frame) -> Frame:
+    marks = df[df["name"] == "diverged"].drop_duplicates(["variant", "run"])
+    runs = df[df["task"] != ""].groupby(["variant", "run"])["task"].unique()
+    rows = marks[["variant", "run", "seed", "learning_rate", "step"]].reset_index()
+    keys = zip(rows["variant"], rows["run"], strict=True)
+    return rows.assign(tasks=[", ".join(runs.get(key, [])) for key in keys])
+
+
+def _at_best(df: Frame) -> Frame:
+    """Test values at the best-validation points, by curve and name."""
+    best = _or_empty(lambda: analysis.best_points(df))
+    if not len(best):
+        return best
+    names = {"loss"} | {n for own in score_names(df, "test").values() for n in own}
+    frames = [
+        values(df, "test", name)[[*CURVE, "step", "value"]]
+        .merge(best[[*CURVE, "step", "by"]], on=[*CURVE, "step"])
+        .assign(name=name)
+        for name in sorted(names)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return otherwise

@@ -1,0 +1,276 @@
+"""The page: one HTML file that needs nothing else, and its figures as files."""
+
+import base64
+import contextlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mtl_jax import plots
+from mtl_jax.report import tables
+from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
+from mtl_jax.report.pictures import Picture, pictures
+from mtl_jax.report.sentences import summary
+from mtl_jax.report.text import counted, listed
+from mtl_jax.types import InputError
+
+FOLDER = "report"
+PAGE = "index.html"
+LARGE = 150_000
+"""Bytes from which a picture is shown in pixels rather than as SVG."""
+MOST_NARROW = 1
+"""Settings up to which pictures are there twice: for a desk and for a phone."""
+
+
+class Shown(NamedTuple):
+    """A picture in the page."""
+
+    id: str
+    title: str
+    caption: str
+    file: str
+    """Its name without ending."""
+    wide: str
+    """Data URI."""
+    narrow: str
+    """Data URI; empty where there is none."""
+    width: int
+    folded: bool
+
+
+def write(
+    workdirs: str | Path | Sequence[str | Path], out: str | Path | None = None
+) -> Path:
+    """Write the report of one workdir or of several: a section for each.
+
+    The page is ``index.html``; figures lie beside it as PNG and SVG. Every file is
+    written whole or not at all.
+
+    Args:
+      workdirs: of training runs, finished or not.
+      out: folder of the report; ``report`` in the workdir if there is only one.
+
+    Returns:
+      The page.
+
+    Raises:
+      InputError: a workdir holds no records, or several come without ``out``.
+    """
+    listed_dirs = [workdirs] if isinstance(workdirs, str | Path) else list(workdirs)
+    paths = list(dict.fromkeys(map(Path, listed_dirs)))
+    if not paths or (len(paths) > 1 and out is None):
+        raise InputError(
+            f"a report of {len(paths)} workdirs needs a folder: name it with --out."
+        )
+    folder = Path(out) if out else paths[0] / FOLDER
+    every = _find_all(paths)
+    found = correlations(every)
+    looks = plots.looks(v for one in every for v in one.variants)
+    sections = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(_drop_unfinished, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for one in every:
+                prefix = f"{_slug(one.setting)}-" if len(every) > 1 else ""
+                shown = [
+                    _shown(folder, prefix, picture, len(every) <= MOST_NARROW)
+                    for picture in pictures(one, looks, found)
+                ]
+                sections.append(_section(one, looks, found, prefix, shown))
+            html = _render(sections, every, looks, found)
+            _write(folder / PAGE, html.encode())
+        except OSError as error:
+            raise InputError(
+                f"the report cannot be written to {folder}: {error.strerror or error}."
+            ) from error
+    return folder / PAGE
+
+
+def _find_all(paths: Sequence[Path]) -> list[Findings]:
+    """Findings; settings of one name get their workdir's added."""
+    names = [setting_of(path) for path in paths]
+    return [
+        find(path, f"{name} ({_name(path, paths)})" if names.count(name) > 1 else "")
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def _name(path: Path, paths: Sequence[Path]) -> str:
+    """Last part of a path, or the whole if another ends alike."""
+    ends = [other.name for other in paths]
+    return path.name if ends.count(path.name) == 1 else str(path)
+
+
+def _shown(folder: Path, prefix: str, picture: Picture, twice: bool) -> Shown:
+    figure = picture.draw(narrow=False)
+    svg, png = plots.svg(figure), plots.png(figure)
+    name = f"{prefix}{picture.id}"
+    _write(folder / f"{name}.svg", svg)
+    _write(folder / f"{name}.png", png)
+    narrow = ""
+    if twice:
+        small = picture.draw(narrow=True)
+        narrow = _uri(plots.svg(small), lambda: plots.png(small))
+    return Shown(
+        prefix + picture.id,
+        picture.title,
+        picture.caption,
+        name,
+        _uri(svg, lambda: png),
+        narrow,
+        round(figure.get_figwidth() * plots.PIXELS_PER_INCH),
+        picture.folded,
+    )
+
+
+def _uri(svg: bytes, png: Any) -> str:
+    """What is shown, in the page itself: SVG, unless that is large."""
+    kind, content = ("svg+xml", svg) if len(svg) < LARGE else ("png", png())
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _section(
+    one: Findings,
+    looks: Mapping[str, plots.Look],
+    found: tuple,
+    prefix: str,
+    shown: Sequence[Shown],
+) -> dict[str, Any]:
+    """What the template needs of a setting."""
+    made = [
+        tables.tasks(one, looks),
+        tables.delta_m(one, looks),
+        tables.gaps(one, looks),
+        tables.factors(_of(found[0], one.setting), looks),
+        tables.conflict([_of(t, one.setting) for t in found[1:]], looks),
+        tables.diverged(one, looks),
+    ]
+    several = (
+        len(one.rates) > one.rates["variant"].nunique() if len(one.rates) else False
+    )
+    made += [tables.rates(one, looks)] if several else []
+    return {
+        "id": _slug(one.setting),
+        "prefix": prefix,
+        "setting": one.setting,
+        "facts": _facts(one, several),
+        "variants": [(looks[v], counted(len(s), "seed")) for v, s in one.seeds.items()],
+        "sentences": summary(one, found[0], [found[1], found[2]]),
+        "seeds": one.seeds,
+        "pictures": {p.id.removeprefix(prefix): p for p in shown},
+        "tables": {table.id: table for table in made if table.rows},
+        "has_baseline": BASELINE in one.variants,
+        "config": {name: _plain(value) for name, value in one.config.items()},
+        "sessions": one.sessions,
+    }  # fmt: skip
+
+
+def _of(table: Any, setting: str) -> Any:
+    return table[table["setting"] == setting] if len(table) else table
+
+
+def _facts(one: Findings, several: bool) -> list[tuple[str, str]]:
+    """What the head of a section says of the run."""
+    planned = one.config.get("steps", one.step)
+    steps = f"{one.step:,} of {planned:,}"
+    if one.step < planned:
+        sound = one.table.places and not one.table.diverged.all()
+        steps += ": unfinished, records so far" if sound else ": all runs diverged"
+    seeds = sorted({seed for own in one.seeds.values() for seed in own})
+    chosen = one.records.drop_duplicates("variant")
+    pairs = {
+        row.variant: f"{row.learning_rate:g}, {row.batch_size}"
+        for row in chosen.itertuples()
+    }
+    rate = next(iter(pairs.values()))
+    if len(set(pairs.values())) > 1:
+        rate = "; ".join(f"{variant}: {pair}" for variant, pair in pairs.items())
+    if several:
+        rate += " (chosen by validation, see the table of learning rates)"
+    facts = [
+        ("tasks", f"{len(one.tasks)}: {listed(one.tasks)}"),
+        ("seeds", f"{len(seeds)}: {listed([str(seed) for seed in seeds])}"),
+        ("steps", steps),
+        ("learning rate, batch size", rate),
+        ("workdir", str(one.workdir)),
+    ]
+    if one.sessions:
+        last = one.sessions[-1]
+        versions = last.get("versions", {})
+        known = [f"{k} {v}" for k, v in versions.items() if v]
+        devices = last.get("devices", [])
+        kinds = [f"{devices.count(d)} × {d}" for d in dict.fromkeys(devices)]
+        facts += [
+            ("begun", one.sessions[0].get("started", "").replace("T", " ")),
+            ("hardware", ", ".join([*kinds, last.get("processor") or ""]).strip(", ")),
+            ("versions", ", ".join([f"Python {last.get('python', '')}", *known])),
+            ("git revision", _revision(last.get("git_revision"))),
+        ]
+    return [(name, text) for name, text in facts if text]
+
+
+def _revision(text: str | None) -> str:
+    if not text:
+        return "unknown"
+    changed = " with changes that were not committed" * text.endswith("+")
+    return text[:12] + changed
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float) and value != value:
+        return "not a number"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    return str(value) if value != "" else "none"
+
+
+def _render(
+    sections: Sequence[dict], every: Sequence[Findings], looks: Mapping, found: tuple
+) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    together = []
+    if len(every) > 1:
+        together = [
+            table
+            for table in (
+                tables.factors(found[0], looks),
+                tables.conflict(list(found[1:]), looks),
+            )
+            if table.rows
+        ]
+    return environment.get_template("page.html.jinja").render(
+        title="mtl_jax: " + listed([one.setting for one in every]),
+        sections=sections,
+        together=together,
+        single=len(every) == 1,
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "setting"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _drop_unfinished(folder: Path) -> None:
+    for path in folder.glob("*.unfinished"):
+        path.unlink()

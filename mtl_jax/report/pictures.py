@@ -1,0 +1,347 @@
+"""Pictures of a setting: what each shows, in words, and the function that draws it."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtl_jax import plots
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.plots import axis
+from mtl_jax.plots.bundle import MOST_LINES
+from mtl_jax.report.findings import (
+    BASELINE,
+    HEADLINE,
+    MOST_FACTOR_TASKS,
+    MOST_TASKS,
+    Findings,
+)
+from mtl_jax.report.text import counted, estimate, listed
+
+Looks = Mapping[str, plots.Look]
+
+
+class Picture(NamedTuple):
+    """A figure of the page."""
+
+    id: str
+    title: str
+    caption: str
+    draw: Callable[..., Figure]
+    """``draw(narrow=...)``."""
+    folded: bool = False
+    """Shown on demand."""
+
+
+def pictures(found: Findings, looks: Looks, correlations: tuple) -> Iterator[Picture]:
+    """All pictures for which there is something to show, in the order of the page.
+
+    Args:
+      found: of one setting.
+      looks: of all variants of the page.
+      correlations: of `findings.correlations`.
+    """
+    own = {variant: looks[variant] for variant in found.variants}
+    yield _learning(found, own)
+    yield _gap(found, own)
+    if found.versus:
+        yield from _effects(found, own)
+    yield from _factors(found, own)
+    yield from _conflict(found, own)
+    yield from _contrasts(found, own, correlations[0])
+    yield from _conflict_effects(found, own, correlations[1:])
+    seconds = costs(found)
+    if seconds:
+        yield Picture(
+            "costs",
+            "Where the time went",
+            f"Wall time, summed over {counted(len(found.sessions), 'session')}.",
+            partial(plots.costs, seconds),
+        )
+
+
+def costs(found: Findings) -> dict[str, float]:
+    """Seconds by what they went into, over all sessions, longest first."""
+    total: dict[str, float] = {}
+    for session in found.sessions:
+        for name, seconds in session.get("seconds", {}).items():
+            total[name] = total.get(name, 0.0) + seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def _learning(found: Findings, looks: Looks) -> Picture:
+    many = len(found.tasks) > MOST_TASKS
+    shown = found.shown(MOST_TASKS - many)
+    draw = partial(
+        plots.learning, found.table, shown, looks, found.scores,
+        mean_of=found.tasks if many else (),
+    )  # fmt: skip
+    text = (
+        f"Training loss (on the fixed probe), test loss and test score over steps, "
+        f"from step 0 (the axis is linear below 1). {_lines(found)} "
+        f"{_selection(found, shown)}"
+    )
+    return Picture("learning", "Learning curves", text, draw)
+
+
+def _gap(found: Findings, looks: Looks) -> Picture:
+    shown = found.shown(MOST_TASKS)
+    compared = {
+        v: plots.Compared(one.gap, one.score_gap, one.gap_curve)
+        for v, one in found.versus.items()
+        if len(one.gap) and len(one.gap_curve)
+    }
+    draw = partial(
+        plots.gap, found.table, shown, looks, found.scores, compared, baseline=BASELINE
+    )
+    text = (
+        "What a training loss is worth on test data. The axis of training loss is "
+        "logarithmic and reversed, so training goes from left to right. Thin lines: "
+        "every seed. "
+    )
+    if compared:
+        text += (
+            "Thick lines: means over seeds at the same training loss, inside the "
+            "common range (bar at the foot; nothing is extrapolated); shaded: the gap "
+            "between them. Last row: the gap with its 95% bootstrap interval over "
+            "seeds; above 0 MT is worse. "
+        )
+    else:
+        text += "There is nothing to compare with, so no gap is shown. "
+    text += _selection(found, shown)
+    title = "Test loss and score against training loss"
+    return Picture("gap", title, text, draw)
+
+
+def _effects(found: Findings, looks: Looks) -> Iterator[Picture]:
+    own = {
+        v: plots.Effects(one.gap_curve, one.score_curve, one.optimization)
+        for v, one in found.versus.items()
+        if len(one.gap_curve)
+    }
+    if not own:
+        return
+    score = found.shared_score
+    score = score if all(len(one.score) for one in own.values()) else ""
+    text = (
+        f"Means over {counted(len(found.tasks), 'task')} with 95% intervals (tasks and "
+        f"seeds resampled). Left to right: the gap along the common range of training "
+        f"losses, from the highest (0 %) to the lowest (100 %)"
+        f"{'; the same for the score' * bool(score)}; D, the difference of training "
+        f"losses at equal step (+ is MT worse optimised)."
+    )
+    draw = partial(plots.effects, own, looks, score)
+    yield Picture("effects", "Effects over training", text, draw)
+    panels = [
+        ("generalization gap", "mean gap (nats), + MT worse", _mean_gaps(found)),
+        _transfers(found),
+    ]
+    draw = partial(plots.task_effects, [p for p in panels if p[2]], found.tasks, looks)
+    text = (
+        "Every task with its 95% bootstrap interval over seeds. Mind the signs: of the "
+        "gap + is MT worse, of transfer + is MT better."
+    )
+    yield Picture("task-effects", "Effects task by task", text, draw)
+
+
+Effects = dict[str, dict[str, plots.Interval]]
+
+
+def _mean_gaps(found: Findings) -> Effects:
+    effects: Effects = {}
+    for variant, one in found.versus.items():
+        own = one.gap_summary
+        for _, row in own[own["statistic"].isin(["mean"])].iterrows():
+            task = row["task"] or plots.MEAN
+            ends = row["value"], row["low"], row["high"]
+            effects.setdefault(variant, {})[task] = _interval(ends, row["reason"])
+        for _, row in own[~own["comparable"]].iterrows():
+            task = row["task"] or plots.MEAN
+            effects.setdefault(variant, {})[task] = _interval((0, 0, 0), row["reason"])
+    return effects
+
+
+def _transfers(found: Findings) -> tuple[str, str, Effects]:
+    """Transfer of each task's shown score: in points, or relative if units differ."""
+    units = {axis.unit(found.scores.get(task, "loss")).short for task in found.tasks}
+    relative = len(units) > 1 or units == {""}
+    effects: Effects = {}
+    for _, row in found.transfer.iterrows():
+        name = found.scores.get(row["task"], "loss")
+        if row["name"] == name:
+            factor = axis.unit(name).factor
+            if relative:
+                factor = 100 / abs(row["st"]) if row["st"] else math.nan
+            ends = (factor * row[end] for end in ("difference", "low", "high"))
+            own = effects.setdefault(row["variant"], {})
+            own[row["task"]] = _interval(tuple(ends), row["reason"])
+    label = "% of ST" if relative else "points" if units == {"%"} else units.pop()
+    return "transfer (test score)", f"MT − ST ({label}), + better", effects
+
+
+def _interval(ends: tuple[float, ...], reason: str) -> plots.Interval:
+    value, low, high = ends
+    if not reason and not math.isfinite(value):
+        reason = "not defined"
+    return plots.Interval(value, low, high, reason)
+
+
+def _factors(found: Findings, looks: Looks) -> Iterator[Picture]:
+    shown = found.shown(MOST_FACTOR_TASKS)
+    matched = {v: c.contrasts for v, c in found.versus.items() if len(c.contrasts)}
+    first = [name for name in found.factors if name in HEADLINE]
+    others = [name for name in found.factors if name not in HEADLINE]
+    first, others = (first, others) if first else (others[:4], others[4:])
+    thick = "; thick: means over seeds at the same training loss" * bool(matched)
+    text = (
+        f"Factors of a task (trunk and head, fixed probe) against its training loss. "
+        f"Thin lines: every seed{thick}. {_selection(found, shown)}"
+    )
+    for number, names in enumerate((first, others)):
+        if names:
+            more = "-more" if number else ""
+            title = "Other factors" if number else "Factors along training"
+            draw = partial(
+                plots.factors, found.table, names, shown, looks, matched,
+                baseline=BASELINE,
+            )  # fmt: skip
+            yield Picture(f"factors{more}", title, text, draw, folded=bool(number))
+
+
+def _conflict(found: Findings, looks: Looks) -> Iterator[Picture]:
+    recorded = {variant for *_, name, _, variant in found.table.places
+                if name == "mean_cosine"}  # fmt: skip
+    own = {variant: look for variant, look in looks.items() if variant in recorded}
+    if not own:
+        return
+    shown = found.shown(MOST_TASKS)
+    text = (
+        f"Gradients of the tasks on the trunk, whole probe: mean cosine of pairs, "
+        f"share of pairs with a negative one, norm of the mean of unit gradients "
+        f"(larger is less conflict); below, the cosine of each task's gradient with "
+        f"the next update. {_lines(found)} {_selection(found, shown)}"
+    )
+    draw = partial(plots.conflict, found.table, shown, own)
+    yield Picture("conflict", "Conflict over training", text, draw)
+    matrices = {v: plots.matrices(found.table, v, found.tasks) for v in own}
+    matrices = {v: steps for v, steps in matrices.items() if steps}
+    if matrices:
+        text = (
+            "Cosine of every pair of task gradients at the first, the middle and the "
+            "last point of the trajectory, mean over seeds; red is conflict."
+        )
+        if len(found.tasks) > 10:
+            text += f" {len(found.tasks)} tasks, in the order of the tables."
+        draw = partial(plots.cosines, matrices, found.tasks, looks)
+        yield Picture("cosines", "Cosines between tasks", text, draw)
+
+
+def _contrasts(found: Findings, looks: Looks, table: Frame) -> Iterator[Picture]:
+    clouds = {}
+    for variant, one in found.versus.items():
+        names = list(one.contrasts["factor"].unique()) if len(one.contrasts) else []
+        first = [name for name in HEADLINE if name in names] or names[:4]
+        for name in first:
+            own = one.contrasts[one.contrasts["factor"] == name]
+            text = _rho(table, found.setting, variant, factor=name)
+            kind = "log MT/ST" if (own["kind"] == "log ratio").all() else "MT − ST"
+            cloud = plots.Cloud(
+                plots.UNITS.get(name, name.replace("_", " ")).partition(" (")[0],
+                f"contrast, {kind}",
+                own["contrast"].to_numpy(float),
+                own["gap"].to_numpy(float),
+                own["log_loss"].to_numpy(float),
+                text,
+            )
+            clouds.setdefault(variant, []).append(cloud)
+    if clouds:
+        text = (
+            "A point is a bin of training loss of a task and a pair of an ST and an MT "
+            "run. To the right MT has more of the factor than ST at the same training "
+            "loss; above 0 it generalizes worse. ρ: Spearman with its 95% interval, "
+            "tasks and runs resampled (points of a pair of runs are not independent)."
+        )
+        draw = partial(plots.contrasts, clouds, looks)
+        yield Picture("contrasts", "Gap against each factor's contrast", text, draw)
+
+
+def _conflict_effects(
+    found: Findings, looks: Looks, tables: tuple[Frame, ...]
+) -> Iterator[Picture]:
+    used = {v: one for v, one in found.versus.items() if len(one.conflict)}
+    if not used:
+        return
+    panels = []
+    wanted = (
+        ("optimization, mean of steps", "effect", "D (nats), + MT worse", tables[0]),
+        ("transfer", "transfer", "", tables[1]),
+        ("optimization, every step", "effect", "D (nats), + MT worse", tables[2]),
+    )
+    for title, y, label, table in wanted:
+        clouds, factor = {}, 1.0
+        by_step = "every" in title
+        for variant, one in used.items():
+            own = one.conflict_steps if by_step else one.conflict
+            if not label:
+                units = {axis.unit(name) for name in own["transfer_name"].unique()}
+                one_unit = units.pop() if len(units) == 1 else axis.Unit("", 1, "")
+                factor = one_unit.factor
+                short = "points" if one_unit.short == "%" else one_unit.short
+                label = f"test score, MT − ST ({short or 'own units'})"
+            clouds[variant] = plots.Cloud(
+                "",
+                "",
+                own["conflict"].to_numpy(float),
+                factor * own[y].to_numpy(float),
+                np.full(len(own), np.nan),
+                _rho(table, found.setting, variant),
+            )
+        panels.append((title, "conflict (− mean cosine)", label, clouds))
+    text = (
+        "A point is a task and a pair of an ST and an MT run (on the right, also a "
+        "step). Conflict: minus the mean cosine of the task's gradient with those of "
+        "the others. D: training loss, MT − ST at equal step. Transfer: at the "
+        "best-validation point, + is MT better."
+    )
+    draw = partial(plots.conflict_effects, panels, looks)
+    title = "Conflict against optimization and transfer"
+    yield Picture("conflict-effects", title, text, draw)
+
+
+def _rho(table: Frame, setting: str, variant: str, **where: str) -> str:
+    """``ρ = −0.06 [−0.53, 0.20]``, or why there is none."""
+    if not len(table):
+        return "not comparable"
+    own = table[(table["setting"] == setting) & (table["variant"] == variant)]
+    own = own[own["statistic"] == "spearman"]
+    for column, value in where.items():
+        own = own[own[column] == value]
+    row = own.iloc[0]
+    if not math.isfinite(row["value"]):
+        return f"not comparable: {row['reason']}"
+    return f"ρ = {estimate(row['value'], row['low'], row['high'], 2, sign=False)}"
+
+
+def _lines(found: Findings) -> str:
+    """What lines and bands stand for."""
+    most = max(map(len, found.seeds.values()))
+    band = (
+        "band: from the lowest to the highest seed"
+        if most > MOST_LINES
+        else "thin: every seed"
+    )
+    lost = ", dotted up to a cross: a run that diverged" * bool(len(found.diverged))
+    return f"Thick lines: mean over seeds; {band}{lost}."
+
+
+def _selection(found: Findings, shown: list[str]) -> str:
+    if len(shown) == len(found.tasks):
+        return ""
+    order = "the first"
+    if found.versus:
+        order = f"from the lowest to the highest mean gap of {next(iter(found.versus))}"
+    number = f"Of {len(found.tasks)} tasks {len(shown)} are shown"
+    return f"{number} ({listed(shown)}): {order}."

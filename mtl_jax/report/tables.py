@@ -1,0 +1,263 @@
+"""Tables of the page, as cells."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.plots.axis import unit
+from mtl_jax.plots.style import Look
+from mtl_jax.report.findings import HEADLINE, Findings
+from mtl_jax.report.text import DASH, Cell, effect, fixed, interval
+
+
+class Table(NamedTuple):
+    """A table with its heading and what must be known to read it."""
+
+    id: str
+    title: str
+    head: list[str]
+    rows: list[list[Cell]]
+    note: str = ""
+
+
+def tasks(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """Tasks x variants: ST, MT, their difference with its interval, and seeds."""
+    others = list(found.versus)
+    alone = [v for v in found.variants if v not in others]
+    head = ["task", "test value", *(looks[v].label for v in alone)]
+    for variant in others:
+        head += [looks[variant].label, "difference, + is MT better"]
+    rows, means, names = [], found.at_best, []
+    if len(means):
+        names = [name for name in means["name"].unique() if name != "loss"] + ["loss"]
+        groups = means.groupby(["task", "name", "variant"])["value"]
+        means = groups.agg(["mean", "size"])
+    for task in found.tasks:
+        for name in names:
+            if (task, name) not in means.index.droplevel("variant"):
+                continue
+            own, digits = unit(name), 3 if unit(name).factor == 1 else 1
+            row = [Cell(task), Cell(own.label)]
+            row += [_mean(means, task, name, v, own.factor, digits) for v in alone]
+            for variant in others:
+                row.append(_mean(means, task, name, variant, own.factor, digits))
+                row.append(_difference(found, task, name, variant, own.factor, digits))
+            rows.append(row)
+    note = (
+        "At each run's best-validation point, mean over n seeds. Differences are MT "
+        "minus ST, turned where less is better, so + always means MT better (score: "
+        "percentage points; loss: nats); in brackets 95% bootstrap intervals over "
+        "seeds."
+    )
+    return Table("tasks", "Tasks and variants", head, rows, note)
+
+
+def _mean(
+    means: Frame, task: str, name: str, variant: str, factor: float, digits: int
+) -> Cell:
+    if (task, name, variant) not in means.index:
+        return Cell(DASH, f"no test {name}")
+    mean, size = means.loc[(task, name, variant)]
+    if not math.isfinite(mean):
+        return Cell(DASH, "not finite")
+    return Cell(fixed(factor * mean, digits), f"n = {int(size)}")
+
+
+def _difference(
+    found: Findings, task: str, name: str, variant: str, factor: float, digits: int
+) -> Cell:
+    own = found.transfer
+    if not len(own):
+        return Cell(DASH, "no test values")
+    own = own[(own["variant"] == variant) & (own["task"] == task)]
+    own = own[own["name"] == name]
+    if not len(own):
+        return Cell(DASH, f"no test {name}")
+    row = own.iloc[0]
+    value, low, high = (factor * row[end] for end in ("difference", "low", "high"))
+    return effect(value, low, high, digits, row["reason"])
+
+
+def delta_m(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """Delta_m of every variant, and of the optimizers against the sum."""
+    rows = []
+    for frame in (found.delta_m, found.delta_m_of_sum):
+        for _, row in frame.iterrows():
+            reason = row["reason"] and f"not comparable: {row['reason']}"
+            rows.append(
+                [
+                    Cell(row["variant"], color=looks[row["variant"]].color),
+                    Cell(row["baseline"]),
+                    effect(row["delta_m"], row["low"], row["high"], 2, reason),
+                    Cell(f"{row['st_seeds']}, {row['mt_seeds']}"),
+                    Cell(f"{row['st_diverged']}, {row['mt_diverged']}"),
+                ]
+            )
+    head = ["variant", "against", "Δm (%), + is better", "seeds", "diverged curves"]
+    note = (
+        "Relative change of test scores in percent, averaged over the scores of a task "
+        "first, then over tasks (Maninis et al., 2019); + is better (others use the "
+        "opposite sign). Counts: baseline, variant."
+    )
+    return Table("delta-m", "Δm", head, rows, note)
+
+
+def gaps(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """The generalization gap early and late, task by task and over tasks."""
+    head = ["variant", "task", "mean gap", "early third", "late third", "same sign"]
+    head += ["seeds (ST, MT)"]
+    rows = []
+    for variant, one in found.versus.items():
+        for (task,), own in _groups(one.gap_summary, ["task"]):
+            by = own.drop_duplicates("statistic").set_index("statistic")
+            first = by.iloc[0]
+            name = task or f"mean over {int(first['tasks'])} tasks"
+            row = [Cell(variant, color=looks[variant].color), Cell(name)]
+            if not first["comparable"]:
+                reason = f"not comparable: {first['reason']}"
+                row += [Cell(DASH, reason), *[Cell(DASH)] * 3]
+            else:
+                for statistic in ("mean", "early", "late"):
+                    o = by.loc[statistic]
+                    row.append(effect(o["value"], o["low"], o["high"], 3))
+                row.append(_share(by.loc["sign_agreement"], "both thirds are 0"))
+            seeds = f"{first['st_seeds']}, {first['mt_seeds']}"
+            rows.append([*row, Cell(seeds, f"resampled: {first['clusters']}")])
+    note = (
+        "G = test loss of MT minus that of ST at the same training loss, in nats: + is "
+        "MT worse. Thirds of the common range of training losses; same sign: of early "
+        "and late third, share of seed pairs. In brackets 95% bootstrap intervals."
+    )
+    return Table(
+        "gaps", "Generalization gap at matched training loss", head, rows, note
+    )
+
+
+def _share(row: Frame, reason: str) -> Cell:
+    if not math.isfinite(row["value"]):
+        return Cell(DASH, row["reason"] or reason)
+    ends = interval(100 * row["low"], 100 * row["high"], 0) or "no interval"
+    return Cell(f"{row['value']:.0%}", ends)
+
+
+STATISTICS = ("spearman", "kendall", "sign_agreement", "sign_agreement_of_means")
+STATISTIC_HEAD = ["Spearman ρ", "Kendall τ", "same sign", "same sign of means"]
+COUNT_HEAD = ["observations", "missing", "tasks"]
+
+
+def factors(table: Frame, looks: Mapping[str, Look]) -> Table:
+    """Correlation of the gap with every factor's contrast."""
+    settings = len(table) and table["setting"].nunique() > 1
+    head = ["setting"] * bool(settings) + ["variant", "factor"]
+    if len(table):
+        order = {name: place for place, name in enumerate(HEADLINE)}
+        table = table.sort_values(
+            "factor", key=lambda names: names.map(order).fillna(len(order)),
+            kind="stable",
+        )  # fmt: skip
+    rows = [
+        [*[Cell(setting or "mean over settings")] * bool(settings),
+         Cell(variant, color=looks[variant].color),
+         Cell(factor.replace("_", " "), kind), *_statistics(own)]
+        for (variant, factor, kind, setting), own in _groups(
+            table, ["variant", "factor", "kind", "setting"])
+    ]  # fmt: skip
+    note = (
+        "Each factor's contrast, MT against ST at the same training loss, with the gap "
+        "G there. Observations: bins of (task, seed pair), pooled. Intervals resample "
+        "tasks and runs, never observations; same sign of means has Wilson's interval "
+        "over (task, MT seed). ρ > 0: more of the factor in MT goes with a worse MT."
+    )
+    return Table(
+        "correlations",
+        "Do factors explain the gap?",
+        [*head, *STATISTIC_HEAD, *COUNT_HEAD],
+        rows,
+        note,
+    )
+
+
+def conflict(tables: list[Frame], looks: Mapping[str, Look]) -> Table:
+    """Correlation of conflict with what MT does to optimization and transfer."""
+    names = ["effect on optimization, D", "transfer", "D, step by step"]
+    several = any(len(t) and t["setting"].nunique() > 1 for t in tables)
+    head = ["setting"] * several + ["variant", "conflict with"]
+    rows = [
+        [*[Cell(setting or "mean over settings")] * several,
+         Cell(variant, color=looks[variant].color), Cell(name), *_statistics(own)]
+        for name, table in zip(names, tables, strict=True)
+        for (variant, setting), own in _groups(table, ["variant", "setting"])
+    ]  # fmt: skip
+    note = (
+        "Conflict of a task: minus the mean cosine of its gradient (trunk) with those "
+        "of the others. D: training loss MT − ST at equal step (nats, + is MT worse). "
+        "Transfer: + is MT better. C3 expects ρ > 0 with D, and about 0 with transfer."
+    )
+    title = "Does conflict explain optimization or transfer?"
+    head = [*head, *STATISTIC_HEAD, *COUNT_HEAD]
+    return Table("conflict-correlations", title, head, rows, note)
+
+
+def _groups(table: Frame, keys: list[str]) -> Iterator:
+    return iter(table.groupby(keys, sort=False)) if len(table) else iter(())
+
+
+def _statistics(own: Frame) -> list[Cell]:
+    by = own.set_index("statistic")
+    cells = []
+    for name in STATISTICS:
+        row = by.loc[name]
+        if not math.isfinite(row["value"]):
+            cells.append(Cell(DASH, f"not comparable: {row['reason']}"))
+        elif name.startswith("sign"):
+            cells.append(_share(row, ""))
+        else:
+            cells.append(effect(row["value"], row["low"], row["high"], 2))
+    first = by.iloc[0]
+    return [*cells, *(Cell(f"{int(first[c]):,}") for c in COUNT_HEAD)]
+
+
+def rates(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """Learning rates that were tried, and the one that was chosen."""
+    rows = []
+    for _, row in found.rates.iterrows():
+        share = unit(row["by"])
+        digits = 3 if share.factor == 1 else 1
+        value = Cell(fixed(share.factor * row["validation"], digits), share.label)
+        if not math.isfinite(row["validation"]):
+            value = Cell(DASH, "no value before divergence")
+        rows.append(
+            [
+                Cell(row["variant"], color=looks[row["variant"]].color),
+                Cell(f"{row['learning_rate']:g}".replace("-", "−")),
+                Cell(str(row["batch_size"])),
+                value,
+                Cell(f"{row['diverged']} of {row['runs']}"),
+                Cell("chosen" if row["chosen"] else ""),
+            ]
+        )
+    head = ["variant", "learning rate", "batch size", "best validation"]
+    head += ["diverged runs", "choice"]
+    note = (
+        "Everything on this page is of the chosen rate of each variant: the best mean, "
+        "over tasks and seeds, of the best validation value along a run."
+    )
+    return Table("rates", "Learning rates", head, rows, note)
+
+
+def diverged(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """Runs that diverged, at all rates."""
+    rows = [
+        [
+            Cell(row["variant"], color=looks[row["variant"]].color),
+            Cell(str(row["seed"])),
+            Cell(f"{row['learning_rate']:g}".replace("-", "−")),
+            Cell(row["tasks"]),
+            Cell(f"{row['step']:,}"),
+        ]
+        for _, row in found.diverged.iterrows()
+    ]
+    head = ["variant", "seed", "learning rate", "tasks", "step"]
+    note = "Frozen from that step on; they are drawn up to a cross and in no gap."
+    return Table("diverged", "Runs that diverged", head, rows, note)

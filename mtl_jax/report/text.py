@@ -1,0 +1,94 @@
+"""Numbers as a reader wants them: with sign, unit, interval, or the reason for none."""
+
+import math
+from typing import NamedTuple
+
+DASH = "–"
+MINUS = "−"
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    note: str = ""
+    """In small letters below."""
+    color: str = ""
+    """Of a mark in front: that of a variant."""
+
+
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """A number with a fixed number of digits, more where it would vanish.
+
+    >>> fixed(-0.0251, 3), fixed(0.00002, 3), fixed(1.5, 1, sign=True)
+    ('−0.025', '0.00002', '+1.5')
+    """
+    if not math.isfinite(value):
+        return DASH
+    plus = "+" if sign and value > 0 else ""
+    more = digits
+    while value and not float(f"{value:.{more}f}") and more < digits + 2:
+        more += 1
+    text = f"{value:.{more}f}"
+    if value and not float(text):
+        text = f"{value:.1g}"
+    if abs(value) >= 1e6:
+        text = f"{value:.3g}"
+    return (plus + text).replace("-", MINUS)
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """An interval, empty where there is none.
+
+    >>> interval(-0.5, 2, 1), interval(math.nan, 1, 1)
+    ('[−0.5, 2.0]', '')
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
+def estimate(
+    value: float, low: float, high: float, digits: int, *, sign: bool = True
+) -> str:
+    """A number with its interval, as in a sentence.
+
+    >>> estimate(0.1234, 0.1, 0.2, 2), estimate(0.1, math.nan, math.nan, 1)
+    ('+0.12 [0.10, 0.20]', '+0.1 (no interval)')
+    """
+    ends = interval(low, high, digits) or "(no interval)"
+    return f"{fixed(value, digits, sign=sign)} {ends}"
+
+
+def effect(
+    value: float, low: float, high: float, digits: int, reason: str = ""
+) -> Cell:
+    """A cell with a difference and its interval, or a dash and its reason."""
+    if reason or not math.isfinite(value):
+        return Cell(DASH, reason or "not defined")
+    return Cell(
+        fixed(value, digits, sign=True), interval(low, high, digits) or "no interval"
+    )
+
+
+def listed(words: list[str]) -> str:
+    """Words as a list in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def excludes_zero(low: float, high: float) -> bool:
+    """Whether an interval lies on one side of 0; False where there is none."""
+    return low > 0 or high < 0
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "seed"), counted(3, "task")
+    ('1 seed', '3 tasks')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
