@@ -31,8 +31,11 @@ from mtl_jax.train import Data, TrainState, combine, take
 from mtl_jax.types import ONE_INPUT, Array, Batch, Params, PyTree, Scalar
 from mtl_jax.variants import Variant
 
+RUN_EXAMPLES = 1_024
+"""Examples of every task that a factor of a run looks at, of the probe: enough for
+conflict between gradients, at half the price."""
 BATCH = 128
-"""Examples of a task at once, where a factor of a run walks the probe."""
+"""Examples of a task at once there."""
 
 
 class View(NamedTuple):
@@ -242,7 +245,7 @@ def _compile_run(
 
 def _mini_batches(batch: Batch, axes: Batch) -> Batch:
     """An even number of mini-batches ``[M, T, B, ...]`` (a shared ``x`` without T)."""
-    count = batch.y.shape[1]
+    count = min(RUN_EXAMPLES, batch.y.shape[1])
     size = min(BATCH, count // 2)
     number = 2 * (count // (2 * size))
 

@@ -345,3 +345,5 @@ def test_all_factors_where_tasks_share_their_input():
 def test_names_of_factors_may_come_as_one_word():
     chosen = small.config({"factors.names": ("hessian,gauss_newton",)}).factors
     assert factors.names(chosen) == ("hessian", "gauss_newton")
+    chosen.names = ("",)  # --config.factors.names=
+    assert factors.names(chosen) == ()

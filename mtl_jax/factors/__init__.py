@@ -55,7 +55,7 @@ def names(chosen: Config) -> tuple[str, ...]:
     """
     # A flag that names several with an underscore in them arrives as one word.
     words = (word.strip() for entry in chosen.names for word in entry.split(","))
-    listed = tuple(words)
+    listed = tuple(word for word in words if word)
     known = {**TASK_FACTORS, **RUN_FACTORS}
     for name in listed:
         if name not in known:

@@ -11,7 +11,7 @@ from mtl_jax.types import Array, Batch, Params, PyTree
 
 
 def conflict() -> RunFactor:
-    """Conflict of the task gradients on the trunk, over the whole probe.
+    """Conflict of the task gradients on the trunk, over 1,024 examples of the probe.
 
     Of the run: ``mean_cosine``, ``min_cosine``, ``negative_pairs`` (fraction),
     ``magnitude_similarity``, ``unit_mean``. Of a task: ``gradient_norm``,
@@ -88,7 +88,7 @@ def multi_task_curvature() -> RunFactor:
 
 
 def _half_grads(of: RunProbe) -> tuple[Array, Params, Params]:
-    """Losses ``[T]`` and the task gradients of both halves of the probe."""
+    """Losses ``[T]`` and the task gradients of both halves of the examples."""
     middle = len(of.batches.y) // 2
 
     def mean(batches: Batch) -> tuple[Array, Params]:
@@ -108,6 +108,6 @@ def _half_grads(of: RunProbe) -> tuple[Array, Params, Params]:
 
 
 def _mean_losses(of: RunProbe, params: Params) -> Array:
-    """Losses ``[T]`` over the whole probe."""
+    """Losses ``[T]`` over all examples."""
     with jax.default_matmul_precision("highest"):
         return jax.lax.map(partial(of.losses, params), of.batches).mean(axis=0)
