@@ -1,6 +1,7 @@
 """Factors along trajectories: what the records say is what the metrics say."""
 
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -212,8 +213,8 @@ def test_measured_afterwards_is_measured_in_training(measured, replayed):
     alone = expected["name"].str.contains("sharpness|gradient_l|coherence|noise")
     assert_frame_equal(expected[~alone], again[~alone], check_exact=True)
     columns = ["value", "standard_error"]
-    close = {"rtol": 1e-3, "atol": 1e-7}
-    np.testing.assert_allclose(expected[columns], again[columns], **close)
+    pair = expected[columns], again[columns]
+    np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-7)
     assert not expected[columns].equals(again[columns])
 
 
@@ -333,7 +334,7 @@ def test_all_factors_where_tasks_share_their_input():
     (gauges,) = measure.compile_all(made, states)
     assert [gauge.name for gauge in gauges] == [*TASK_FACTORS, *RUN_FACTORS]
 
-    def row_of(run, step, split, task, name, value, scope="", error=np.nan):
+    def row_of(run, step, split, task, name, value, scope="", error=np.nan) -> Any:
         return run, step, split, task, name, scope, error, value
 
     for gauge in gauges:
