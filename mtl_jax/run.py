@@ -159,6 +159,7 @@ def _loop(
             if is_wanted:
                 with watch("evaluation"):
                     sums = jax.block_until_ready(compiled[i].sums(states[i]))
+            if is_wanted and gauges[i]:
                 now = compiled[i].collect(states[i])
                 for gauge in gauges[i]:
                     with watch(gauge.name):

@@ -16,7 +16,13 @@ from mtl_jax.factors.contract import (
 )
 from mtl_jax.metrics import probe
 from mtl_jax.metrics.coherence import noise_of
-from mtl_jax.metrics.sharpness import Ball, Sharpness, batch_rises, sharpness_in
+from mtl_jax.metrics.sharpness import (
+    Ball,
+    Sharpness,
+    batch_rises,
+    sharpness_in,
+    sharpness_of,
+)
 from mtl_jax.types import Array, Batch, Params
 
 DUAL = {"l2": "l2", "linf": "l1"}
@@ -83,9 +89,7 @@ def sharpness_and_coherence(
             large = scoped_dot(mean, mean)
         rises, norms, (squares, small_sizes) = rows
         sizes = probe.sizes(probe.size(of.batch), batch_size)
-        sharp = Sharpness(
-            *probe.mean_and_error(rises, sizes), probe.mean_and_error(norms, sizes)[0]
-        )
+        sharp = sharpness_of(rises, norms, sizes)
         return _named(sharp) | named_noise(noise_of(squares, large, small_sizes))
 
     return measure

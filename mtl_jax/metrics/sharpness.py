@@ -118,7 +118,12 @@ def sharpness_in(
 
     with jax.default_matmul_precision("highest"):
         (found, norms), sizes = probe.map_batches(rises, batch, batch_size)
-    value, error = probe.mean_and_error(found, sizes)
+    return sharpness_of(found, norms, sizes)
+
+
+def sharpness_of(rises: Array, norms: Array, sizes: Array) -> Sharpness:
+    """`sharpness` from what `batch_rises` says of the mini-batches ``[M, S]``."""
+    value, error = probe.mean_and_error(rises, sizes)
     return Sharpness(value, error, probe.mean_and_error(norms, sizes)[0])
 
 
