@@ -45,13 +45,6 @@ def mean_batches(
     return mean_and_rows(lambda one: (fn(one), ()), batch, batch_size)[0]
 
 
-def map_examples(
-    fn: Callable[[PyTree], PyTree], batch: PyTree, batch_size: int
-) -> PyTree:
-    """Apply ``fn`` to mini-batches and put its rows together again: ``[N, ...]``."""
-    return mean_and_rows(lambda one: ((), fn(one)), batch, batch_size)[1]
-
-
 def mean_and_rows(
     fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, batch_size: int
 ) -> tuple[PyTree, PyTree]:

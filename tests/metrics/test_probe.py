@@ -13,7 +13,7 @@ BATCH = {"x": jnp.arange(14.0).reshape(7, 2), "y": jnp.arange(7)}
 def test_batches_hold_every_example_once(size):
     mean = probe.mean_batches(lambda b: b["x"].mean(axis=0), BATCH, size)
     np.testing.assert_allclose(mean, BATCH["x"].mean(axis=0), rtol=1e-6)
-    rows = probe.map_examples(lambda b: b["y"] * 2, BATCH, size)
+    _, rows = probe.mean_and_rows(lambda b: ((), b["y"] * 2), BATCH, size)
     np.testing.assert_array_equal(rows, BATCH["y"] * 2)
     values, sizes = probe.map_batches(lambda b: b["y"].sum(), BATCH, size)
     assert values.sum() == 21 and sizes.sum() == 7
