@@ -1,25 +1,77 @@
+"""Solutions are checked in float64: optimality conditions, references, closed forms."""
+
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from mtl_jax.smto import simplex
+from mtl_jax.smto.solvers import dual_cone, fairness, simplex
+from mtl_jax.smto.solvers.solution import TOLERANCE
 
-PROBLEMS = 12
-CS = (0.1, 0.4, 0.5, 1.0)
-
-
-def gramians(num_tasks, size, seed=0):
-    """Normalised Gramians of random Jacobians with unlike norms, in float64."""
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(PROBLEMS, num_tasks, size))
-    rows *= np.exp(rng.normal(size=(PROBLEMS, num_tasks, 1)))
-    return normalised(np.einsum("nip,njp->nij", rows, rows))
+EPS = float(np.finfo(np.float32).eps)
+CS = (0.1, 0.4, 0.9)
+SIZES = [4, 40]
 
 
-def normalised(gram):
-    return gram / np.diagonal(gram, axis1=-2, axis2=-1).mean(-1)[..., None, None]
+@functools.cache
+def jacobians(num_tasks, decades):
+    """Random rows, some of them in conflict; norms over 2 * ``decades`` decades."""
+    rng = np.random.default_rng(num_tasks)
+    rows = rng.normal(size=(12, num_tasks, 60))
+    rows[:6] += rng.normal(size=(6, 1, 60))  # half of the problems: agreement
+    rows *= 10 ** rng.uniform(-decades, decades, (12, num_tasks, 1))
+    return rows.astype(np.float32).astype(np.float64)
+
+
+def gram_of(rows):
+    return jnp.asarray(rows @ np.swapaxes(rows, -1, -2), jnp.float32)
+
+
+def each_preference(gram):
+    rows = jnp.eye(gram.shape[0]) / gram.shape[0]
+    return jax.vmap(dual_cone.project, (None, 0))(gram, rows)
+
+
+def to_mean(gram):
+    return dual_cone.project(gram, jnp.full(len(gram), 1 / len(gram)))
+
+
+SOLVERS = {
+    "min_norm": simplex.min_norm,
+    "dual_cone": to_mean,
+    "nash": lambda gram: fairness.balance(gram, 1.0),
+    "fair": lambda gram: fairness.balance(gram, 2.0),
+}
+SOLVE = {name: jax.jit(jax.vmap(solver)) for name, solver in SOLVERS.items()}
+SOLVE_EACH = jax.jit(jax.vmap(each_preference))
+SOLVE_CONE = jax.jit(jax.vmap(simplex.min_cone))
+
+
+def solve_cone(rows, c):
+    return SOLVE_CONE(gram_of(rows), jnp.full(len(rows), c, jnp.float32))
+
+
+def solved(name, rows):
+    cone = name == "min_cone"
+    found = solve_cone(rows, 0.4) if cone else SOLVE[name](gram_of(rows))
+    return np.asarray(found.weights, np.float64), np.asarray(found.residual)
+
+
+def in_units(rows, weights):
+    """Unit rows, their norms, and the weights on unit rows."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / norms, norms[..., 0], weights * norms[..., 0]
+
+
+def cosines(rows, weights):
+    """Of the gradients with the direction, and its length; found in float64."""
+    units, _, scaled = in_units(rows, weights)
+    direction = np.einsum("nip,ni->np", units, scaled)
+    length = np.linalg.norm(direction, axis=-1, keepdims=True)
+    return np.einsum("nip,np->ni", units, direction / length), length
 
 
 def is_on_the_simplex(weights):
@@ -27,102 +79,68 @@ def is_on_the_simplex(weights):
     np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_tasks", [2, 3, 10, 40])
-def test_quadratic_is_optimal(num_tasks):
-    gram = gramians(num_tasks, size=60)
-    solve = jax.jit(jax.vmap(simplex.minimise_quadratic, (0, None)))
-    weights = solve(gram.astype(np.float32), np.zeros(num_tasks, np.float32))
-    weights = np.asarray(weights, np.float64)
+everywhere = pytest.mark.parametrize("decades", [0, 3])
+sizes = pytest.mark.parametrize("num_tasks", SIZES)
+
+
+@everywhere
+@sizes
+def test_no_gradient_is_behind_the_point_of_least_norm(num_tasks, decades):
+    rows = jacobians(num_tasks, decades)
+    weights, residual = solved("min_norm", rows)
     is_on_the_simplex(weights)
-    slopes = np.einsum("nij,nj->ni", gram, weights)
-    value = (weights * slopes).sum(axis=1)  # w' G w, and no task may gain less
-    assert (slopes.min(axis=1) >= value * (1 - 1e-4)).all()
+    cosine, length = cosines(rows, weights)
+    short = length / np.linalg.norm(rows, axis=-1) - cosine
+    assert short.max() <= 1e-5
+    assert residual.max() <= 1e-5
 
 
-@pytest.mark.parametrize("num_tasks", [3, 10])
-def test_quadratic_with_a_linear_term_is_optimal(num_tasks):
-    gram = gramians(num_tasks, size=60, seed=1)
-    linear = np.random.default_rng(2).normal(size=gram.shape[:2])
-    solve = jax.jit(jax.vmap(simplex.minimise_quadratic))
-    weights = solve(gram.astype(np.float32), linear.astype(np.float32))
-    weights = np.asarray(weights, np.float64)
+def cone_value(rows, weights, c):
+    mean = rows.mean(axis=-2)
+    point = np.einsum("...ip,...i->...p", rows, weights)
+    radius = c * np.linalg.norm(mean, axis=-1)
+    return (mean * point).sum(-1) + radius * np.linalg.norm(point, axis=-1)
+
+
+@everywhere
+@sizes
+@pytest.mark.parametrize("c", CS)
+def test_cone_has_no_duality_gap(num_tasks, decades, c):
+    """The value is that of max over ``|d - g0| <= c |g0|`` of ``min_i <g_i, d>``."""
+    rows = jacobians(num_tasks, decades)
+    found = solve_cone(rows, c)
+    weights = np.asarray(found.weights, np.float64)
     is_on_the_simplex(weights)
-    gradient = np.einsum("nij,nj->ni", gram, weights) + linear
-    gap = (weights * gradient).sum(axis=1) - gradient.min(axis=1)
-    assert (gap <= 1e-5).all()
+    mean = rows.mean(axis=1)
+    size = np.linalg.norm(mean, axis=-1, keepdims=True)
+    units, norms, scaled = in_units(rows, weights)
+    point = np.einsum("nip,ni->np", units, scaled)
+    d = mean / size + c * point / np.linalg.norm(point, axis=-1, keepdims=True)
+    value = cone_value(rows, weights, c)[:, None] / size
+    assert (value / norms - np.einsum("nip,np->ni", units, d)).max() <= 3e-5
+    assert np.asarray(found.residual).max() <= 3e-5
 
 
-@jax.jit
-@jax.vmap
-def cone(gram, c):
-    """The problem of CAGrad."""
-    linear = gram.mean(axis=0)
-    return simplex.minimise_cone(gram, linear, c * jnp.sqrt(linear.mean()))
-
-
-def problems(gram):
-    """Every Gramian with every ``c``."""
-    pairs = np.repeat(gram, len(CS), axis=0), np.tile(CS, len(gram))
-    weights = np.asarray(cone(*[p.astype(np.float32) for p in pairs]), np.float64)
-    is_on_the_simplex(weights)
-    return zip(*pairs, weights, strict=True)
-
-
-def value_and_grad(weights, gram, c):
-    linear = gram.mean(axis=0)
-    radius = c * np.sqrt(linear.mean())
-    norm = np.sqrt(max(weights @ gram @ weights, 0))
-    slope = gram @ weights / norm if norm > 0 else 0 * linear
-    return linear @ weights + radius * norm, linear + radius * slope
-
-
-@pytest.mark.parametrize("num_tasks", [2, 3, 10, 40])
-def test_cone_is_optimal(num_tasks):
-    for gram, c, weights in problems(gramians(num_tasks, size=60)):
-        _, gradient = value_and_grad(weights, gram, c)
-        assert weights @ gradient - gradient.min() <= 1e-5 * np.abs(gradient).max()
-
-
-def by_scipy(gram, c):
-    """Lowest value that SLSQP finds from the middle and from every corner."""
-    num_tasks = len(gram)
-    values = [
-        minimize(
-            value_and_grad,
+def by_scipy(rows, c):
+    """Lowest value that SLSQP finds from the middle and from some corners."""
+    num_tasks = len(rows)
+    constraint = {"type": "eq", "fun": lambda w: w.sum() - 1}
+    values = []
+    for start in (np.full(num_tasks, 1 / num_tasks), *np.eye(num_tasks)[:3]):
+        w = minimize(
+            lambda w: float(cone_value(rows, w, c)),
             start,
-            args=(gram, c),
-            jac=True,
             method="SLSQP",
             bounds=[(0, 1)] * num_tasks,
-            constraints={
-                "type": "eq",
-                "fun": lambda w: w.sum() - 1,
-                "jac": np.ones_like,
-            },
+            constraints=constraint,
             options={"ftol": 1e-12, "maxiter": 300},
         ).x
-        for start in (np.full(num_tasks, 1 / num_tasks), *np.eye(num_tasks)[:3])
-    ]
-    feasible = [np.maximum(w, 0) / np.maximum(w, 0).sum() for w in values]
-    return min(value_and_grad(w, gram, c)[0] for w in feasible)
+        w = np.maximum(w, 0)
+        values.append(cone_value(rows, w / w.sum(), c))
+    return min(values)
 
 
-def is_not_worse_than_scipy(gram, tolerance=1e-5):
-    for one, c, weights in problems(gram):
-        found = value_and_grad(weights, one, c)[0]
-        expected = by_scipy(one, c)
-        # A value may cancel to nothing: errors are relative to what is summed.
-        scale = max(abs(expected), np.abs(one.mean(axis=0)).max())
-        assert found <= expected + tolerance * scale, (one.tolist(), c)
-
-
-@pytest.mark.parametrize("num_tasks", [2, 3, 5, 10])
-def test_cone_is_not_worse_than_scipy(num_tasks):
-    is_not_worse_than_scipy(gramians(num_tasks, size=60)[:4])
-
-
-# Here steps towards the tip of the cone can end far from the solution, which is
-# elsewhere: the convex hull of the gradients comes close to 0.
+# The convex hull of the gradients comes close to 0: so does the norm in the value.
 NEAR_THE_TIP = [
     [(-2, 2, -1), (3, -3, 1), (2, 3, -2), (-2, 0, 0)],
     [(-3, 3, 1), (3, -3, -3), (3, -1, 3), (-1, 1, 3)],
@@ -130,26 +148,191 @@ NEAR_THE_TIP = [
 ]
 
 
-@pytest.mark.parametrize("jacobian", NEAR_THE_TIP, ids=str)
-def test_cone_near_its_tip(jacobian):
-    rows = np.array(jacobian, np.float64)
-    # Where a norm cancels to 0, rounding of the Gramian weighs as its square root.
-    is_not_worse_than_scipy(normalised(rows @ rows.T)[None], tolerance=3e-4)
+def test_cone_near_its_tip_is_not_worse_than_scipy():
+    cs = np.tile([*CS, 1.0], len(NEAR_THE_TIP)).astype(np.float32)
+    rows = np.repeat(np.array(NEAR_THE_TIP, np.float64), len(CS) + 1, axis=0)
+    weights = SOLVE_CONE(gram_of(rows), jnp.asarray(cs)).weights
+    weights = np.asarray(weights, np.float64)
+    is_on_the_simplex(weights)
+    for one, c, w in zip(rows, cs, weights, strict=True):
+        # Where a norm cancels to 0, rounding of the Gramian weighs as its square root.
+        tolerance = 3e-4 * np.abs(one @ one.mean(axis=0)).max()
+        assert cone_value(one, w, c) <= by_scipy(one, c) + tolerance, (one, c)
 
 
-def test_zero_gramian_is_left_alone():
-    np.testing.assert_array_equal(simplex.normalise(jnp.zeros((3, 3))), 0)
+@everywhere
+@sizes
+def test_dual_cone_is_complementary(num_tasks, decades):
+    """``v >= u``, ``G v >= 0``, and one of both is tight."""
+    rows = jacobians(num_tasks, decades)
+    found = SOLVE_EACH(gram_of(rows))
+    assert np.asarray(found.residual).max() <= 1e-5
+    preference = np.eye(num_tasks, dtype=np.float32) / num_tasks
+    for i in range(num_tasks):
+        weights = np.asarray(found.weights[:, i], np.float64)
+        assert (weights >= preference[i]).all()
+        cosine, length = cosines(rows, weights)
+        assert cosine.min() >= -1e-5
+        extra = in_units(rows, weights - preference[i])[2] / length
+        assert np.minimum(extra, cosine).max() <= 1e-5
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_normalised_gramian_has_a_mean_diagonal_of_one(scale):
-    gram = np.diag(np.array([1, 2, 6], np.float32)) * np.float32(scale)
-    found = np.diagonal(simplex.normalise(jnp.asarray(gram)))
-    np.testing.assert_allclose(found, [1 / 3, 2 / 3, 2], rtol=1e-6)
+@everywhere
+@sizes
+def test_preferences_for_all_tasks_are_projected(num_tasks, decades):
+    rows = jacobians(num_tasks, decades)
+    weights, residual = solved("dual_cone", rows)
+    assert residual.max() <= 1e-5
+    cosine, length = cosines(rows, weights)
+    extra = in_units(rows, weights - np.float32(1 / num_tasks))[2] / length
+    assert extra.min() >= 0
+    assert cosine.min() >= -1e-5
+    assert np.minimum(extra, cosine).max() <= 1e-5
+
+
+@everywhere
+@sizes
+@pytest.mark.parametrize(("name", "alpha"), [("nash", 1.0), ("fair", 2.0)])
+def test_gains_are_fair(name, alpha, num_tasks, decades):
+    rows = jacobians(num_tasks, decades)
+    weights, residual = solved(name, rows)
+    assert (weights > 0).all()
+    gain = np.einsum("nip,njp,nj->ni", rows, rows, weights)
+    # Gains below the mean are what is left of terms that cancel.
+    tolerance = 1e-5 if name == "nash" else 1e-4
+    assert np.abs(weights ** (1 / alpha) * gain - 1).max() <= tolerance
+    assert residual.max() <= tolerance
+
+
+B = (1, 0), (-1, 1)
+O = (1, 0), (0, 2)  # noqa: E741
+I = (1, 2), (1, 2)  # noqa: E741
+P = (1, 0), (-2, 0)
+Z = (1, 2), (0, 0)
+ROOT = np.sqrt(2)
+# Weights derived by hand, in the notes on the multi-task optimizers.
+CLOSED_FORMS = [
+    ("min_norm", O, (0.8, 0.2)),
+    ("min_norm", B, (0.6, 0.4)),
+    ("min_norm", P, (2 / 3, 1 / 3)),
+    ("min_norm", Z, (0, 1)),
+    ("min_cone", Z, (0, 1)),
+    ("min_cone", O, (1, 0)),
+    ("min_cone", P, (1, 0)),
+    ("dual_cone", O, (0.5, 0.5)),
+    ("dual_cone", B, (0.5, 0.5)),
+    ("dual_cone", Z, (0.5, 0.5)),
+    ("nash", O, (1, 0.5)),
+    ("nash", B, (np.sqrt(2 + ROOT), np.sqrt(1 + ROOT / 2))),
+    ("nash", I, (1 / np.sqrt(10), 1 / np.sqrt(10))),
+    ("nash", Z, (1 / np.sqrt(5), 0)),
+    ("fair", O, (1, 4 ** (-2 / 3))),
+    ("fair", B, (2.17405, 1.49584)),
+]
+# How the weights of a method grow with J.
+POWERS = {"nash": -1, "fair": -4 / 3}
+
+
+@pytest.mark.parametrize(("name", "jacobian", "expected"), CLOSED_FORMS, ids=str)
+def test_closed_forms_at_any_scale(name, jacobian, expected):
+    scales = np.array([1e-15, 1e-6, 1, 1e6, 1e15])
+    rows = np.array(jacobian, np.float64) * scales[:, None, None]
+    weights, residual = solved(name, rows)
+    weights = weights / scales[:, None] ** POWERS.get(name, 0)
+    np.testing.assert_allclose(weights, [expected] * 5, rtol=1e-5, atol=1e-5)
+    assert residual.max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("min_norm", 1), ("min_cone", 1), ("dual_cone", 1), ("nash", 0.2)],
+)
+def test_a_task_alone(name, expected):
+    np.testing.assert_allclose(solved(name, np.array([[(3, 4)]]))[0], expected, 1e-6)
+
+
+def test_upgrad_weights_of_a_conflict():
+    rows = np.array([B], np.float64)
+    each = SOLVE_EACH(gram_of(rows)).weights[0]
+    np.testing.assert_allclose(each.sum(axis=0), (1, 0.75), rtol=1e-5)
+
+
+def test_opposed_gradients_leave_no_direction():
+    rows = np.array(P, np.float64)
+    each = SOLVE_EACH(gram_of(rows[None])).weights[0]
+    for weights in np.asarray(each):
+        assert np.linalg.norm(weights @ rows) <= 4 * EPS * np.abs(weights).max()
+
+
+def test_opposed_gradients_have_no_fair_direction():
+    scales = np.array([1e-15, 1e-6, 1, 1e6, 1e15])
+    rows = np.array(P, np.float64) * scales[:, None, None]
+    for name in ("nash", "fair"):
+        weights, residual = solved(name, rows)
+        assert np.isfinite(weights).all()
+        assert (residual > TOLERANCE).all()
+
+
+DEGENERATE = {
+    "duplicates": np.repeat(jacobians(4, 3), 10, axis=1),
+    "fewer parameters than tasks": jacobians(40, 0)[..., :20],
+    "fewer, of unlike norms": jacobians(40, 3)[..., :20],
+    "a zero": np.concatenate([jacobians(40, 0)[:, 1:], np.zeros((12, 1, 60))], axis=1),
+    "zeros": np.zeros((12, 40, 60)),
+    "opposed": jacobians(40, 0) - np.roll(jacobians(40, 0), 1, axis=1),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("name", ["min_norm", "min_cone", "dual_cone"])
+def test_degenerate_problems_are_solved(name, case):
+    weights, residual = solved(name, DEGENERATE[case])
+    assert np.isfinite(weights).all()
+    assert residual.max() <= TOLERANCE
+    if name != "dual_cone":
+        is_on_the_simplex(weights)
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_fair_weights_are_finite(case):
+    for name in ("nash", "fair"):
+        assert np.isfinite(solved(name, DEGENERATE[case])[0]).all()
+
+
+def test_zero_gradients_share_the_least_norm():
+    rows = np.array([(1, 0), (0, 0), (-1, 1), (0, 0)], np.float64)
+    solve = jax.jit(simplex.min_norm)
+    everyone = solve(gram_of(rows), jnp.ones(4, bool)).weights
+    np.testing.assert_array_equal(everyone, (0, 0.5, 0, 0.5))
+    weights = solve(gram_of(rows), jnp.array([True, False, True, False])).weights
+    np.testing.assert_allclose(weights, (0.6, 0, 0.4, 0), rtol=1e-5)
+    # Nor does a gradient count that is absent.
+    weights = solve(gram_of(rows), jnp.array([True, False, False, False])).weights
+    np.testing.assert_array_equal(weights, (1, 0, 0, 0))
+
+
+def test_a_cone_without_radius_is_a_corner():
+    rows = jacobians(4, 0)
+    weights = solve_cone(rows, 0).weights
+    least = np.einsum("nip,np->ni", rows, rows.mean(axis=1)).argmin(axis=1)
+    np.testing.assert_allclose(weights, np.eye(4)[least], atol=1e-5)
+
+
+def test_projection_on_the_simplex_is_the_closest_point():
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=(50, 7)).astype(np.float32) * 2
+    found = np.asarray(jax.vmap(simplex.project)(jnp.asarray(v)), np.float64)
+    is_on_the_simplex(found)
+    # No corner is on the side of v: <v - p, e_i - p> <= 0.
+    lag = v - found
+    assert (lag.max(axis=1) - (lag * found).sum(axis=1)).max() <= 1e-5
+    far = simplex.project(jnp.array([1e20, 1e20, -1e30]))
+    np.testing.assert_array_equal(far, (0.5, 0.5, 0))
 
 
 def test_norm_of_what_cancels_is_zero():
-    rows = np.array([(1, 3), (-2, -6)], np.float32)
-    gram = simplex.normalise(jnp.asarray(rows @ rows.T))
-    assert simplex.norm(gram, jnp.array([2 / 3, 1 / 3])) == 0
-    assert simplex.norm(gram, jnp.array([0.67, 0.33])) > 0
+    for scale in (1e-12, 1, 1e12):
+        gram = gram_of(np.array([(1.0, 3.0), (-2.0, -6.0)]) * scale)
+        assert simplex.norm(gram, jnp.array([2 / 3, 1 / 3])) == 0
+        found = simplex.norm(gram, jnp.array([1.0, 0.25]))
+        np.testing.assert_allclose(found, np.sqrt(10) / 2 * scale, rtol=1e-6)

@@ -1,0 +1,104 @@
+"""What a solver hands back, and how far from optimal that may be.
+
+Gradients of unlike tasks differ in length by orders of magnitude, so problems are put
+in unit-norm variables: cosines and lengths, instead of a Gramian whose entries span
+twice as many orders. Nothing is compared with an absolute number.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.types import Array
+
+TOLERANCE = 1e-3
+"""Relative residual above which a problem counts as not solved, in float32."""
+
+
+Solver = TypeVar("Solver", bound=Callable[..., Any])
+
+
+def accurate(solve: Solver) -> Solver:
+    """With products of all of float32's digits, which a GPU has to be asked for."""
+
+    @functools.wraps(solve)
+    def solve_accurately(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return solve(*args, **kwargs)
+
+    return solve_accurately  # type: ignore[return-value]
+
+
+class Solution(NamedTuple):
+    """Weights, and how far they are from optimal."""
+
+    weights: Array
+    """``[T]``; 0 where a task is inactive."""
+    residual: Array
+    """Relative residual of the optimality conditions ``[]``, as each solver defines
+    it; above `TOLERANCE` the problem is not solved."""
+
+
+class Unit(NamedTuple):
+    """A Gramian in unit-norm variables."""
+
+    cosines: Array
+    """``[T, T]``, the diagonal exactly 1; rows of inactive tasks are those of the
+    identity, so that every factorisation goes through."""
+    norms: Array
+    """``[T]``, divided by `scale`; 1 for inactive tasks."""
+    scale: Array
+    """Root mean square of the active tasks' lengths ``[]``; 1 if there is none."""
+    active: Array
+    """bool ``[T]``: the gradient is finite and not zero."""
+
+
+def unit(gram: Array) -> Unit:
+    """Cosines and lengths of a Gramian ``[T, T]`` of any scale.
+
+    >>> import numpy as np
+    >>> found = unit(jnp.array([[1.0, -2.0, 0.0], [-2.0, 16.0, 0.0], [0.0, 0.0, 0.0]]))
+    >>> np.asarray(found.cosines[0]).tolist(), np.asarray(found.active).tolist()
+    ([1.0, -0.5, 0.0], [True, True, False])
+    """
+    squared = jnp.diagonal(gram)
+    active = jnp.isfinite(squared) & (squared > 0)
+    norms = jnp.sqrt(jnp.where(active, squared, 1))
+    pair = active[:, None] & active[None, :]
+    # One length after the other: their product may leave the range of float32.
+    cosines = jnp.where(pair, gram, 0) / norms[:, None] / norms[None, :]
+    cosines = jnp.where(jnp.eye(len(squared), dtype=bool), 1, jnp.clip(cosines, -1, 1))
+    largest = jnp.max(norms, where=active, initial=0)
+    largest = jnp.where(largest > 0, largest, 1)
+    mean = jnp.mean((norms / largest) ** 2, where=active)
+    scale = largest * jnp.sqrt(jnp.where(active.any(), mean, 1))
+    return Unit(cosines, jnp.where(active, norms / scale, 1), scale, active)
+
+
+def length(cosines: Array, u: Array) -> Array:
+    """``|sum_i u_i e_i|`` ``[]`` of unit vectors ``e_i``, at least what it rounds by.
+
+    1 if there is nothing to measure: made to be divided by.
+
+    >>> length(jnp.eye(2), jnp.array([3.0, 4.0])).item()
+    5.0
+    """
+    squared = jnp.maximum(u @ cosines @ u, _rounding(cosines, u))
+    return jnp.sqrt(jnp.where(squared > 0, squared, 1))
+
+
+def cancels(cosines: Array, u: Array) -> Array:
+    """Whether ``sum_i u_i e_i`` of unit vectors is 0, or only what it rounds by.
+
+    >>> cancels(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.array([3.0, 3.0])).item()
+    True
+    """
+    return u @ cosines @ u <= _rounding(cosines, u)
+
+
+def _rounding(cosines: Array, u: Array) -> Array:
+    """Of a squared length whose terms cancel; its root is not more accurate."""
+    return 16 * jnp.finfo(u.dtype).eps * (jnp.abs(u) @ jnp.abs(cosines) @ jnp.abs(u))
