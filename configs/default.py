@@ -8,6 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtl_jax import smto
+
+SHARED = ("reduction", "steps_per_epoch")  # of all methods, and known from the data
+
 
 def get_config() -> ConfigDict:
     config: Any = ConfigDict()
@@ -58,8 +62,14 @@ def get_config() -> ConfigDict:
     # Heads' gradients times the task's weight? default: yes for loss weightings, no
     # for Gramian ones. weighted | unweighted | default
     config.smto.head_grad = "default"
-    config.smto.fixed = ConfigDict({"weights": ()})
-    config.smto.cagrad = ConfigDict({"c": 0.4, "rescale": 1})
+    # From the gradients of all tasks (jacobian), or without holding them, for a
+    # backward pass more (gramian); auto: gramian where they take more than 1 GiB a run.
+    config.smto.path = "auto"  # auto | jacobian | gramian
+    # Options of a method stand under its name, smto.cagrad.c; an option that is itself
+    # a method (cr_mogm.inner) is its name, and takes the options under that name.
+    for name in smto.SMTOS:
+        own = smto.options(name)
+        config.smto[name] = ConfigDict({k: own[k] for k in own if k not in SHARED})
 
     # Where a trajectory is looked at: every step up to dense, then count log-spaced
     # points, and the end of the chunk in which the running training loss (nats) of a

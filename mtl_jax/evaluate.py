@@ -9,7 +9,7 @@ from jax import lax
 
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.settings import Setting
-from mtl_jax.train import Data, TrainState, take
+from mtl_jax.train import Data, take
 from mtl_jax.types import TASK_AXES, Array, Params, PyTree
 
 
@@ -46,7 +46,8 @@ def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds
 def sums(
     setting: Setting,
     task_map: AxisMap,
-    state: TrainState,
+    params: Params,
+    model_state: PyTree,
     rows: Array,
     mask: Array,
     task_ids: Array,
@@ -57,7 +58,8 @@ def sums(
     Args:
       setting: the setting.
       task_map: how tasks are mapped.
-      state: of one run of ``T`` tasks.
+      params: of one run of ``T`` tasks.
+      model_state: of the run.
       rows: of all tasks of the setting.
       mask: of all tasks of the setting.
       task_ids: ``[T]``.
@@ -68,8 +70,8 @@ def sums(
     """
     objective = setting.objective
 
-    def batch_sums(params: Params, model_state: PyTree, x: Array, y: Array, m: Array):
-        outputs = setting.predict(params, model_state, x)
+    def batch_sums(own: Params, own_state: PyTree, x: Array, y: Array, m: Array):
+        outputs = setting.predict(own, own_state, x)
         statistics = {
             "loss": objective.example_loss(outputs, y),
             "scores": {
@@ -87,7 +89,7 @@ def sums(
         rows = rows if x_axis is not None else rows[0]
         batch = take(data, rows, task_ids, setting.batch_axes)
         return task_map(batch_sums, (TASK_AXES, x_axis, x_axis, 0, 0))(
-            state.params, state.model_state, batch.x, batch.y, mask
+            params, model_state, batch.x, batch.y, mask
         )
 
     per_round = lax.map(

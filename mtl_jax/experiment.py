@@ -46,13 +46,18 @@ def make(config: Config) -> Experiment:
         config.steps, config.trajectory.dense, config.trajectory.count
     )
     chosen = factors.make(config.factors)
-    setting = settings.make(config)
+    setting = settings.make(config, rotated=variants.rotate(config))
     splits = _splits(config, setting)
+    # An epoch is a pass over the largest task, as `data.schedule` goes on with the
+    # others.
+    epoch = -(-max(map(len, splits["train"])) // config.batch_size)
     contents = jax.tree.leaves((setting.data.x, setting.data.y, splits))
     return Experiment(
         config=config,
         setting=setting,
-        variants=[variants.make(name, config, len(setting.tasks)) for name in names],
+        variants=[
+            variants.make(name, config, len(setting.tasks), epoch) for name in names
+        ],
         splits=splits,
         points=points,
         factors=chosen,

@@ -135,6 +135,40 @@ def weighted_grads(
     return (losses, aux), Params(shared, pullback(head_weights)[0].heads), state
 
 
+def summed_grads(
+    loss_fn: Callable[..., Any],
+    params: Params,
+    batch: Batch,
+    weights: Array,
+    head_weights: Array,
+) -> Params:
+    """Weighted sum of the tasks' gradients, task by task: memory of one of them.
+
+    Args:
+      loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
+      params: as in `task_grads`, heads alike.
+      batch: an own input per task.
+      weights: of the trunk's gradients ``[T]``.
+      head_weights: of the heads' gradients ``[T]``.
+
+    Returns:
+      Shared leaves ``[...]``, heads ``[T, ...]``.
+    """
+
+    def add(total: PyTree, task: tuple) -> tuple[PyTree, PyTree]:
+        heads, own, weight = task
+        one = Params(params.shared, heads)
+        grads, _ = jax.grad(loss_fn, has_aux=True)(one, own)
+        total = jax.tree.map(
+            lambda t, g: t + weight.astype(g.dtype) * g, total, grads.shared
+        )
+        return total, grads.heads
+
+    start = jax.tree.map(jnp.zeros_like, params.shared)
+    shared, heads = lax.scan(add, start, (params.heads, batch, weights))
+    return Params(shared, tree.scale_rows(head_weights, heads))
+
+
 def task_gram(
     loss_fn: LossFns,
     params: Params,
@@ -195,7 +229,7 @@ def task_gram(
         gram = gram.at[start:stop, start:stop].set(tree.gram(held))
         if stop < count:
             rest = jnp.arange(stop, count)
-            cross = over(lambda t, held=held: _inner(held, row(t)[1]), rest)
+            cross = over(lambda t, held=held: tree.inner(held, row(t)[1]), rest)
             gram = gram.at[stop:, start:stop].set(cross)
             gram = gram.at[start:stop, stop:].set(cross.T)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *values), gram
@@ -227,18 +261,3 @@ def _row_of(
         return own, pullback(chosen.astype(losses.dtype))[0]
 
     return row
-
-
-def _inner(rows: PyTree, row: PyTree) -> Array:
-    """Inner products ``[M]`` of ``M`` gradients with one more."""
-    products = jax.tree.map(
-        lambda a, b: jnp.matmul(
-            a.reshape(a.shape[0], -1).astype(jnp.float32),
-            b.ravel().astype(jnp.float32),
-            precision=tree.HIGHEST,
-        ),
-        rows,
-        row,
-    )
-    leaves: list[Array] = jax.tree.leaves(products)
-    return sum(leaves[1:], start=leaves[0])

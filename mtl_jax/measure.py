@@ -27,7 +27,7 @@ from mtl_jax.factors.contract import (
 from mtl_jax.observe import RowOf
 from mtl_jax.records import Row
 from mtl_jax.settings import Setting
-from mtl_jax.train import Data, TrainState, combine, take
+from mtl_jax.train import Data, TrainState, take
 from mtl_jax.types import ONE_INPUT, Array, Batch, Params, PyTree, Scalar
 from mtl_jax.variants import Variant
 
@@ -209,8 +209,7 @@ def _compile_run(
 
         def update(losses: Array, grads: Params) -> tuple[PyTree, PyTree]:
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            combined, unused = combine(method, state.smto, losses, grads, key)
-            del unused
+            combined, _ = method.way.combine(losses, grads, state.smto, key)
             optimizer = method.optimizer(rate)
             updates: Any = optimizer.update(combined, state.opt, state.params)[0]
             return combined.shared, jax.tree.map(jnp.negative, updates.shared)

@@ -9,6 +9,7 @@ from mtl_jax import evaluate
 from mtl_jax.evaluate import Rounds
 from mtl_jax.records import Row
 from mtl_jax.settings import Setting
+from mtl_jax.smto import TOLERANCE, SmtoState
 from mtl_jax.types import PyTree
 from mtl_jax.variants import Variant
 
@@ -73,3 +74,30 @@ def values(
         for (split, name), per_task in found.items():
             for task, value in zip(variant.task_ids[run], per_task, strict=True):
                 yield row_of(run, step, split, int(task), name, value)
+
+
+def updates(
+    row_of: RowOf, variant: Variant, step: int, runs: np.ndarray, smto: SmtoState
+) -> Iterator[Row]:
+    """What the multi-task optimizers of some runs did at the step before ``step``.
+
+    On that step's mini-batch: of every task its ``weight`` and the ``direction_cosine``
+    of its gradient with the direction, where the gradients are made; of the run the
+    ``direction_norm``, the ``solver_residual`` (relative), ``solver_failed`` (1: it is
+    above `smto.TOLERANCE`) and ``skipped_steps`` so far.
+    """
+    if step == 0 or variant.task_ids.shape[1] == 1:
+        return
+    for run in runs.tolist():
+        for name, value in [
+            ("direction_norm", smto.norm[run]),
+            ("solver_residual", smto.residual[run]),
+            ("solver_failed", smto.residual[run] > TOLERANCE),
+            ("skipped_steps", smto.skipped[run]),
+        ]:
+            yield row_of(run, step, "train", None, name, value)
+        for place, task in enumerate(variant.task_ids[run].tolist()):
+            yield row_of(run, step, "train", task, "weight", smto.weights[run, place])
+            cosine = smto.cosines[run, place]
+            if np.isfinite(cosine):
+                yield row_of(run, step, "train", task, "direction_cosine", cosine)

@@ -13,6 +13,7 @@ from mtl_jax import evaluate, stack
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.evaluate import Rounds
 from mtl_jax.settings import Setting
+from mtl_jax.smto import SmtoState
 from mtl_jax.stack import Stack
 from mtl_jax.train import Data, TrainState, init_state, train_chunk
 from mtl_jax.types import Array, PyTree
@@ -28,6 +29,9 @@ class Report(NamedTuple):
     """``[R, T]``."""
     diverged: Array
     """``[R]``."""
+    smto: SmtoState
+    """What the multi-task optimizers did at the last step, leaves ``[R, ...]``, without
+    the methods' own states."""
 
 
 class Programs(NamedTuple):
@@ -52,7 +56,12 @@ def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainSt
 def report(states: TrainState) -> Report:
     """Report of states that no chunk has touched in this process."""
     losses = jnp.full_like(states.lowest_loss, jnp.nan)
-    return Report(losses, jnp.copy(states.lowest_loss), jnp.copy(states.diverged))
+    return jax.tree.map(jnp.copy, _report(losses, states))
+
+
+def _report(losses: Array, states: TrainState) -> Report:
+    smto = states.smto._replace(method=())
+    return Report(losses, states.lowest_loss, states.diverged, smto)
 
 
 def compile_all(
@@ -79,55 +88,103 @@ def compile_all(
         mesh: stack.everywhere(runs, (Data(*examples), rounds.rows, rounds.mask))
         for mesh, runs in {runs.mesh: runs for runs in stacks}.items()
     }
+    every = list(zip(variants, states, stacks, strict=True))
+    # What is evaluated does not depend on how it was trained: variants of as many runs
+    # and tasks have one program.
+    alike = {(one[2], one[0].task_ids.shape[1]): one for one in every}
     with ThreadPoolExecutor() as pool:
-        return list(
-            pool.map(
-                partial(_compile, setting, run_map),
-                variants,
-                states,
-                stacks,
-                [constants[runs.mesh] for runs in stacks],
-                rows_shapes,
+        looks = {
+            key: pool.submit(
+                _compile_look,
+                setting,
+                run_map,
+                variant,
+                own,
+                runs,
+                constants[runs.mesh],
             )
+            for key, (variant, own, runs) in alike.items()
+        }
+        chunks = [
+            pool.submit(
+                _compile_chunk,
+                setting,
+                run_map,
+                variant,
+                own,
+                runs,
+                constants[runs.mesh][0],
+                shape,
+            )
+            for (variant, own, runs), shape in zip(every, rows_shapes, strict=True)
+        ]
+
+    def programs(chunk: Any, variant: Variant, runs: Stack) -> Programs:
+        look = looks[runs, variant.task_ids.shape[1]].result()
+        return Programs(
+            spread=partial(stack.spread, runs),
+            collect=partial(stack.collect, runs),
+            chunk=chunk.result(),
+            sums=partial(look, stack.spread(runs, variant.task_ids)),
         )
 
+    return [
+        programs(chunk, variant, runs)
+        for chunk, (variant, _, runs) in zip(chunks, every, strict=True)
+    ]
 
-def _compile(
+
+def _compile_chunk(
+    setting: Setting,
+    run_map: AxisMap,
+    variant: Variant,
+    states: TrainState,
+    runs: Stack,
+    data: Data,
+    rows_shape: tuple[int, ...],
+) -> Callable[[TrainState, np.ndarray, int], tuple[TrainState, Report]]:
+    """`Programs.chunk` of a variant."""
+
+    def chunk(states: TrainState, rows: Array, count: Array, rest: tuple) -> Any:
+        one_chunk = partial(train_chunk, setting, variant.method)
+        mapped = stack.over(runs, run_map, one_chunk, (0, 0, None, 0, 0, None))
+        states, losses = mapped(states, rows, count, *rest)
+        return states, _report(losses, states)
+
+    spread = partial(stack.spread, runs)
+    rates = variant.learning_rates.astype(np.float32)
+    rest = (*spread((rates, variant.task_ids)), data)
+    rows = stack.shape(runs, rows_shape[1:], np.int32)
+    count = stack.everywhere(runs, np.int32(0))
+    donated = jax.jit(chunk, donate_argnums=0)
+    train = donated.lower(spread(states), rows, count, rest).compile()
+    return lambda states, rows, count: train(
+        states, spread(rows), stack.everywhere(runs, np.int32(count)), rest
+    )
+
+
+def _compile_look(
     setting: Setting,
     run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
     constants: tuple[Data, Array, Array],
-    rows_shape: tuple[int, ...],
-) -> Programs:
-    spread = partial(stack.spread, runs)
+) -> Callable[[Array, TrainState], PyTree]:
+    """`Programs.sums` of all variants like this one: ``(task_ids, states) -> sums``."""
 
-    def chunk(states: TrainState, rows: Array, count: Array, rest: tuple) -> Any:
-        one_chunk = partial(train_chunk, setting, variant.method)
-        mapped = stack.over(runs, run_map, one_chunk, (0, 0, None, 0, 0, None))
-        states, losses = mapped(states, rows, count, *rest)
-        return states, Report(losses, states.lowest_loss, states.diverged)
-
-    def sums(states: TrainState, task_ids: Array, constants: tuple) -> PyTree:
+    def sums(models: tuple, task_ids: Array, constants: tuple) -> PyTree:
         one_sums = partial(evaluate.sums, setting, variant.method.task_map)
-        mapped = stack.over(runs, run_map, one_sums, (0, None, None, 0, None))
+        mapped = stack.over(runs, run_map, one_sums, (0, 0, None, None, 0, None))
         data, rows, mask = constants
-        return mapped(states, rows, mask, task_ids, data)
+        return mapped(*models, rows, mask, task_ids, data)
 
-    rates = variant.learning_rates.astype(np.float32)
-    rates, task_ids = spread((rates, variant.task_ids))
-    rest = (rates, task_ids, constants[0])
-    rows = stack.shape(runs, rows_shape[1:], np.int32)
-    count = stack.everywhere(runs, np.int32(0))
-    states = spread(states)
-    train = jax.jit(chunk, donate_argnums=0).lower(states, rows, count, rest).compile()
-    look = jax.jit(sums).lower(states, task_ids, constants).compile()
-    return Programs(
-        spread=spread,
-        collect=partial(stack.collect, runs),
-        chunk=lambda states, rows, count: train(
-            states, spread(rows), stack.everywhere(runs, np.int32(count)), rest
-        ),
-        sums=lambda states: look(states, task_ids, constants),
-    )
+    spread = partial(stack.spread, runs)
+    ids = spread(variant.task_ids)
+    models = spread((states.params, states.model_state))
+    look = jax.jit(sums).lower(models, ids, constants).compile()
+
+    def of_states(task_ids: Array, states: TrainState) -> PyTree:
+        return look((states.params, states.model_state), task_ids, constants)
+
+    return of_states

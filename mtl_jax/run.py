@@ -181,6 +181,7 @@ def _loop(
             sound = np.flatnonzero(report.diverged < 0)
             if sums is not None:
                 rows += observe.values(row, setting, variant, step, sound, sums, rounds)
+                rows += observe.updates(row, variant, step, sound, report.smto)
             for gauge, said in zip(gauges[i], findings.factors[i], strict=False):
                 rows += gauge.rows(row, step, sound.tolist(), said)
             losses[variant.name] = _mean_loss(report)

@@ -17,7 +17,7 @@ def table(df: Any) -> Table:
       df: records, the DataFrame that `records.read` returns.
     """
     is_mark = df["name"] == "diverged"
-    values = df[~is_mark & (df["scope"] == "")]
+    values = df[df["split"].isin(SPLITS) & (df["scope"] == "")]
     step, seeds = values["step"].max(), df["seed"].nunique()
     values = values[values["step"] == step]
     names = ["loss", *sorted(set(values["name"]) - {"loss"})]

@@ -40,12 +40,42 @@ def gram(tree: PyTree) -> Array:
     Leaf by leaf, in float32 at the highest matmul precision: SMTOs compare its
     entries with each other, and TF32 is too coarse for that.
     """
+    return cross(tree, tree)
 
-    def leaf_gram(leaf: Array) -> Array:
-        rows = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
-        return jnp.matmul(rows, rows.T, precision=HIGHEST)
 
-    leaves = [leaf_gram(leaf) for leaf in jax.tree.leaves(tree)]
+def cross(a: PyTree, b: PyTree) -> Array:
+    """Inner products ``[M, N]`` of the rows of two trees, as `gram`."""
+    return _add(
+        jax.tree.map(
+            lambda u, v: jnp.matmul(_rows(u), _rows(v).T, precision=HIGHEST), a, b
+        )
+    )
+
+
+def inner(rows: PyTree, row: PyTree) -> Array:
+    """Inner products ``[T]`` of the rows of a tree ``[T, ...]`` with one ``[...]``."""
+    return _add(
+        jax.tree.map(
+            lambda u, v: jnp.matmul(
+                _rows(u), v.ravel().astype(jnp.float32), precision=HIGHEST
+            ),
+            rows,
+            row,
+        )
+    )
+
+
+def squared_norms(tree: PyTree) -> Array:
+    """Squared lengths ``[T]`` of the rows of a tree ``[T, ...]``, in float32."""
+    return _add(jax.tree.map(lambda leaf: jnp.sum(_rows(leaf) ** 2, axis=1), tree))
+
+
+def _rows(leaf: Array) -> Array:
+    return leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
+
+
+def _add(tree: PyTree) -> Array:
+    leaves: list[Array] = jax.tree.leaves(tree)
     return sum(leaves[1:], start=leaves[0])
 
 
@@ -72,6 +102,13 @@ def scale_rows(weights: Array, tree: PyTree) -> PyTree:
             weights.astype(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
         ),
         tree,
+    )
+
+
+def keep_rows(kept: Array, tree: PyTree) -> PyTree:
+    """Set row ``t`` of every leaf ``[T, ...]`` to 0 where not ``kept[t]``."""
+    return jax.tree.map(
+        lambda leaf: jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0), tree
     )
 
 

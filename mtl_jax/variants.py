@@ -1,8 +1,8 @@
 """Variants of an experiment: which tasks train together, and by which optimizer.
 
 ``single`` trains every task alone, ``multi`` all of them on the sum of their losses,
-``multi-NAME`` all of them with the multi-task optimizer NAME.
-"""
+``multi-NAME`` all of them with the multi-task optimizer NAME, and ``multi-NAME-ub``
+with NAME on gradients at the shared representation."""
 
 import itertools
 from collections.abc import Callable
@@ -11,14 +11,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from mtl_jax import axis_map, smto
-from mtl_jax.smto import LossWeighting
+from mtl_jax import axis_map, directions, smto
+from mtl_jax.directions import Way
+from mtl_jax.smto import (
+    Aggregator,
+    Cotangent,
+    CrossWeighting,
+    GramianWeighting,
+    LossWeighting,
+    Perturbation,
+    Rotation,
+)
 from mtl_jax.train import Method
 from mtl_jax.types import Config, InputError
 
 UNITARY = "sum"
 NO_SMTO = "none"
+AT_REPRESENTATION = "-ub"
 HEAD_GRADS = ("default", "weighted", "unweighted")
+WayMaker = Callable[[Any, bool], Way]
+"""``(method, weighted heads) -> way``."""
+PATHS: dict[str, WayMaker] = {
+    "auto": directions.by_size,
+    "jacobian": directions.by_jacobian,
+    "gramian": directions.by_gramian,
+}
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
     "adamw": optax.adamw,
@@ -59,16 +76,35 @@ def names(config: Config) -> tuple[str, ...]:
             raise InputError(f"variant {name!r} is named twice; name it once.")
         if name not in ("single", "multi"):
             prefix, _, method = name.partition("-")
+            method = method.removesuffix(AT_REPRESENTATION)
             if prefix != "multi" or method not in smto.SMTOS:
                 raise InputError(
                     f"variant {name!r} is not 'single', 'multi', or 'multi-' and one "
-                    f"of: {', '.join(smto.SMTOS)}."
+                    f"of: {', '.join(smto.SMTOS)} (of gradients at the representation "
+                    f"with {AT_REPRESENTATION!r} behind it)."
                 )
     return listed
 
 
-def make(name: str, config: Config, num_tasks: int) -> Variant:
+def rotate(config: Config) -> bool:
+    """Whether a variant turns what its heads see: then all heads have rotations.
+
+    Raises:
+      InputError: as `names` and `make`.
+    """
+    chosen = {name.partition("-")[2] for name in names(config)} & smto.SMTOS.keys()
+    every = [_smto(name, config.smto, 1) for name in chosen]
+    return any(isinstance(method, Rotation) for method in every)
+
+
+def make(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Variant:
     """Resolve a variant of a configuration.
+
+    Args:
+      name: of the variant.
+      config: the configuration.
+      num_tasks: of the setting.
+      steps_per_epoch: updates in an epoch, for methods that count them.
 
     Raises:
       InputError: an unknown name, or a value out of range.
@@ -80,41 +116,68 @@ def make(name: str, config: Config, num_tasks: int) -> Variant:
     return Variant(
         name=name,
         smto=NO_SMTO if single else chosen,
-        method=_method(chosen, config, groups.shape[1]),
+        method=Method(
+            way=_way(chosen, config, groups.shape[1], steps_per_epoch),
+            optimizer=_optimizer(config.optimizer),
+            task_map=axis_map.make(config.task_map),
+        ),
         task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
     )
 
 
-def _method(name: str, config: Config, num_tasks: int) -> Method:
-    """The update rule of a variant of ``num_tasks`` tasks."""
-    chosen = dict(config.smto.get(name, {}))
-    if "reduction" in smto.options(name):
-        chosen["reduction"] = config.smto.reduction
-    weighting = smto.make(name, **chosen)
-    weighting.init(num_tasks)  # raises where options do not fit the tasks
-    head_grad = config.smto.head_grad
-    if head_grad not in HEAD_GRADS:
+def _way(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Way:
+    """How the direction of a variant of ``num_tasks`` tasks is found."""
+    for field, known in [("head_grad", HEAD_GRADS), ("path", PATHS)]:
+        if config.smto[field] not in known:
+            raise InputError(
+                f"smto.{field} {config.smto[field]!r} is not one of: "
+                f"{', '.join(known)}."
+            )
+    base = name.removesuffix(AT_REPRESENTATION)
+    method = _smto(base, config.smto, steps_per_epoch)
+    if isinstance(method, LossWeighting):
+        method.init(num_tasks)  # raises where options do not fit the tasks
+    if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
         raise InputError(
-            f"smto.head_grad {head_grad!r} is not one of: {', '.join(HEAD_GRADS)}."
+            f"batch_size {config.batch_size} cannot be cut into the {method.parts} "
+            f"parts that {base} looks at; choose at least that."
         )
-    task_map = axis_map.make(config.task_map)
     # One backward pass suffices for a loss weighting, but tasks mapped one after
     # another would have to keep what that pass needs of all of them.
-    losses_only = isinstance(weighting, LossWeighting)
-    if losses_only and task_map is not axis_map.sequential:
-        method = weighting
-    else:
-        method = smto.lift(weighting, num_tasks)
-    return Method(
-        smto=method,
-        weighted_heads=losses_only
-        if head_grad == "default"
-        else head_grad == "weighted",
-        optimizer=_optimizer(config.optimizer),
-        task_map=task_map,
+    one_by_one = axis_map.make(config.task_map) is axis_map.sequential
+    ways: dict[type, WayMaker] = {
+        LossWeighting: directions.by_jacobian if one_by_one else directions.by_losses,
+        GramianWeighting: PATHS[config.smto.path],
+        CrossWeighting: directions.by_samples,
+        Aggregator: directions.by_jacobian,
+        Perturbation: directions.by_perturbation,
+        Cotangent: directions.by_cotangent,
+        Rotation: directions.by_rotation,
+    }
+    if base != name:
+        if not isinstance(method, GramianWeighting):
+            raise InputError(
+                f"variant multi-{name} asks for {base} at the representation, but that "
+                f"does not weigh a Gramian; name one that does, such as mgda-ub."
+            )
+        ways[GramianWeighting] = directions.by_representation
+    weighted = config.smto.head_grad == "weighted" or (
+        config.smto.head_grad == "default" and isinstance(method, LossWeighting)
     )
+    return ways[type(method)](method, weighted)
+
+
+def _smto(name: str, config: Config, steps_per_epoch: int) -> smto.Method:
+    """A multi-task optimizer with its options, and those of methods inside it."""
+    known = smto.options(name)
+    chosen = {**known, **config.get(name, {})}
+    shared = {"reduction": config.reduction, "steps_per_epoch": steps_per_epoch}
+    chosen |= {option: shared[option] for option in shared.keys() & known.keys()}
+    for option in smto.NESTED & known.keys():
+        chosen[option] = _smto(chosen[option], config, steps_per_epoch)
+    return smto.make(name, **chosen)
 
 
 def _optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:

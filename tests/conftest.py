@@ -11,6 +11,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Strict dtype promotion would be good too, but optax.adam does not bear it.
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    """What a file compiled: gigabytes otherwise, which the garbage collector walks."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

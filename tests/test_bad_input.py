@@ -130,7 +130,7 @@ PAIRS = [
     ({"smto.name": "fixed", "smto.fixed.weights": "(1.,2.)"}, "2 weights.* 3 tasks"),
     ({"smto.name": "fixed", "smto.fixed.weights": "(1.,2.,-3.)"}, "not negative"),
     ({"smto.name": "fixed", "smto.fixed.weights": "('a',)"}, "must be numbers"),
-    ({"smto.name": "cagrad", "smto.cagrad.c": -0.1}, "c is -0.1; .* 0 or more"),
+    ({"smto.name": "cagrad", "smto.cagrad.c": -0.1}, "c is -0.1; .* at least 0"),
     ({"smto.name": "cagrad", "smto.cagrad.rescale": 3}, "rescale 3 is not one of"),
     ({"setting": "fashion_mtl", "data.source": "web"}, "source 'web'.* auto, tfds"),
 ]

@@ -12,11 +12,11 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"tree"},
+    {"rotation", "tree"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "records", "progress", "stop", "stopwatch", "summary"},
     {"gradients", "stack", "workdir"},
-    {"metrics", "plots"},
+    {"directions", "metrics", "plots"},
     {"report", "settings"},
     {"factors", "train"},
     {"evaluate", "variants"},
@@ -27,7 +27,16 @@ LAYERS = [
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 
 # What somebody else's training loop can use without the rest of the house.
-FREE_STANDING = {"types", "tree", "axis_map", "losses", "smto", "gradients", "metrics"}
+FREE_STANDING = {
+    "types",
+    "tree",
+    "rotation",
+    "axis_map",
+    "losses",
+    "smto",
+    "gradients",
+    "metrics",
+}
 
 
 def room_of(path):

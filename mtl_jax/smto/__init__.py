@@ -8,31 +8,109 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mtl_jax.smto.aligned_mtl import aligned_mtl
 from mtl_jax.smto.cagrad import cagrad
+from mtl_jax.smto.config import config
 from mtl_jax.smto.contract import (
+    Aggregate,
+    Aggregator,
+    Cotangent,
+    CrossWeighting,
     GramianWeighting,
     LossWeighting,
-    Smto,
-    SmtoState,
-    Weighting,
-    lift,
+    Method,
+    Perturbation,
+    Perturbed,
+    Rotation,
 )
+from mtl_jax.smto.cr_mogm import cr_mogm
+from mtl_jax.smto.dbmtl import dbmtl
+from mtl_jax.smto.dualproj import dualproj
+from mtl_jax.smto.dwa import dwa
+from mtl_jax.smto.excessmtl import excessmtl
+from mtl_jax.smto.fairgrad import fairgrad
+from mtl_jax.smto.famo import famo
+from mtl_jax.smto.fmtl import fmtl
+from mtl_jax.smto.gls import gls
+from mtl_jax.smto.graddrop import graddrop, graddrop_rep
+from mtl_jax.smto.gradnorm import gradnorm
+from mtl_jax.smto.gradvac import gradvac
+from mtl_jax.smto.igb import igb
+from mtl_jax.smto.imtl_g import imtl_g
+from mtl_jax.smto.imtl_l import imtl_l
+from mtl_jax.smto.lift import Smto, SmtoState, lift
 from mtl_jax.smto.mgda import mgda
+from mtl_jax.smto.moco import moco
+from mtl_jax.smto.modo import modo
+from mtl_jax.smto.momentum_config import momentum_config
+from mtl_jax.smto.nash_mtl import nash_mtl
 from mtl_jax.smto.pcgrad import pcgrad
+from mtl_jax.smto.reweighted import imtl, reweighted
 from mtl_jax.smto.rlw import rlw
+from mtl_jax.smto.rotograd import rotograd
+from mtl_jax.smto.samo import samo
 from mtl_jax.smto.scalarization import fixed, mean, unitary
+from mtl_jax.smto.sdmgrad import sdmgrad
+from mtl_jax.smto.si import si
+from mtl_jax.smto.solvers.solution import TOLERANCE, Solution
+from mtl_jax.smto.stch import stch
+from mtl_jax.smto.upgrad import upgrad
+from mtl_jax.smto.uw import uw
 from mtl_jax.types import InputError
 
-SMTOS: dict[str, Callable[..., Weighting]] = {
+SMTOS: dict[str, Callable[..., Method]] = {
+    # of losses
     "sum": unitary,
     "mean": mean,
     "fixed": fixed,
+    "si": si,
     "rlw": rlw,
-    "pcgrad": pcgrad,
+    "dwa": dwa,
+    "uw": uw,
+    "imtl_l": imtl_l,
+    "gls": gls,
+    "famo": famo,
+    "stch": stch,
+    "igb": igb,
+    # of gradients' lengths
+    "gradnorm": gradnorm,
+    "dbmtl": dbmtl,  # smoothed over time, unless beta is 0
+    # of their Gramian
     "mgda": mgda,
+    "pcgrad": pcgrad,
+    "gradvac": gradvac,
     "cagrad": cagrad,
+    "imtl_g": imtl_g,
+    "imtl": imtl,
+    "nash_mtl": nash_mtl,
+    "fairgrad": fairgrad,
+    "aligned_mtl": aligned_mtl,
+    "upgrad": upgrad,
+    "dualproj": dualproj,
+    "config": config,
+    "cr_mogm": cr_mogm,
+    "reweighted": reweighted,
+    # of independent batches
+    "sdmgrad": sdmgrad,
+    "modo": modo,
+    # over time
+    "moco": moco,
+    "momentum_config": momentum_config,
+    # coordinate by coordinate
+    "graddrop": graddrop,
+    "graddrop_rep": graddrop_rep,
+    "excessmtl": excessmtl,
+    # of gradients at other points
+    "fmtl": fmtl,
+    "samo": samo,
+    # of gradients at the representation
+    "rotograd": rotograd,
 }
-"""Every method by its name."""
+"""Every method by its name. Rep-MTL (Wang et al., 2025), a `Cotangent`, has no
+reference code to be checked against yet."""
+
+NESTED = ("inner", "losses")
+"""Options whose value is another method, or its name."""
 
 
 def options(name: str) -> dict[str, Any]:
@@ -50,8 +128,13 @@ def options(name: str) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in parameters}
 
 
-def make(name: str, **chosen: Any) -> Weighting:
+def make(name: str, **chosen: Any) -> Method:
     """Make a multi-task optimizer by name; options are those of its factory.
+
+    Where an option is a method, its name stands for it with its own defaults:
+
+    >>> by_name = make("cr_mogm", inner="cagrad")
+    >>> with_options = make("cr_mogm", inner=make("cagrad", c=0.2))
 
     Raises:
       InputError: unknown method or option, or a value out of its range.
@@ -61,16 +144,30 @@ def make(name: str, **chosen: Any) -> Weighting:
         if option not in known:
             has = ", ".join(known) or "none"
             raise InputError(f"{name} has no option {option!r}; it has: {has}.")
+    nested = {
+        option: {**known, **chosen}[option] for option in NESTED if option in known
+    }
+    for option, value in nested.items():
+        chosen[option] = make(value) if isinstance(value, str) else value
     return SMTOS[name](**chosen)
 
 
 __all__ = [
     "SMTOS",
+    "TOLERANCE",
+    "Aggregate",
+    "Aggregator",
+    "Cotangent",
+    "CrossWeighting",
     "GramianWeighting",
     "LossWeighting",
+    "Method",
+    "Perturbation",
+    "Perturbed",
+    "Rotation",
     "Smto",
     "SmtoState",
-    "Weighting",
+    "Solution",
     "lift",
     "make",
     "options",

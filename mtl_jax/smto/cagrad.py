@@ -2,9 +2,18 @@
 
 import jax.numpy as jnp
 
-from mtl_jax.smto import simplex
-from mtl_jax.smto.contract import GramianWeighting, check_reduction, reduce, stateless
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.smto.contract import (
+    GramianWeighting,
+    check_choice,
+    check_range,
+    check_reduction,
+    or_mean,
+    reduce,
+    stateless,
+)
+from mtl_jax.smto.solvers import simplex
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, PyTree
 
 RESCALES = (0, 1, 2)
 
@@ -23,25 +32,20 @@ def cagrad(
       InputError: ``c`` is negative or not finite; unknown rescale or reduction.
     """
     check_reduction(reduction)
-    if not 0 <= c < float("inf"):
-        raise InputError(f"cagrad's c is {c}; it must be 0 or more, and finite.")
-    if rescale not in RESCALES:
-        raise InputError(f"cagrad's rescale {rescale!r} is not one of {RESCALES}.")
+    check_range("cagrad's c", c, 0, float("inf"))
+    check_choice("cagrad's rescale", rescale, RESCALES)
     length = (1.0, 1 + c**2, 1 + c)[rescale]
 
     def update(
         gram: Array, losses: Array, state: PyTree, key: Array
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Solution, PyTree]:
         del losses, key
-        scaled = simplex.normalise(gram)
-        num_tasks = gram.shape[0]
-        to_mean = scaled.mean(axis=0)  # <g_i, g0>
-        radius = c * jnp.sqrt(jnp.maximum(to_mean.mean(), 0))  # c |g0|
-        weights = simplex.minimise_cone(scaled, to_mean, radius)
-        norm = simplex.norm(scaled, weights)
+        weights, residual = or_mean(simplex.min_cone(gram, c), gram)
+        mean = jnp.full_like(weights, 1 / gram.shape[0])
+        norm = simplex.norm(gram, weights)
         found = norm > 0
-        correction = jnp.where(found, radius / jnp.where(found, norm, 1), 0)
-        total = (1 / num_tasks + correction * weights) / length
-        return reduce(total, reduction), state
+        correction = simplex.norm(gram, mean) / jnp.where(found, norm, 1)
+        total = mean + c * jnp.where(found, correction, 0) * weights
+        return Solution(reduce(total / length, reduction), residual), state
 
     return GramianWeighting(stateless, update)

@@ -1,23 +1,24 @@
-"""The contracts of multi-task optimizers, and how a weighting becomes an optimizer.
+"""The contracts of multi-task optimizers: what a method looks at, and what it returns.
 
-Two families, named as the literature does. A *loss weighting* looks at the task
-losses only and needs one backward pass of the weighted loss. A *Gramian weighting*
-looks at the inner products ``gram[i, j] = <g_i, g_j>`` of the tasks' gradients; the
-direction is ``sum_i w_i g_i``, so nothing but ``[T, T]`` is ever solved.
+Families, named as the literature does, by what a method looks at:
 
-`lift` turns either into an optax transformation from per-task gradients
-``[T, ...]`` to one direction ``[...]`` that chains with any optax optimizer.
+- `LossWeighting`: the task losses; one backward pass of the weighted loss.
+- `GramianWeighting`: inner products ``gram[i, j] = <g_i, g_j>`` of the tasks'
+  gradients.
+- `CrossWeighting`: inner products between gradients of independent mini-batches.
+- `Aggregator`: the gradients themselves, coordinate by coordinate or over time.
+- `Perturbation`: gradients at other points than the parameters.
+- `Cotangent`, `Rotation`: gradients with respect to the shared representation.
+
 Directions are to be minimised along: ``params - learning_rate * direction``.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import optax
 
-from mtl_jax import tree
+from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 
 REDUCTIONS = ("sum", "mean")
@@ -30,6 +31,9 @@ class LossWeighting(NamedTuple):
     """``init(num_tasks) -> state``."""
     update: Callable[[Array, PyTree, Array], tuple[Array, PyTree]]
     """``update(losses [T], state, key) -> (weights [T], state)``."""
+    look_back: Callable[[Array, PyTree], PyTree] | None = None
+    """``look_back(losses [T], state) -> state``: told the losses of the same batch
+    after the parameters moved, by methods that want to know (one forward pass)."""
 
 
 class GramianWeighting(NamedTuple):
@@ -37,30 +41,129 @@ class GramianWeighting(NamedTuple):
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
-    update: Callable[[Array, Array, PyTree, Array], tuple[Array, PyTree]]
-    """``update(gram [T, T], losses [T], state, key) -> (weights [T], state)``."""
+    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    """``update(gram [T, T], losses [T], state, key) -> (solution, state)``: weights
+    ``[T]`` and the residual of what was solved for them, 0 for closed forms. A loss
+    that is NaN marks a task that is absent: its row of the Gramian is 0."""
 
 
-Weighting = LossWeighting | GramianWeighting
-Smto = optax.GradientTransformationExtraArgs
-"""``init(params) -> state`` and ``update(grads [T, ...], state, params=None, *,
-losses=None, key=None) -> (direction [...], state)``; ``state.weights`` are the
-weights ``[T]`` of the latest update."""
+class CrossWeighting(NamedTuple):
+    """Weights from gradients of independent mini-batches (double sampling)."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    """``update(cross [T, T], losses [T], state, key) -> (solution, state)`` with
+    ``cross = J1 J2'`` of two independent batches."""
+    combined: tuple[int, ...]
+    """Numbers of the batches that the weights are applied to; the first two make
+    ``cross``."""
+
+    @property
+    def parts(self) -> int:
+        """How many independent batches there are."""
+        return max(1, *self.combined) + 1
 
 
-class SmtoState(NamedTuple):
-    """State of a lifted weighting."""
+class Aggregator(NamedTuple):
+    """A direction from the tasks' gradients themselves."""
 
+    init: Callable[[PyTree], PyTree]
+    """``init(grads [T, ...]) -> state``; only shapes are looked at."""
+    update: Callable[[PyTree, Array, PyTree, Array], tuple["Aggregate", PyTree]]
+    """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``."""
+
+
+class Aggregate(NamedTuple):
+    """What an `Aggregator` returns."""
+
+    direction: PyTree
+    """``[...]``."""
     weights: Array
-    """Weights ``[T]`` of the latest update; before the first, ones."""
-    method: PyTree
-    """The weighting's own state."""
+    """``[T]``: of the tasks' gradients, or ones where coordinates differ."""
+    residual: Array
+    """``[]``, as of a `Solution`."""
 
 
-def stateless(num_tasks: int) -> tuple[()]:
+class Perturbation(NamedTuple):
+    """A direction from gradients at points around the parameters."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[..., tuple["Perturbed", PyTree]]
+    """``update(losses, grads, grads_at, losses_at, state, key) -> (perturbed, state)``:
+    losses ``[T]`` and gradients ``[T, ...]`` (a `Params`) at the parameters, and
+    functions from an offset for every task (a `Params` with leaves ``[T, ...]``) to the
+    gradients, or the losses, that the tasks have there."""
+
+
+class Perturbed(NamedTuple):
+    """What a `Perturbation` returns."""
+
+    direction: PyTree
+    """Of the trunk ``[...]``."""
+    heads: PyTree
+    """Of the heads ``[T, ...]``."""
+    solution: Solution
+    """Of the weights of the gradients."""
+
+
+class Cotangent(NamedTuple):
+    """What to pull back through the trunk, from gradients at its output."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[[Array, Array, PyTree, Array], tuple[Array, PyTree]]
+    """``update(z, grads, state, key) -> (grads, state)``: the representation, one
+    ``[1, B, D]`` or of own inputs ``[T, B, D]``, and the gradients of the losses with
+    respect to it ``[T, B, D]``, to those that are pulled back and added up."""
+
+
+class Rotation(NamedTuple):
+    """Weights at the shared representation, and rotations of what the heads see."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, Array, PyTree]]
+    """``update(grads, generators, state, key) -> (solution, slopes, state)``: gradients
+    of the losses with respect to the representation ``[T, N, D]`` and the rotations'
+    generators ``[T, D, D]``, to weights and the generators' own gradients."""
+
+
+Method = (
+    LossWeighting
+    | GramianWeighting
+    | CrossWeighting
+    | Aggregator
+    | Perturbation
+    | Cotangent
+    | Rotation
+)
+
+
+def stateless(num_tasks: Any) -> tuple[()]:
     """Initial state of a method that has none."""
     del num_tasks
     return ()
+
+
+def exact(weights: Array) -> Solution:
+    """Weights that are given in closed form."""
+    return Solution(weights, jnp.zeros((), weights.dtype))
+
+
+def or_mean(solution: Solution, gram: Array) -> Solution:
+    """The solution; the mean over active tasks where there is none at all.
+
+    What a solver reached is kept where its residual is above `TOLERANCE`, too, and the
+    residual tells. That is where gradients cancel to rounding: what was reached leads
+    to a direction close to 0, while the mean would slide along the Pareto front.
+    """
+    active = unit(gram).active
+    mean = active / jnp.maximum(active.sum(), 1)
+    reached = jnp.isfinite(solution.weights).all() & jnp.isfinite(solution.residual)
+    weights = jnp.where(reached, solution.weights, mean.astype(gram.dtype))
+    return Solution(weights, jnp.where(reached, solution.residual, jnp.inf))
 
 
 def reduce(weights: Array, reduction: str) -> Array:
@@ -79,6 +182,12 @@ def check_key(key: Array | None) -> None:
         raise InputError("this method draws at random: pass update(..., key=KEY).")
 
 
+def check_losses(losses: Array | None) -> None:
+    """Raise an `InputError` where a method that looks at losses got none."""
+    if losses is None:
+        raise InputError("this method looks at losses: pass update(..., losses=).")
+
+
 def check_reduction(reduction: str) -> None:
     """Raise an `InputError` for anything but ``sum`` and ``mean``."""
     if reduction not in REDUCTIONS:
@@ -87,60 +196,45 @@ def check_reduction(reduction: str) -> None:
         )
 
 
-def lift(weighting: Weighting, num_tasks: int) -> Smto:
-    """Make a weighting an optax transformation of per-task gradients.
-
-    Args:
-      weighting: any member of the two families.
-      num_tasks: number of tasks ``T``, the leading axis of the gradients.
+def check_range(
+    name: str, value: Any, low: float, high: float, *, open_low: bool = False
+) -> None:
+    """Raise an `InputError` for a number outside ``[low, high]`` (or ``(low, high]``).
 
     Raises:
-      InputError: at the first update, if the gradients have another number of tasks,
-        or if losses or a key are needed and missing.
-
-    >>> import jax.numpy as jnp, numpy as np, optax
-    >>> from mtl_jax import smto
-    >>> optimizer = optax.chain(smto.lift(smto.make("mgda"), 2), optax.sgd(1.0))
-    >>> params = {"w": jnp.zeros(2)}
-    >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # [T, ...]
-    >>> updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    >>> print(np.asarray(updates["w"]).round(4))  # twice (.2, .4): reduction "sum"
-    [-0.4 -0.8]
+      InputError: naming the value and the limits; also for NaN.
     """
-
-    def init(params: PyTree) -> SmtoState:
-        del params
-        return SmtoState(jnp.ones(num_tasks), weighting.init(num_tasks))
-
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        losses: Any = None,
-        key: Any = None,
-        **extra_args: Any,
-    ) -> tuple[Any, Any]:
-        del params, extra_args
-        _check_num_tasks(updates, num_tasks)
-        if isinstance(weighting, LossWeighting):
-            if losses is None:
-                raise InputError(
-                    "this method weighs losses: pass update(..., losses=)."
-                )
-            weights, method = weighting.update(losses, state.method, key)
-        else:
-            gram = tree.gram(updates)
-            weights, method = weighting.update(gram, losses, state.method, key)
-        return tree.combine(weights, updates), SmtoState(weights, method)
-
-    return Smto(init, update)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    above = is_number and (value > low if open_low else value >= low)
+    if not (above and value <= high and value < float("inf")):
+        limit = "a finite number" if high == float("inf") else f"at most {high}"
+        more = "more than" if open_low else "at least"
+        raise InputError(f"{name} is {value!r}; it must be {more} {low} and {limit}.")
 
 
-def _check_num_tasks(grads: PyTree, num_tasks: int) -> None:
-    for leaf in jax.tree.leaves(grads):
-        if leaf.ndim == 0 or leaf.shape[0] != num_tasks:
-            raise InputError(
-                f"a gradient of shape {leaf.shape} does not have {num_tasks} tasks "
-                f"in front; pass leaves [T, ...] or lift(..., num_tasks=T)."
-            )
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    """Raise an `InputError` for a value that is not one of the choices."""
+    if value not in choices:
+        known = ", ".join(map(str, choices))
+        raise InputError(f"{name} {value!r} is not one of: {known}.")
+
+
+def check_steps(steps_per_epoch: int) -> None:
+    """Raise an `InputError` where a method that counts epochs has no length of one."""
+    is_whole = isinstance(steps_per_epoch, int) and not isinstance(
+        steps_per_epoch, bool
+    )
+    if not is_whole or steps_per_epoch < 1:
+        raise InputError(
+            f"steps_per_epoch is {steps_per_epoch!r}; this method looks at the mean "
+            f"losses of epochs: say how many updates make one, 1 or more."
+        )
+
+
+def positive(losses: Array) -> Array:
+    """Losses ``[T]``, floored at rounding of their mean: methods divide by them.
+
+    A loss that is NaN, of a task that is absent, stays NaN.
+    """
+    floor = jnp.finfo(losses.dtype).eps * jnp.nanmean(jnp.abs(losses))
+    return jnp.maximum(losses, jnp.where(floor > 0, floor, 1))

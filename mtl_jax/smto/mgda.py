@@ -1,26 +1,77 @@
 """Multiple-gradient descent (Desideri, 2012; Sener & Koltun, 2018)."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
-from mtl_jax.smto import simplex
-from mtl_jax.smto.contract import GramianWeighting, check_reduction, reduce, stateless
+from mtl_jax.smto.contract import (
+    GramianWeighting,
+    check_choice,
+    check_losses,
+    check_reduction,
+    or_mean,
+    positive,
+    reduce,
+    stateless,
+)
+from mtl_jax.smto.solvers import simplex
+from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array, PyTree
 
 
-def mgda(reduction: str = "sum") -> GramianWeighting:
+def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
     """The point of least norm in the convex hull of the gradients.
 
-    ``w = argmin over the simplex of w' G w``. A zero gradient is that point: the
-    direction is 0 and training stalls. Source: Sener & Koltun, NeurIPS 2018, Eq. 3.
+    ``w = argmin over the simplex of |sum_i w_i g_i / s_i|``, direction
+    ``sum_i w_i g_i``. A zero gradient is that point: the direction is 0 and training
+    stalls. Source: Sener & Koltun, NeurIPS 2018, Eq. 3, and their code for the
+    normalisers.
+
+    Args:
+      normaliser: ``s_i`` is 1 (``none``), the gradient's length (``l2``), the loss
+        (``loss``) or their product (``loss+``).
+      reduction: ``mean``: weights sum to 1; ``sum``: to ``T``.
+
+    Raises:
+      InputError: unknown normaliser or reduction; at the first update, losses are
+        needed and missing.
     """
     check_reduction(reduction)
+    check_choice("mgda's normaliser", normaliser, tuple(NORMALISERS))
 
     def update(
         gram: Array, losses: Array, state: PyTree, key: Array
-    ) -> tuple[Array, PyTree]:
-        del losses, key
-        scaled = simplex.normalise(gram)
-        weights = simplex.minimise_quadratic(scaled, jnp.zeros_like(scaled[0]))
-        return reduce(weights, reduction), state
+    ) -> tuple[Solution, PyTree]:
+        del key
+        present = None if losses is None else ~jnp.isnan(losses)
+        scales = NORMALISERS[normaliser](gram, losses)
+        scaled = gram / scales[:, None] / scales[None, :]
+        weights, residual = or_mean(simplex.min_norm(scaled, present), gram)
+        return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
+
+
+def _ones(gram: Array, losses: Array) -> Array:
+    del losses
+    return jnp.ones_like(gram[0])
+
+
+def _lengths(gram: Array, losses: Array) -> Array:
+    del losses
+    squared = jnp.diagonal(gram)
+    return jnp.where(squared > 0, jnp.sqrt(squared), 1)
+
+
+def _losses(gram: Array, losses: Array) -> Array:
+    del gram
+    check_losses(losses)
+    return positive(jnp.where(jnp.isnan(losses), jnp.nanmean(losses), losses))
+
+
+NORMALISERS: dict[str, Callable[[Array, Array], Array]] = {
+    "none": _ones,
+    "l2": _lengths,
+    "loss": _losses,
+    "loss+": lambda gram, losses: _lengths(gram, losses) * _losses(gram, losses),
+}

@@ -1,9 +1,13 @@
 """Random loss weighting (Lin et al., 2022)."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 
 from mtl_jax.smto.contract import (
     LossWeighting,
+    check_choice,
     check_key,
     check_reduction,
     reduce,
@@ -11,18 +15,72 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.types import Array, PyTree
 
+Draw = Callable[[Array, int], Array]
+"""``(key, num_tasks) -> weights [T]`` that sum to 1."""
 
-def rlw(reduction: str = "sum") -> LossWeighting:
-    """Weights ``softmax(xi)``, ``xi ~ N(0, I)``, drawn anew at every step.
 
-    Source: Lin, Ye, Zhang & Tsang, TMLR 2022, Algorithm 1. With ``mean`` the weights
-    sum to 1, with ``sum`` to ``T``.
+def rlw(distribution: str = "normal", reduction: str = "sum") -> LossWeighting:
+    """Weights drawn anew at every step, of mean ``1 / T`` (with ``sum``: 1).
+
+    Args:
+      distribution: ``normal`` and ``uniform`` are put through a softmax, and so is
+        ``random_normal``, whose mean and deviation are drawn, too; ``dirichlet`` is
+        flat on the simplex; ``bernoulli`` trains a random set of tasks, equally
+        weighted, and ``constrained_bernoulli`` one task.
+      reduction: ``mean``: the weights sum to 1; ``sum``: to ``T``.
+
+    Raises:
+      InputError: unknown distribution or reduction.
+
+    Source: Lin, Ye, Zhang & Tsang, TMLR 2022, Algorithm 1 and section 3.1.
     """
     check_reduction(reduction)
+    check_choice("rlw's distribution", distribution, tuple(DISTRIBUTIONS))
+    draw = DISTRIBUTIONS[distribution]
 
     def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:
         check_key(key)
-        draws = jax.random.normal(key, losses.shape, losses.dtype)
-        return reduce(jax.nn.softmax(draws), reduction), state
+        weights = draw(key, losses.shape[0]).astype(losses.dtype)
+        return reduce(weights, reduction), state
 
     return LossWeighting(stateless, update)
+
+
+def _normal(key: Array, num_tasks: int) -> Array:
+    return jax.nn.softmax(jax.random.normal(key, (num_tasks,)))
+
+
+def _uniform(key: Array, num_tasks: int) -> Array:
+    return jax.nn.softmax(jax.random.uniform(key, (num_tasks,)))
+
+
+def _random_normal(key: Array, num_tasks: int) -> Array:
+    mean_key, deviation_key, key = jax.random.split(key, 3)
+    mean = jax.random.uniform(mean_key, (num_tasks,))
+    deviation = jax.random.uniform(deviation_key, (num_tasks,))
+    return jax.nn.softmax(mean + deviation * jax.random.normal(key, (num_tasks,)))
+
+
+def _dirichlet(key: Array, num_tasks: int) -> Array:
+    return jax.random.dirichlet(key, jnp.ones(num_tasks))
+
+
+def _bernoulli(key: Array, num_tasks: int) -> Array:
+    # Of many draws the first that is not empty: an exact draw of the others.
+    draws = jax.random.bernoulli(key, shape=(64, num_tasks))
+    chosen = draws[jnp.argmax(draws.any(axis=1))].astype(jnp.float32)
+    return chosen / chosen.sum()
+
+
+def _constrained_bernoulli(key: Array, num_tasks: int) -> Array:
+    return jax.nn.one_hot(jax.random.randint(key, (), 0, num_tasks), num_tasks)
+
+
+DISTRIBUTIONS: dict[str, Draw] = {
+    "normal": _normal,
+    "uniform": _uniform,
+    "random_normal": _random_normal,
+    "dirichlet": _dirichlet,
+    "bernoulli": _bernoulli,
+    "constrained_bernoulli": _constrained_bernoulli,
+}

@@ -1,0 +1,55 @@
+"""Gradients at other points than the parameters."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.directions.contract import (
+    Found,
+    Tasks,
+    Way,
+    after,
+    num_tasks,
+    weigh_heads,
+    with_latest,
+)
+from mtl_jax.smto import Perturbation, SmtoState
+from mtl_jax.smto.lift import initial, settle
+from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
+
+
+def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Way:
+    """The direction from gradients of every task at its own offset from the parameters.
+
+    Batch statistics move by the pass at the parameters only. Memory: the gradients of
+    all tasks, twice.
+    """
+
+    def init(params: Params) -> SmtoState:
+        return initial(num_tasks(params), method.init(num_tasks(params)))
+
+    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+        (losses, model_states), grads = tasks.grads()
+
+        def loss_at(offset: Params, params: Params, inputs: Batch) -> Scalar:
+            return tasks.loss(jax.tree.map(jnp.add, params, offset), inputs)[0]
+
+        axes = (Params(0, 0), Params(None, 0), tasks.axes)  # type: ignore[arg-type]
+
+        def losses_at(offset: Params) -> Array:
+            mapped = tasks.task_map(loss_at, axes)
+            return mapped(offset, tasks.params, tasks.inputs)
+
+        def grads_at(offset: Params) -> PyTree:
+            mapped = tasks.task_map(jax.grad(loss_at), axes)
+            return mapped(offset, tasks.params, tasks.inputs)
+
+        (direction, heads, solution), inner = method.update(
+            losses, grads, grads_at, losses_at, state.method, key
+        )
+        found = after(state, *solution, direction, grads.shared, inner)
+        usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
+        shared, found = settle(usable, direction, found, state)
+        heads = weigh_heads(weighted_heads, solution.weights, heads)
+        return Found(losses, Params(shared, heads), tasks.updated(model_states), found)
+
+    return Way(init, find, with_latest(weighted_heads))

@@ -1,0 +1,72 @@
+"""Flat minima for multi-task learning (Phan et al., 2022)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tree
+from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
+from mtl_jax.smto.gramian import as_gramian
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, Params, PyTree
+
+
+def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
+    """Combine gradients and sharpness gradients of the tasks, each by another method.
+
+    Every task's gradient ``h_i`` at its own worst point within ``rho``,
+    ``theta + rho g_i / |g_i|``, is parted into ``g_i`` and ``f_i = h_i - g_i``; the
+    direction is ``inner(g) + inner(f)``. Heads take ``h_i``, ball and all. Costs two
+    gradients a task. Source: Phan et al., 2022 ("Improving multi-task learning via
+    seeking task-based flat regions"), Algorithm 1.
+
+    Args:
+      inner: a Gramian or loss weighting, or its name.
+      rho: radius of the ball.
+
+    Raises:
+      InputError: rho is not positive, or inner no weighting.
+    """
+    check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
+    method = as_gramian(inner, "fmtl")
+
+    def init(num_tasks: int) -> tuple[PyTree, PyTree]:
+        return method.init(num_tasks), method.init(num_tasks)
+
+    def update(
+        losses: Array,
+        grads: Params,
+        grads_at: Any,
+        losses_at: Any,
+        state: tuple[PyTree, PyTree],
+        key: Array,
+    ) -> tuple[Perturbed, tuple[PyTree, PyTree]]:
+        del losses_at
+        check_key(key)
+        worst = grads_at(Params(ascent(rho, grads.shared), ascent(rho, grads.heads)))
+        flat = jax.tree.map(jnp.subtract, worst.shared, grads.shared)
+        loss_key, flat_key = jax.random.split(key)
+        first, loss_state = method.update(
+            tree.gram(grads.shared), losses, state[0], loss_key
+        )
+        second, flat_state = method.update(tree.gram(flat), losses, state[1], flat_key)
+        direction = jax.tree.map(
+            jnp.add,
+            tree.combine(first.weights, grads.shared),
+            tree.combine(second.weights, flat),
+        )
+        residual = jnp.maximum(first.residual, second.residual)
+        solution = Solution(first.weights, residual)
+        return Perturbed(direction, worst.heads, solution), (loss_state, flat_state)
+
+    return Perturbation(init, update)
+
+
+def ascent(rho: float, grads: PyTree) -> PyTree:
+    """``rho g_i / |g_i|`` of every task ``[T, ...]``; 0 for a zero gradient."""
+    lengths = jnp.sqrt(tree.squared_norms(grads))
+    there = lengths > 0
+    return tree.scale_rows(
+        jnp.where(there, rho / jnp.where(there, lengths, 1), 0), grads
+    )

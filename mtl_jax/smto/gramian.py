@@ -1,0 +1,40 @@
+"""Any weighting as one of the Gramian: what methods around methods are made of."""
+
+from typing import Any
+
+from mtl_jax.smto.contract import (
+    GramianWeighting,
+    LossWeighting,
+    check_losses,
+    exact,
+)
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, InputError, PyTree
+
+
+def as_gramian(inner: Any, outer: str) -> GramianWeighting:
+    """A loss weighting sees the Gramian and looks away.
+
+    Raises:
+      InputError: ``inner``, which ``outer`` was to be made of, is no weighting, or
+      wants
+        to know the losses after a step.
+    """
+    if isinstance(inner, GramianWeighting):
+        return inner
+    if not isinstance(inner, LossWeighting) or inner.look_back is not None:
+        raise InputError(
+            f"{outer} is made of a method that weighs losses or a Gramian before the "
+            f"step, such as 'mgda'; {inner!r} does not."
+        )
+    weighting = inner
+
+    def update(
+        gram: Array, losses: Array, state: PyTree, key: Array
+    ) -> tuple[Solution, PyTree]:
+        del gram
+        check_losses(losses)
+        weights, state = weighting.update(losses, state, key)
+        return exact(weights), state
+
+    return GramianWeighting(weighting.init, update)

@@ -1,0 +1,55 @@
+"""Weights that are learned along with the network, by gradient descent on one loss."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.smto.contract import LossWeighting, check_range
+from mtl_jax.types import Array, PyTree
+
+
+class LearnedState(NamedTuple):
+    """What is learned, and its optimizer's state."""
+
+    s: Array
+    """``[T]``."""
+    opt: PyTree
+
+
+def learned(
+    weigh: Callable[[Array], tuple[Array, Array]], learning_rate: float
+) -> LossWeighting:
+    """Weights and a regulariser of ``s [T]``, from 0, under an Adam of their own.
+
+    Args:
+      weigh: ``s [T] -> (weights [T], regulariser [])``; ``s`` descends
+        along the gradient of ``weights @ losses + regulariser``.
+      learning_rate: of Adam on ``s``.
+
+    Raises:
+      InputError: the learning rate is not positive.
+    """
+    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
+    adam: Any = optax.adam(learning_rate)
+
+    def init(num_tasks: int) -> LearnedState:
+        s = jnp.zeros(num_tasks)
+        return LearnedState(s, adam.init(s))
+
+    def update(
+        losses: Array, state: LearnedState, key: Array
+    ) -> tuple[Array, LearnedState]:
+        del key
+
+        def objective(s: Array) -> tuple[Array, Array]:
+            weights, regulariser = weigh(s)
+            return jnp.dot(weights, losses) + regulariser, weights
+
+        grad, weights = jax.grad(objective, has_aux=True)(state.s)
+        step, opt = adam.update(grad, state.opt)
+        return weights, LearnedState(state.s + step, opt)
+
+    return LossWeighting(init, update)

@@ -1,0 +1,236 @@
+"""From a method to an optax transformation of per-task gradients.
+
+`lift` takes gradients ``[T, ...]`` to one direction ``[...]`` that chains with any
+optax optimizer. What the method did at its latest update lies in its state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax import tree
+from mtl_jax.smto.contract import (
+    Aggregate,
+    Aggregator,
+    CrossWeighting,
+    GramianWeighting,
+    LossWeighting,
+    check_choice,
+    check_losses,
+)
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, InputError, PyTree
+
+NONFINITE = ("skip", "drop")
+Smto = optax.GradientTransformationExtraArgs
+"""``init(params) -> state`` and ``update(grads [T, ...], state, params=None, *,
+losses=None, key=None) -> (direction [...], state)``; the state is an `SmtoState`."""
+
+Liftable = LossWeighting | GramianWeighting | CrossWeighting | Aggregator
+
+
+class SmtoState(NamedTuple):
+    """State of a multi-task optimizer, and what it did at its latest update."""
+
+    weights: Array
+    """Weights of the tasks' gradients ``[T]``; ones before the first update."""
+    residual: Array
+    """Relative residual of the solver ``[]``; above `TOLERANCE` what it sought was not
+    found, mostly because gradients cancel; infinite where the weights are those of the
+    mean; 0 for closed forms."""
+    norm: Array
+    """Length of the direction ``[]``; NaN before the first update."""
+    cosines: Array
+    """Cosine of the direction with every task's gradient ``[T]``; NaN before the first
+    update, where one of the two is zero, and where the tasks' gradients are not
+    made."""
+    skipped: Array
+    """Updates skipped because a gradient was not finite, int32 ``[]``."""
+    method: PyTree
+    """The method's own state."""
+
+
+def initial(num_tasks: int, method: PyTree) -> SmtoState:
+    """State before the first update."""
+    return SmtoState(
+        weights=jnp.ones(num_tasks),
+        residual=jnp.zeros(()),
+        norm=jnp.full((), jnp.nan, jnp.float32),
+        cosines=jnp.full(num_tasks, jnp.nan, jnp.float32),
+        skipped=jnp.zeros((), jnp.int32),
+        method=method,
+    )
+
+
+def cosines(inner: Array, norm: Array, squared_norms: Array) -> Array:
+    """Cosines ``[T]`` of a direction of length ``norm`` from its inner products.
+
+    NaN where a length is 0.
+    """
+    lengths = jnp.sqrt(squared_norms)
+    found = inner / jnp.where(norm > 0, norm, 1) / jnp.where(lengths > 0, lengths, 1)
+    return jnp.where((norm > 0) & (lengths > 0), jnp.clip(found, -1, 1), jnp.nan)
+
+
+def products(gram: Array, weights: Array) -> tuple[Array, Array]:
+    """Inner products ``[T]`` of a direction with all gradients, and its length."""
+    inner = jnp.matmul(gram, weights, precision=tree.HIGHEST)
+    squared = jnp.dot(weights, inner, precision=tree.HIGHEST)
+    return inner, jnp.sqrt(jnp.maximum(squared, 0))
+
+
+def settle(
+    usable: Array, direction: PyTree, after: SmtoState, before: SmtoState
+) -> tuple[PyTree, SmtoState]:
+    """An update, or where it is not usable none: direction 0, and one more skipped."""
+    idle = before._replace(
+        weights=jnp.zeros_like(before.weights), skipped=before.skipped + 1
+    )
+    nothing = jax.tree.map(jnp.zeros_like, direction)
+    return tree.where(usable, direction, nothing), tree.where(usable, after, idle)
+
+
+def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
+    """Make a method an optax transformation of per-task gradients.
+
+    Args:
+      method: a weighting or an aggregator. A `CrossWeighting` takes the gradients of
+        independent batches as ``samples=(J1, J2)``; without them all are those of one
+        batch.
+      num_tasks: number of tasks ``T``, the leading axis of the gradients.
+      nonfinite: what to do where a task's gradient is not finite. ``skip``: the
+        direction is 0, the state is kept, and ``skipped`` counts. ``drop``: the task
+        sits out this update with weight 0.
+
+    Raises:
+      InputError: unknown ``nonfinite``; at the first update, if the gradients have
+        another number of tasks, or if losses or a key are needed and missing.
+
+    >>> import jax.numpy as jnp, numpy as np, optax
+    >>> from mtl_jax import smto
+    >>> optimizer = optax.chain(smto.lift(smto.make("mgda"), 2), optax.sgd(1.0))
+    >>> params = {"w": jnp.zeros(2)}
+    >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # [T, ...]
+    >>> updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    >>> print(np.asarray(updates["w"]).round(4))  # twice (.2, .4): reduction "sum"
+    [-0.4 -0.8]
+    """
+    check_choice("nonfinite", nonfinite, NONFINITE)
+    drop = nonfinite == "drop"
+
+    def init(params: PyTree) -> SmtoState:
+        if not isinstance(method, Aggregator):
+            return initial(num_tasks, method.init(num_tasks))
+        grads = jax.tree.map(
+            lambda p: jnp.zeros((num_tasks, *p.shape), p.dtype), params
+        )
+        return initial(num_tasks, method.init(grads))
+
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        losses: Any = None,
+        key: Any = None,
+        samples: Any = None,
+        **extra_args: Any,
+    ) -> tuple[Any, Any]:
+        del params, extra_args
+        _check_num_tasks(updates, num_tasks)
+        grads, needs_gram = (
+            updates,
+            isinstance(method, GramianWeighting | CrossWeighting),
+        )
+        gram = tree.gram(grads) if needs_gram else None
+        squared = tree.squared_norms(grads) if gram is None else jnp.diagonal(gram)
+        sound = jnp.isfinite(squared)
+        if drop:
+            check_losses(losses)
+        if losses is not None:
+            sound = sound & jnp.isfinite(losses)
+        if drop:
+            losses = jnp.where(sound, jnp.asarray(losses), jnp.nan)
+            grads = tree.keep_rows(sound, grads)
+            squared = jnp.where(sound, squared, 0)
+            if gram is not None:
+                gram = jnp.where(sound[:, None] & sound[None, :], gram, 0)
+        found, inner_state = _update(
+            method, grads, gram, samples, losses, state.method, key
+        )
+        if drop and gram is not None:  # an aggregator may go on with what it remembers
+            found = found._replace(weights=jnp.where(sound, found.weights, 0))
+        if gram is None:
+            inner = tree.inner(grads, found.direction)
+            norm = tree.norm(found.direction)
+        else:
+            inner, norm = products(gram, found.weights)
+        after = SmtoState(
+            weights=found.weights,
+            residual=found.residual,
+            norm=norm,
+            cosines=cosines(inner, norm, squared),
+            skipped=state.skipped,
+            method=inner_state,
+        )
+        usable = sound.any() if drop else sound.all()
+        return settle(usable, found.direction, after, state)
+
+    return Smto(init, update)
+
+
+def _update(
+    method: Liftable,
+    grads: PyTree,
+    gram: Array | None,
+    samples: tuple[PyTree, PyTree] | None,
+    losses: Array | None,
+    state: PyTree,
+    key: Array | None,
+) -> tuple[Aggregate, PyTree]:
+    """One update of any method that can be lifted."""
+    update: Any = method.update
+    if isinstance(method, Aggregator):
+        with jax.default_matmul_precision("highest"):
+            return update(grads, losses, state, key)
+    if isinstance(method, LossWeighting):
+        check_losses(losses)
+        weights, state = weigh(method, losses, state, key)  # type: ignore[arg-type]
+        residual = jnp.zeros(())
+    else:
+        cross: Any = gram if samples is None else tree.cross(*samples)
+        (weights, residual), state = weigh_gram(method, cross, losses, state, key)
+    return Aggregate(tree.combine(weights, grads), weights, residual), state
+
+
+def weigh_gram(
+    weighting: GramianWeighting | CrossWeighting,
+    gram: Array,
+    losses: Array | None,
+    state: PyTree,
+    key: Array | None,
+) -> tuple[Solution, PyTree]:
+    """Weights from a Gramian; small as it is, nothing of it is rounded to TF32."""
+    update: Any = weighting.update
+    with jax.default_matmul_precision("highest"):
+        return update(gram, losses, state, key)
+
+
+def weigh(
+    weighting: LossWeighting, losses: Array, state: PyTree, key: Array | None
+) -> tuple[Array, PyTree]:
+    """Weights from losses; a loss that is NaN gets weight 0, and the state stays."""
+    update: Any = weighting.update
+    present = jnp.isfinite(losses)
+    weights, after = update(jnp.where(present, losses, 1), state, key)
+    return jnp.where(present, weights, 0), tree.where(present.all(), after, state)
+
+
+def _check_num_tasks(grads: PyTree, num_tasks: int) -> None:
+    for leaf in jax.tree.leaves(grads):
+        if leaf.ndim == 0 or leaf.shape[0] != num_tasks:
+            raise InputError(
+                f"a gradient of shape {leaf.shape} does not have {num_tasks} tasks "
+                f"in front; pass leaves [T, ...] or lift(..., num_tasks=T)."
+            )

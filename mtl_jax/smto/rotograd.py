@@ -1,0 +1,69 @@
+"""Dynamic gradient homogenization (Javaloy & Valera, 2022)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.rotation import rotation
+from mtl_jax.smto.contract import Rotation, exact
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, InputError
+
+
+class RotoGradState(NamedTuple):
+    """Lengths of the gradients to compare later ones with."""
+
+    count: Array
+    """Updates seen, int32 ``[]``."""
+    first: Array
+    """``[T]``."""
+
+
+def rotograd(burn_in: int = 20) -> Rotation:
+    """Gradients at the representation made equally long, and turned towards each other.
+
+    Scale: with ``a_i`` the relative convergence ``|g_i| / |g_i(0)|``, normalised to sum
+    to 1, every gradient gets the length ``sum_i a_i |g_i|``. Rotation: the head of task
+    ``i`` sees ``R_i z``, and ``R_i`` descends on ``|R_i v - g~_i|^2``, where ``v`` is
+    the mean of the scaled gradients and ``g~_i`` that of task ``i`` behind its
+    rotation, both held fixed. Rotations start at the identity and move by the run's
+    optimizer, at its learning rate. Source: Javaloy & Valera, ICLR 2022, Algorithm 1.
+
+    Args:
+      burn_in: updates after which the lengths ``|g_i(0)|`` are taken anew.
+
+    Raises:
+      InputError: ``burn_in`` is negative.
+    """
+    if not isinstance(burn_in, int) or burn_in < 0:
+        raise InputError(f"rotograd's burn_in is {burn_in!r}; it must be >= 0.")
+
+    def init(num_tasks: int) -> RotoGradState:
+        return RotoGradState(jnp.zeros((), jnp.int32), jnp.ones(num_tasks))
+
+    def update(
+        grads: Array, generators: Array, state: RotoGradState, key: Array
+    ) -> tuple[Solution, Array, RotoGradState]:
+        del key
+        norms = jnp.sqrt(jnp.sum(grads**2, axis=(1, 2)))
+        fresh = (state.count == 0) | (state.count == burn_in)
+        first = jnp.where(fresh, norms, state.first)
+        known = first > 0
+        pace = jnp.where(known, norms / jnp.where(known, first, 1), 0)
+        total = pace.sum()
+        shares = pace / jnp.where(total > 0, total, 1)
+        active = norms > 0
+        weights = jnp.where(active, shares @ norms / jnp.where(active, norms, 1), 0)
+        scaled = grads * weights[:, None, None]
+        mean = scaled.mean(axis=0)
+
+        def distance(generator: Array, own: Array) -> Array:
+            turned = mean @ rotation(generator).T
+            return jnp.sum((turned - own) ** 2)
+
+        turned = jax.vmap(lambda a, g: g @ rotation(a).T)(generators, scaled)
+        slopes = jax.vmap(jax.grad(distance))(generators, turned)
+        return exact(weights), slopes, RotoGradState(state.count + 1, first)
+
+    return Rotation(init, update)

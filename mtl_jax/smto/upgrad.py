@@ -1,0 +1,37 @@
+"""Unconflicting projection of gradients (Quinton & Rey, 2024)."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.smto.contract import (
+    GramianWeighting,
+    check_reduction,
+    or_mean,
+    reduce,
+    stateless,
+)
+from mtl_jax.smto.solvers import dual_cone
+from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.types import Array, PyTree
+
+
+def upgrad(reduction: str = "sum") -> GramianWeighting:
+    """Project every gradient onto the dual cone of all, and add them up.
+
+    ``w = sum_i argmin over v >= e_i / T of v' G v``. The direction conflicts with no
+    task: ``<g_i, d> >= 0``. Source: Quinton & Rey, 2024 ("Jacobian descent for
+    multi-objective optimization"), section 3.
+    """
+    check_reduction(reduction)
+
+    def update(
+        gram: Array, losses: Array, state: PyTree, key: Array
+    ) -> tuple[Solution, PyTree]:
+        del losses, key
+        preferences = jnp.eye(gram.shape[0], dtype=gram.dtype) / gram.shape[0]
+        rows = jax.vmap(dual_cone.project, (None, 0))(gram, preferences)
+        found = Solution(rows.weights.sum(axis=0), rows.residual.max())
+        weights, residual = or_mean(found, gram)
+        return Solution(reduce(weights, reduction), residual), state
+
+    return GramianWeighting(stateless, update)

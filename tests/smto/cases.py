@@ -1,0 +1,130 @@
+"""Multi-task optimizers under test, each compiled once for a stack of problems."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import smto
+
+STACK = 32
+"""Problems in one call of a program: more take several calls, fewer are padded."""
+SIZE = 7
+"""Coordinates that gradients are padded to, so that programs are shared."""
+FAST: Any = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+jit = functools.partial(jax.jit, compiler_options=FAST)
+"""That compiles fast: there is nothing to optimise in problems of this size."""
+WEIGHTS = (0.5, 2.0, 1.25)
+OPTIONS = {
+    "dwa": {"steps_per_epoch": 1},
+    "igb": {"steps_per_epoch": 1},
+    "stch": {"steps_per_epoch": 1, "warmup_epochs": 0},
+    # Quickly compiled.
+    "cr_mogm": {"inner": smto.make("aligned_mtl")},
+    "reweighted": {"inner": smto.make("aligned_mtl")},
+    # Tasks in turn are not alike, and eps is an absolute number.
+    "momentum_config": {"tasks_per_step": 0, "eps": 1e-30},
+}
+
+
+def make(name: str, num_tasks: int = 3, **chosen: Any) -> Any:
+    """A method, with the options that it cannot do without."""
+    own: dict[str, Any] = OPTIONS.get(name, {})
+    if name == "fixed":
+        own = {"weights": WEIGHTS[:num_tasks]}
+    return smto.make(name, **{**own, **chosen})
+
+
+LIFTABLE = (
+    smto.LossWeighting | smto.GramianWeighting | smto.CrossWeighting | smto.Aggregator
+)
+LIFTED = [name for name in smto.SMTOS if isinstance(make(name), LIFTABLE)]
+REDUCED = [name for name in LIFTED if "reduction" in smto.options(name)]
+
+
+class Found(NamedTuple):
+    """What ``S`` updates of ``N`` problems gave, as NumPy arrays ``[S, N, ...]``."""
+
+    direction: Any
+    state: Any
+
+
+@functools.cache
+def program(name: str, num_tasks: int, nonfinite: str, **chosen: Any) -> Any:
+    """The lifted method, its jitted update of `STACK` problems, and its traces."""
+    optimizer: Any = smto.lift(make(name, num_tasks, **chosen), num_tasks, nonfinite)
+    traces = []
+
+    def update(grads, state, losses, key):
+        traces.append("traced")
+        return optimizer.update(grads, state, losses=losses, key=key)
+
+    return optimizer, jit(jax.vmap(update)), traces
+
+
+def run(
+    name: str,
+    grads: Any,
+    losses: Any = None,
+    seed: Any = 0,
+    nonfinite: Any = "skip",
+    **chosen: Any,
+) -> Found:
+    """Update after update of problems side by side.
+
+    Args:
+      name: of the method.
+      grads: ``[S, N, T, P]``: of ``S`` updates of ``N`` problems, padded to `SIZE`.
+      losses: ``[S, N, T]``, or 1.
+      seed: every problem draws its own keys from it.
+      nonfinite: of `smto.lift`.
+      **chosen: options of the method.
+    """
+    grads = padded(grads)
+    losses = np.ones(grads.shape[:3]) if losses is None else losses
+    losses = np.broadcast_to(np.asarray(losses, np.float32), grads.shape[:3])
+    steps, count, num_tasks, size = grads.shape
+    optimizer, update, _ = program(name, num_tasks, nonfinite, **chosen)
+    calls = -(-count // STACK)
+    order = np.resize(np.arange(count), calls * STACK)
+    start = jax.tree.map(
+        lambda leaf: np.stack([leaf] * STACK), optimizer.init(jnp.zeros(size))
+    )
+    chunks = []
+    for call, chunk in enumerate(order.reshape(calls, STACK)):
+        state, found = start, []
+        for step in range(steps):
+            keys = keys_of(seed, call, step)
+            direction, state = update(
+                grads[step][chunk], state, losses[step][chunk], keys
+            )
+            found.append(jax.device_get((direction, state)))
+        chunks.append(jax.tree.map(lambda *leaves: np.stack(leaves), *found))
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1)[:, :count], *chunks)
+    return Found(*joined)
+
+
+def padded(grads: Any) -> np.ndarray:
+    """Gradients ``[..., P]`` with zeros behind: ``[..., SIZE]``."""
+    grads = np.asarray(grads, np.float32)
+    width = [(0, 0)] * (grads.ndim - 1) + [(0, SIZE - grads.shape[-1])]
+    return np.pad(grads, width)
+
+
+@functools.cache
+def keys_of(seed: int, call: int, step: int) -> Any:
+    """Keys of the problems of one call."""
+    words = np.random.default_rng((seed, call, step)).integers(2**32, size=(STACK, 2))
+    return jax.random.wrap_key_data(jnp.asarray(words, jnp.uint32))
+
+
+def once(name: str, grads: Any, losses: Any = None, **chosen: Any) -> Found:
+    """One update of problems ``[N, T, P]`` with losses ``[N, T]``: ``[N, ...]``."""
+    losses = None if losses is None else np.asarray(losses)[None]
+    found = run(name, np.asarray(grads)[None], losses, **chosen)
+    return jax.tree.map(lambda leaf: leaf[0], found)
