@@ -14,8 +14,9 @@ from mtl_jax.report import findings, page, pictures, sentences, tables
 from mtl_jax.types import InputError
 
 NASTY = "<b>&$x_1^"
-PICTURES = ["learning", "gap", "effects", "task-effects", "factors", "factors-more"]
-PICTURES += ["conflict", "cosines", "contrasts", "conflict-effects", "costs"]
+PICTURES = ["learning", "gap", "effects", "task-effects", "ranking", "factors"]
+PICTURES += ["factors-more", "conflict", "cosines", "weights", "contrasts"]
+PICTURES += ["conflict-effects", "costs"]
 TABLES = ["tasks", "delta-m", "gaps", "correlations", "conflict-correlations"]
 VOID = {"meta", "img", "source", "br", "link"}
 
@@ -337,6 +338,13 @@ class TestDegraded:
         names = ["single", "multi", *(f"multi-{x}" for x in "abc")]
         rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
         assert "Multi-task optimizers (C4)" in words_of(tmp_path, rows)
+
+    def test_more_optimizers_than_looks(self, tmp_path):
+        names = ["single", "multi", *(f"multi-{x}" for x in "abcdef")]
+        rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
+        words = words_of(tmp_path, rows)
+        assert "Of 8 variants the first 7 are drawn" in words
+        assert "All 7 MT variants, the best first" in words
 
     def test_several_workdirs(self, tmp_path):
         rows = trajectories(tasks=["a"], steps=(0, 1, 10, 100))

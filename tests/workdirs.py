@@ -37,14 +37,14 @@ def trajectories(
     diverged: Sequence[str] = (),
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Rows of smooth trajectories with accuracies, factors and conflict.
+    """Rows of smooth trajectories with accuracies, factors, conflict and weights.
 
     Args:
       variants: of which ``single`` has no conflict.
       tasks: names.
       seeds: of every variant.
       steps: that were looked at.
-      factors: of tasks; with any of them comes conflict.
+      factors: of tasks; with any of them come conflict and weights.
       offset: of the log training loss, by variant.
       diverged: variants of which all runs do, at their last step.
       options: of `analysis.synthetic.curve`.
@@ -74,6 +74,7 @@ def trajectories(
                 )
             if variant != "single" and factors:
                 rows += _conflict(rows[-1], tasks, steps, rng)
+                rows += _weights(rows[-1], tasks, steps, rng)
     return rows
 
 
@@ -96,6 +97,19 @@ def _conflict(
         {**run, "task": task, "name": name, "step": step, "value": value}
         for task, name in names
         for step, value in zip(steps, rng.uniform(-0.5, 0.5, len(steps)), strict=True)
+    ]
+
+
+def _weights(
+    like: Mapping[str, Any], tasks: Sequence[str], steps: Sequence[int], rng: Any
+) -> list[dict[str, Any]]:
+    """Rows of the weights of one run; before the first update there are none."""
+    run = {**like, "split": "train", "scope": "", "name": "weight"}
+    return [
+        {**run, "task": task, "step": step, "value": rng.uniform(-0.2, 2)}
+        for task in tasks
+        for step in steps
+        if step > 0
     ]
 
 

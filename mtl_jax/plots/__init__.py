@@ -15,7 +15,9 @@ from mtl_jax.plots.effects import MEAN, Effects, Interval, effects, task_effects
 from mtl_jax.plots.factors import UNITS, factors
 from mtl_jax.plots.gap import Compared, gap
 from mtl_jax.plots.learning import learning
+from mtl_jax.plots.ranking import ranking
 from mtl_jax.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
+from mtl_jax.plots.weights import weighed, weights
 
 __all__ = [
     "MEAN",
@@ -40,6 +42,9 @@ __all__ = [
     "looks",
     "matrices",
     "png",
+    "ranking",
     "svg",
     "task_effects",
+    "weighed",
+    "weights",
 ]

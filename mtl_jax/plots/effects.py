@@ -163,7 +163,7 @@ def task_effects(
             for place, task in enumerate(rows):
                 one = found.get(variant, {}).get(task)
                 if one is not None:
-                    _interval(ax, place + shift, one, looks[variant])
+                    interval(ax, place + shift, one, looks[variant])
         own = [row if row in named else "" for row in rows]
         if own[-1] == MEAN:
             ax.axhline(len(rows) - 1.5, color=MUTED, linewidth=0.6, dashes=(2, 2))
@@ -176,7 +176,8 @@ def task_effects(
     return finish(made)
 
 
-def _interval(ax: Axes, y: float, one: Interval, look: Look) -> None:
+def interval(ax: Axes, y: float, one: Interval, look: Look) -> None:
+    """Draw a number with its interval at a height, or say that there is none."""
     if one.reason:
         ax.annotate(
             "not comparable",

@@ -18,6 +18,8 @@ HEADLINE = ("sharpness_l2", "sharpness_linf", "fisher_trace", "coherence")
 MOST_TASKS = 6
 """Tasks up to which every one has panels of its own."""
 MOST_FACTOR_TASKS = 3
+MOST_VARIANTS = 7
+"""Variants whose curves are drawn in one panel: as many as there are looks."""
 
 
 class Versus(NamedTuple):
@@ -85,6 +87,16 @@ class Findings(NamedTuple):
         names = [n for n in own["name"].unique() if not n.endswith("_bound")]
         others = [name for name in names if name not in HEADLINE]
         return [name for name in HEADLINE if name in names] + others
+
+    @property
+    def drawn(self) -> "Findings":
+        """The same with as many variants as there are looks, the first ones."""
+        first = self.variants[:MOST_VARIANTS]
+        versus = {v: one for v, one in self.versus.items() if v in first}
+        transfer = self.transfer
+        if len(transfer):
+            transfer = transfer[transfer["variant"].isin(first)]
+        return self._replace(variants=first, versus=versus, transfer=transfer)
 
     def shown(self, most: int) -> list[str]:
         """Tasks that get panels: all, or some from the lowest to the highest gap."""

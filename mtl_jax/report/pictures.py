@@ -44,15 +44,18 @@ def pictures(found: Findings, looks: Looks, correlations: tuple) -> Iterator[Pic
       looks: of all variants of the page.
       correlations: of `findings.correlations`.
     """
-    own = {variant: looks[variant] for variant in found.variants}
-    yield _learning(found, own)
-    yield _gap(found, own)
-    if found.versus:
-        yield from _effects(found, own)
-    yield from _factors(found, own)
-    yield from _conflict(found, own)
-    yield from _contrasts(found, own, correlations[0])
-    yield from _conflict_effects(found, own, correlations[1:])
+    few = found.drawn
+    own = {variant: looks[variant] for variant in few.variants}
+    yield _learning(few, own)
+    yield _gap(few, own)
+    if few.versus:
+        yield from _effects(few, own)
+    yield from _ranking(found, looks)
+    yield from _factors(few, own)
+    yield from _conflict(few, own)
+    yield from _weights(found, looks)
+    yield from _contrasts(few, own, correlations[0])
+    yield from _conflict_effects(few, own, correlations[1:])
     seconds = costs(found)
     if seconds:
         yield Picture(
@@ -145,6 +148,56 @@ def _effects(found: Findings, looks: Looks) -> Iterator[Picture]:
         "gap + is MT worse, of transfer + is MT better."
     )
     yield Picture("task-effects", "Effects task by task", text, draw)
+
+
+def _ranking(found: Findings, looks: Looks) -> Iterator[Picture]:
+    variants = [v for v in found.variants if v in found.versus]
+    if len(variants) < 2:
+        return
+    panels = []
+    for frame in (found.delta_m, found.delta_m_of_sum):
+        rows = {
+            row["variant"]: _interval(
+                (row["delta_m"], row["low"], row["high"]), row["reason"]
+            )
+            for _, row in frame.iterrows()
+        }
+        if rows:
+            against = frame["baseline"].iloc[0]
+            panels.append((f"Δm against {against}", "Δm (%), + is better", rows))
+    gaps = {v: own[plots.MEAN] for v, own in _mean_gaps(found).items()
+            if plots.MEAN in own}  # fmt: skip
+    if gaps:
+        panels.append(("generalization gap", "mean gap (nats), + MT worse", gaps))
+    if not panels:
+        return
+    first = panels[0][2]
+    known = [v for v in variants if v in first and not first[v].reason]
+    order = sorted(known, key=lambda v: -first[v].value)
+    draw = partial(
+        plots.ranking, panels, order + [v for v in variants if v not in order], looks
+    )
+    text = (
+        f"All {len(variants)} MT variants, the best first, means over tasks with 95% "
+        f"bootstrap intervals. {len(variants)} intervals are looked at together: some "
+        f"will miss zero by chance, and variants whose intervals overlap widely are "
+        f"not told apart."
+    )
+    yield Picture("ranking", "Multi-task optimizers compared", text, draw)
+
+
+def _weights(found: Findings, looks: Looks) -> Iterator[Picture]:
+    shown = found.shown(MOST_TASKS)
+    own = {v: looks[v] for v in found.variants if plots.weighed(found.table, shown, v)}
+    if not own:
+        return
+    text = (
+        f"Share of each task in the weights of the latest update, by its size; thick: "
+        f"mean over seeds. Equal shares are {1 / len(found.tasks):.2g}. Methods whose "
+        f"weights never differ are left out. {_selection(found, shown)}"
+    )
+    draw = partial(plots.weights, found.table, shown, own)
+    yield Picture("weights", "Weights over training", text, draw)
 
 
 Effects = dict[str, dict[str, plots.Interval]]
@@ -333,8 +386,13 @@ def _lines(found: Findings) -> str:
         if most > MOST_LINES
         else "thin: every seed"
     )
+    many = (
+        f" Of {len(found.records['variant'].unique())} variants the first "
+        f"{len(found.variants)} are drawn; the tables hold all."
+        * (len(found.variants) < len(found.records["variant"].unique()))
+    )
     lost = ", dotted up to a cross: a run that diverged" * bool(len(found.diverged))
-    return f"Thick lines: mean over seeds; {band}{lost}."
+    return f"Thick lines: mean over seeds; {band}{lost}.{many}"
 
 
 def _selection(found: Findings, shown: list[str]) -> str:
