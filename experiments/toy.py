@@ -1,0 +1,284 @@
+"""The two-task toy problem of CAGrad and Nash-MTL, by every multi-task optimizer.
+
+  python -m experiments.toy --out=runs/toy
+  python -m experiments.toy --out=runs/toy --methods=sum,mgda,cagrad --steps=10000
+
+Two parameters, and two losses whose valleys end on one Pareto front. Draws trajectories
+in the plane (OUT/toy.png, .svg) and in the losses (OUT/toy_losses.png, .svg), and says
+which got to the front. Four minutes on two cores.
+
+Followed is the code behind the papers' figures. CAGrad (Liu et al., NeurIPS 2021,
+toy.py): the losses. Nash-MTL (Navon et al., ICML 2022, experiments/toy): the first of
+them times 0.1 (``--scale=1`` for CAGrad's problem), the five starts, and Adam at 1e-3.
+FAMO (Liu et al., NeurIPS 2023, experiments/toy): 50k steps (Nash-MTL 35k, CAGrad 100k).
+All have ``+ tanh(-theta_2)`` in the second loss, so that the two mirror each other.
+
+The losses fall to -20, and some methods divide by them or take logarithms. So, as FAMO
+is in its toy, all methods are told the losses minus -21 (the first: times its scale);
+gradients stay the same. Options are the defaults, but for no weight decay of FAMO, as
+in its toy, and an epoch of 100 steps. Left out are graddrop_rep and rotograd, for there
+is no shared representation, and fixed, whose weights may be any.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+from jax import lax
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import entry
+from mtl_jax import directions, smto
+from mtl_jax.plots import toy as pictures
+from mtl_jax.plots.style import png, svg
+from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, Params
+
+OUT = flags.DEFINE_string("out", None, "Folder of the figures.")
+METHODS = flags.DEFINE_list("methods", None, "Names; all if unset.")
+STEPS = flags.DEFINE_integer("steps", 50_000, "Of Adam, from every start.")
+SCALE = flags.DEFINE_float("scale", 0.1, "Factor of the first loss.")
+
+STARTS = np.array([[-8.5, 7.5], [0, 0], [9, 9], [-7.5, -0.5], [9, -1]], np.float32)
+POINTS = 250
+"""Kept of a trajectory, beside its start."""
+RATE = 1e-3
+LOWEST = -21.0
+"""Below both losses."""
+TOLERANCE = 0.002
+"""Distance to the front, in units of its extent in each loss, that counts as on it."""
+LEFT_OUT = {
+    "graddrop_rep": "there is no shared representation",
+    "rotograd": "there is no shared representation",
+    "fixed": "its weights may be any",
+}
+CHOSEN = {"famo": {"weight_decay": 0.0}}
+EPOCH = 100
+TASKS = np.eye(2, dtype=np.float32)
+
+
+class Trajectories(NamedTuple):
+    """What a method did from every start ``S``."""
+
+    points: Array
+    """``[S, P + 1, 2]``, from the start to the end."""
+    norm: Array
+    """Length of the last direction ``[S]``."""
+    residual: Array
+    """The largest of the solver ``[S]``."""
+
+
+def losses(theta: Array, scale: float = 1.0) -> Array:
+    """The two losses ``[..., 2]`` at points ``[..., 2]``.
+
+    >>> print(np.asarray(losses(jnp.array([0.0, -8.0]))).round(2))
+    [-15.09 -15.09]
+    """
+    x, y = theta[..., 0], theta[..., 1]
+
+    def crack(inside: Array) -> Array:
+        return jnp.log(jnp.maximum(jnp.abs(inside), 5e-6)) + 6
+
+    def bowl(centre: float) -> Array:
+        return ((x - centre) ** 2 + 0.1 * (y + 8) ** 2) / 10 - 20
+
+    def rising(side: Array) -> Array:
+        tanh = jnp.tanh(side / 2)
+        return jnp.where(tanh >= 0, tanh, 0)  # has a slope at 0, where a start lies
+
+    above, below, bend = rising(y), rising(-y), jnp.tanh(y)
+    first = above * crack(0.5 * (-x - 7) + bend) + below * bowl(7)
+    second = above * crack(0.5 * (-x + 3) - bend + 2) + below * bowl(-7)
+    return jnp.stack([scale * first, second], axis=-1)
+
+
+def front(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Points ``[N, 2]`` of the Pareto front by the first loss, and their losses.
+
+    No point of a grid on all that is shown, and none of a finer one around those that
+    it left, is better than one of them.
+    """
+    low, high = np.full(2, -11.0), np.full(2, 11.0)
+    points = values = np.zeros((0, 2))
+    for size in ((801, 801), (20_001, 51)):
+        axes = map(np.linspace, low, high, size)
+        points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+        values = np.asarray(jax.jit(losses)(points, scale), np.float64)
+        kept = undominated(values)
+        points, values = points[kept], values[kept]
+        margin = (high - low) / 800
+        low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    scaled = values / np.ptp(values, axis=0)
+    pieces = np.diff(scaled, axis=0, prepend=scaled[:1])
+    length = np.cumsum(np.linalg.norm(pieces, axis=1))
+    some = np.unique(np.searchsorted(length, np.linspace(0, length[-1], 2001)))
+    return points[some], values[some]
+
+
+def undominated(values: np.ndarray) -> np.ndarray:
+    """Rows ``[N]`` of ``[M, 2]`` that no other row is better than, by first loss."""
+    order = np.lexsort((values[:, 1], values[:, 0]))
+    second = values[order, 1]
+    best = np.minimum.accumulate(np.concatenate([[np.inf], second[:-1]]))
+    return order[second < best]
+
+
+def make(name: str) -> smto.Method:
+    """A method with the options of the toy.
+
+    Raises:
+      InputError: unknown method, or one that is left out.
+    """
+    if name in LEFT_OUT:
+        raise InputError(f"{name} is left out of the toy problem: {LEFT_OUT[name]}.")
+    known = smto.options(name)
+    epoch = {"steps_per_epoch": EPOCH} if "steps_per_epoch" in known else {}
+    return smto.make(name, **epoch, **CHOSEN.get(name, {}))
+
+
+def way(method: Any) -> directions.Way:
+    """How a method finds its direction."""
+    if isinstance(method, smto.Perturbation):
+        return directions.by_perturbation(method)
+    return directions.by_jacobian(method)
+
+
+def tasks_at(theta: Array, scale: float) -> directions.Tasks:
+    """The problem as two tasks whose heads have no parameters."""
+    lowest = jnp.array([scale * LOWEST, LOWEST])
+    return directions.Tasks(
+        represent=lambda shared, model_state, _: (shared, model_state),
+        head_loss=lambda _, z, task: jnp.dot(task, losses(z, scale) - lowest),
+        params=Params(theta, jnp.zeros((2, 0))),
+        model_state=(),
+        batch=Batch((), TASKS),
+        axes=ONE_INPUT,
+        task_map=jax.vmap,
+    )
+
+
+def descend(
+    way: directions.Way, scale: float, blocks: int, every: int, start: Array, key: Array
+) -> Trajectories:
+    """Follow a method from one start; a point is kept every so many steps."""
+    adam = optax.adam(RATE)
+
+    def step(number: Array, carry: tuple) -> tuple:
+        theta, opt, state, residual = carry
+        tasks = tasks_at(theta, scale)
+        found = way.find(tasks, state, jax.random.fold_in(key, number))
+        updates, opt = adam.update(found.grads.shared, opt)
+        theta, state = theta + updates, found.smto
+        if way.look_back is not None:
+            state = way.look_back(tasks_at(theta, scale).losses(), state)
+        return theta, opt, state, jnp.maximum(residual, state.residual)
+
+    def block(carry: tuple, number: Array) -> tuple[tuple, Array]:
+        first = number * every
+        carry = lax.fori_loop(first, first + every, step, carry)
+        return carry, carry[0]
+
+    state = way.init(tasks_at(start, scale).params)
+    carry = (start, adam.init(start), state, jnp.zeros(()))
+    (_, _, state, residual), points = lax.scan(block, carry, jnp.arange(blocks))
+    points = jnp.concatenate([start[None], points])
+    return Trajectories(points, state.norm, residual)
+
+
+def program(names: Sequence[str], scale: float, steps: int) -> Any:
+    """Function ``(starts [S, 2], keys [S]) -> Trajectories`` by method: all in one.
+
+    Steps fill whole blocks, a point kept of each: up to 1 in `POINTS` more are done.
+    """
+    every = math.ceil(steps / POINTS)
+    blocks = math.ceil(steps / every)
+    follow = {
+        name: jax.vmap(partial(descend, way(make(name)), scale, blocks, every))
+        for name in names
+    }
+    return jax.jit(lambda starts, keys: {n: f(starts, keys) for n, f in follow.items()})
+
+
+def arrived(ends: np.ndarray, scale: float, front_losses: np.ndarray) -> np.ndarray:
+    """Which points ``[S, 2]`` lie on the front, within `TOLERANCE`."""
+    extent = np.ptp(front_losses, axis=0)
+    values = np.asarray(losses(jnp.asarray(ends), scale), np.float64)
+    gaps = (values[:, None] - front_losses[None]) / extent
+    return np.linalg.norm(gaps, axis=-1).min(axis=1) < TOLERANCE
+
+
+def table(found: dict[str, Trajectories], there: dict[str, np.ndarray]) -> Table:
+    """A row a method: arrivals, where on the front, and how the method ended."""
+    made = Table(
+        title=f"on the front: within {TOLERANCE:.1%} of its extent in the losses",
+        box=box.SIMPLE_HEAD,
+    )
+    made.add_column("method", no_wrap=True)
+    for column in ("on the\nfront", "theta_1\nthere", "largest |d|\nat the end"):
+        made.add_column(column, justify="right")
+    made.add_column("largest\nresidual", justify="right")
+    for name, own in found.items():
+        places = own.points[there[name], -1, 0]
+        made.add_row(
+            name,
+            f"{len(places)}/{len(STARTS)}",
+            f"{places.min():.2f} to {places.max():.2f}" if len(places) else "",
+            f"{own.norm.max():.1e}",
+            f"{own.residual.max():.1e}",
+        )
+    return made
+
+
+def toy() -> None:
+    """Follow the methods of the flags; write the figures and print the table."""
+    known = [name for name in smto.SMTOS if name not in LEFT_OUT]
+    names, steps, scale = METHODS.value or known, STEPS.value, SCALE.value
+    if not OUT.value:
+        raise InputError("--out is needed, see --help.")
+    if steps < 1 or scale <= 0:
+        raise InputError(f"--steps={steps} and --scale={scale} must be above 0.")
+    follow = program(names, scale, steps)
+    out = Path(OUT.value)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={out} cannot be made: {error.strerror}.") from error
+
+    keys = jax.random.split(jax.random.key(0), len(STARTS))
+    began = time.perf_counter()
+    compiled = follow.lower(STARTS, keys).compile()
+    ready = time.perf_counter()
+    print(f"compiled {len(names)} methods in {ready - began:.0f} s", flush=True)
+    unordered = jax.device_get(compiled(STARTS, keys))
+    found = {name: unordered[name] for name in names}
+    print(f"ran {steps} steps in {time.perf_counter() - ready:.0f} s", flush=True)
+
+    best, best_losses = front(scale)
+    there = {
+        n: arrived(own.points[:, -1], scale, best_losses) for n, own in found.items()
+    }
+    problem = pictures.Problem(
+        losses=lambda points: np.asarray(losses(jnp.asarray(points), scale)),
+        front=best[::10],
+        steps=steps,
+    )
+    paths = {n: pictures.Paths(own.points, there[n]) for n, own in found.items()}
+    for name, draw in (("toy", pictures.plane), ("toy_losses", pictures.objectives)):
+        figure = draw(paths, problem)
+        (out / f"{name}.png").write_bytes(png(figure))
+        (out / f"{name}.svg").write_bytes(svg(figure))
+    Console().print(table(found, there))
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    entry.main(toy, str(__doc__))
