@@ -9,7 +9,7 @@ AMD EPYC (Zen 4) with torch 2.13 and torchjd 0.18.
 """
 # pyright: reportMissingImports=false
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiments.libmtl_solvers import SOLVERS
+from experiments import libmtl_solvers
 
 Step = Callable[[], float]  # does one optimiser step, returns the summed loss before it
 
@@ -41,14 +41,33 @@ WAYS = {
     "libmtl": Way(("torch",), "LibMTL 1.1.5's sequence of operations, reproduced"),
     "torchjd": Way(("torch", "torchjd"), "fastest: jac task by task, channels_last"),
     "torchjd_tuned": Way(("torch", "torchjd"), "mtl_backward, channels_last"),
-    "torchjd_plain": Way(("torch", "torchjd"), "mtl_backward, one row at a time"),
 }
+
+
+class JdMethod(NamedTuple):
+    """A method of TorchJD."""
+
+    make: Callable[[Any, int], Any]
+    """``make(torchjd.aggregation, tasks)``: the aggregator."""
+    needs: tuple[str, ...] = ()
+    """Modules it imports."""
+
+
 _QUADPROG = ("qpsolvers", "quadprog")
-W2_SOLVERS = {  # what a method's solver imports: method -> (LibMTL, TorchJD)
-    "pcgrad": ((), ()),
-    "mgda": ((), ()),
-    "cagrad": (("scipy",), ("cvxpy", "clarabel")),
-    "upgrad": (_QUADPROG, _QUADPROG),
+TORCHJD_METHODS = {
+    "mgda": JdMethod(lambda jd, _: jd.MGDA()),
+    "pcgrad": JdMethod(lambda jd, _: jd.PCGrad()),
+    "gradvac": JdMethod(lambda jd, _: jd.GradVac()),
+    "cagrad": JdMethod(lambda jd, _: jd.CAGrad(c=0.5), ("cvxpy", "clarabel")),
+    "imtl_g": JdMethod(lambda jd, _: jd.IMTLG()),
+    "nash_mtl": JdMethod(lambda jd, tasks: jd.NashMTL(tasks), ("cvxpy", "ecos")),
+    "fairgrad": JdMethod(lambda jd, _: jd.FairGrad(alpha=2.0), ("scipy",)),
+    "aligned_mtl": JdMethod(lambda jd, _: jd.AlignedMTL()),
+    "upgrad": JdMethod(lambda jd, _: jd.UPGrad(), _QUADPROG),
+    "dualproj": JdMethod(lambda jd, _: jd.DualProj(), _QUADPROG),
+    "config": JdMethod(lambda jd, _: jd.ConFIG()),
+    "excessmtl": JdMethod(lambda jd, _: jd.ExcessMTL()),
+    "graddrop": JdMethod(lambda jd, _: jd.GradDrop()),
 }
 
 
@@ -205,16 +224,31 @@ def _libmtl_rows(net: LeNet, losses: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+def _libmtl_grads(net: LeNet, losses: Tensor) -> Tensor:
+    """Trunk gradients [T, P] by T calls of `grad`; the graph is kept for another."""
+    trunk = list(net.trunk.parameters())
+    grads = [torch.autograd.grad(loss, trunk, retain_graph=True) for loss in losses]
+    return torch.stack([torch.cat([g.view(-1) for g in own]) for own in grads])
+
+
 def _w2_libmtl(method: str, x: np.ndarray, y: np.ndarray, seed: int) -> Step:
     """LibMTL's trainer with a gradient method, in its default layout and Adam."""
     images, labels = _images(x, PLAIN), _labels(y)
     net = _network(len(x), PLAIN, seed)
-    optimizer, aggregate = _adam(net, PLAIN, 1e-3), SOLVERS[method]
+    optimizer, chosen = _adam(net, PLAIN, 1e-3), libmtl_solvers.METHODS[method]
+    update = chosen.make(len(x))
 
     def step() -> float:
         losses = _libmtl_losses(net, images, labels)
         optimizer.zero_grad()
-        _write_gradient(net.trunk, aggregate(_libmtl_rows(net, losses)))
+        if chosen.weighs:
+            weights = update(_libmtl_grads(net, losses), losses)
+            (weights * losses).sum().backward()
+            if chosen.max_norm:
+                nn.utils.clip_grad_norm_(net.trunk.parameters(), chosen.max_norm)
+        else:
+            aims = torch.log(losses + 1e-8) if chosen.of_logs else losses
+            _write_gradient(net.trunk, update(_libmtl_rows(net, aims), losses))
         optimizer.step()
         return losses.sum().item()
 
@@ -232,16 +266,10 @@ def _write_gradient(trunk: nn.Module, flat: Tensor) -> None:
         p.grad = torch.empty_like(p, requires_grad=False).copy_(piece)
 
 
-def _torchjd_aggregator(method: str) -> Any:
-    from torchjd.aggregation import MGDA, CAGrad, PCGrad, UPGrad
+def _torchjd_aggregator(method: str, tasks: int) -> Any:
+    from torchjd import aggregation
 
-    makers = {
-        "pcgrad": PCGrad,
-        "mgda": MGDA,
-        "cagrad": lambda: CAGrad(c=0.5),
-        "upgrad": UPGrad,
-    }
-    return makers[method]()
+    return TORCHJD_METHODS[method].make(aggregation, tasks)
 
 
 def _w2_torchjd(method: str, x: np.ndarray, y: np.ndarray, seed: int) -> Step:
@@ -255,7 +283,7 @@ def _w2_torchjd(method: str, x: np.ndarray, y: np.ndarray, seed: int) -> Step:
 
     images, labels = _images(x, TUNED), _labels(y)
     net = _network(len(x), TUNED, seed)
-    optimizer, aggregate = _adam(net, TUNED, 1e-3), _torchjd_aggregator(method)
+    optimizer, aggregate = _adam(net, TUNED, 1e-3), _torchjd_aggregator(method, len(x))
     trunk = list(net.trunk.parameters())
 
     def step() -> float:
@@ -276,10 +304,8 @@ def _w2_torchjd(method: str, x: np.ndarray, y: np.ndarray, seed: int) -> Step:
     return step
 
 
-def _w2_mtl_backward(
-    layout: torch.memory_format, method: str, x: np.ndarray, y: np.ndarray, seed: int
-) -> Step:
-    """TorchJD's multi-task example: `mtl_backward` then `jac_to_grad`.
+def _w2_mtl_backward(method: str, x: np.ndarray, y: np.ndarray, seed: int) -> Step:
+    """TorchJD's multi-task example: `mtl_backward` then `jac_to_grad`, channels_last.
 
     In the faster of its engines: one row at a time, not vmap (40 % slower). Adam is not
     fused, for it would misread these gradients (see `_write_gradient`); one batch of
@@ -287,10 +313,11 @@ def _w2_mtl_backward(
     """
     from torchjd.autojac import jac_to_grad, mtl_backward
 
-    tuning = Tuning(layout, fused=None)
+    tuning = Tuning(torch.channels_last, fused=None)
     images, labels = _images(x, tuning), _labels(y)
     net = _network(len(x), tuning, seed)
-    optimizer, aggregator = _adam(net, tuning, 1e-3), _torchjd_aggregator(method)
+    optimizer = _adam(net, tuning, 1e-3)
+    aggregator = _torchjd_aggregator(method, len(x))
 
     def step() -> float:
         optimizer.zero_grad()
@@ -305,18 +332,30 @@ def _w2_mtl_backward(
     return step
 
 
+class _W2Way(NamedTuple):
+    make: Callable[[str, np.ndarray, np.ndarray, int], Step]
+    methods: Mapping[str, Any]
+
+
 _W2 = {
-    "libmtl": _w2_libmtl,
-    "torchjd": _w2_torchjd,
-    "torchjd_tuned": partial(_w2_mtl_backward, torch.channels_last),
-    "torchjd_plain": partial(_w2_mtl_backward, torch.contiguous_format),
+    "libmtl": _W2Way(_w2_libmtl, libmtl_solvers.METHODS),
+    "torchjd": _W2Way(_w2_torchjd, TORCHJD_METHODS),
+    "torchjd_tuned": _W2Way(_w2_mtl_backward, TORCHJD_METHODS),
 }
 W2_WAYS = tuple(_W2)
 
 
+def w2_missing(way: str, method: str) -> list[str]:
+    """What a way lacks for W2 with a method: modules, or the method itself."""
+    methods = _W2[way].methods
+    if method not in methods:
+        return ["the method"]
+    return missing(WAYS[way], methods[method].needs)
+
+
 def w2_step(way: str, method: str, x: np.ndarray, y: np.ndarray, seed: int = 0) -> Step:
-    """W1 with per-task trunk gradients aggregated by a method of `W2_SOLVERS`."""
-    return _W2[way](method, x, y, seed)
+    """W1 with per-task trunk gradients aggregated by a method."""
+    return _W2[way].make(method, x, y, seed)
 
 
 _W5 = {"torch_plain": PLAIN, "torch_tuned": TUNED}
