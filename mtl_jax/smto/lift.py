@@ -139,10 +139,8 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
     ) -> tuple[Any, Any]:
         del params, extra_args
         _check_num_tasks(updates, num_tasks)
-        grads, needs_gram = (
-            updates,
-            isinstance(method, GramianWeighting | CrossWeighting),
-        )
+        grads = updates
+        needs_gram = isinstance(method, GramianWeighting | CrossWeighting)
         gram = tree.gram(grads) if needs_gram else None
         squared = tree.squared_norms(grads) if gram is None else jnp.diagonal(gram)
         sound = jnp.isfinite(squared)
