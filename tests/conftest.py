@@ -11,6 +11,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Strict dtype promotion would be good too, but optax.adam does not bear it.
 
 
+# Files that take a minute or more, the longest first: none of them is left to one worker
+# at the end.
+LONG = ("test_resume", "test_measure", "test_run", "test_common", "test_bad_input")
+LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: [*LONG, item.path.stem].index(item.path.stem))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget():
     """What a file compiled: gigabytes otherwise, which the garbage collector walks."""
