@@ -11,8 +11,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Strict dtype promotion would be good too, but optax.adam does not bear it.
 
 
-# Files that take a minute or more, the longest first: none of them is left to one worker
-# at the end.
+# Files that take a minute or more, the longest first: none is left to one worker at the
+# end.
 LONG = ("test_resume", "test_measure", "test_run", "test_common", "test_bad_input")
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
 
