@@ -342,9 +342,11 @@ class TestDegraded:
     def test_more_optimizers_than_looks(self, tmp_path):
         names = ["single", "multi", *(f"multi-{x}" for x in "abcdef")]
         rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
-        words = words_of(tmp_path, rows)
-        assert "Of 8 variants the first 7 are drawn" in words
-        assert "All 7 MT variants, the best first" in words
+        one = findings.find(workdirs.write(tmp_path / "run", rows))
+        every = pictures.pictures(one, looks(names), findings.correlations([one]))
+        captions = {picture.id: picture.caption for picture in every}
+        assert "Of 8 variants the first 7 are drawn" in captions["learning"]
+        assert "All 7 MT variants, the best first" in captions["ranking"]
 
     def test_several_workdirs(self, tmp_path):
         rows = trajectories(tasks=["a"], steps=(0, 1, 10, 100))

@@ -166,8 +166,10 @@ def test_killed_again_and_again(tmp_path, uninterrupted, dice, start):
     assert_same_end(path, uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("start", [Forked, Commanded])
+@pytest.mark.parametrize(
+    ("start", "number"),
+    [(Forked, signal.SIGTERM), (Forked, signal.SIGINT), (Commanded, signal.SIGTERM)],
+)
 def test_stopped_politely(tmp_path, uninterrupted, dice, start, number):
     path, step = tmp_path / "run", dice.randrange(30)
     delay = dice.uniform(0, 0.05)
