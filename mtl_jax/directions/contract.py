@@ -10,7 +10,7 @@ from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.gradients import task_grads, task_losses
 from mtl_jax.smto import SmtoState
-from mtl_jax.smto.lift import cosines
+from mtl_jax.smto.lift import cosines, initial, settle
 from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
 
 
@@ -99,6 +99,11 @@ def num_tasks(params: Params) -> int:
     return jax.tree.leaves(params.heads)[0].shape[0]
 
 
+def starting(init: Callable[[int], PyTree]) -> Callable[[Params], SmtoState]:
+    """``Way.init`` of a method whose state depends on the number of tasks only."""
+    return lambda params: initial(num_tasks(params), init(num_tasks(params)))
+
+
 def weigh_heads(weighted: bool, weights: Array, heads: PyTree) -> PyTree:
     """Heads' gradients times the task's weight, or as they are."""
     return tree.scale_rows(weights, heads) if weighted else heads
@@ -134,3 +139,11 @@ def after(
         inner = tree.inner(rows, direction)
         angles = cosines(inner, norm, tree.squared_norms(rows))
     return SmtoState(weights, residual, norm, angles, state.skipped, method)
+
+
+def settled(
+    losses: Array, direction: PyTree, found: SmtoState, before: SmtoState
+) -> tuple[PyTree, SmtoState]:
+    """`smto.lift.settle` where losses or the direction may not be finite."""
+    usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
+    return settle(usable, direction, found, before)

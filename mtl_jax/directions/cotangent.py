@@ -10,13 +10,14 @@ from mtl_jax.directions.contract import (
     Tasks,
     Way,
     after,
-    num_tasks,
+    settled,
+    starting,
     weigh_heads,
     with_latest,
 )
 from mtl_jax.directions.representation import at_heads, represent
 from mtl_jax.smto import Cotangent, GramianWeighting, SmtoState, Solution
-from mtl_jax.smto.lift import initial, settle, weigh_gram
+from mtl_jax.smto.lift import weigh_gram
 from mtl_jax.types import Array, Params, PyTree
 
 Pull = Callable[[Array, Array, Array, SmtoState, Array], tuple[Array, Solution, PyTree]]
@@ -60,9 +61,6 @@ def by_cotangent(method: Cotangent, weighted_heads: bool = False) -> Way:
 
 
 def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
-    def init(params: Params) -> SmtoState:
-        return initial(num_tasks(params), init_method(num_tasks(params)))
-
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
         z, pull_back, model_state = represent(tasks)
         losses, heads, grads = at_heads(tasks, z)
@@ -74,9 +72,8 @@ def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
         pulled = pulled if own_inputs else pulled.sum(axis=0)
         (shared,) = pull_back(pulled.reshape(z.shape))
         found = after(state, *solution, shared, None, method)
-        usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
-        shared, found = settle(usable, shared, found, state)
+        shared, found = settled(losses, shared, found, state)
         combined = Params(shared, weigh_heads(weighted_heads, solution.weights, heads))
         return Found(losses, combined, model_state, found)
 
-    return Way(init, find, with_latest(weighted_heads))
+    return Way(starting(init_method), find, with_latest(weighted_heads))

@@ -8,20 +8,16 @@ from mtl_jax.directions.contract import (
     Tasks,
     Way,
     after,
-    num_tasks,
+    starting,
     weigh_heads,
 )
 from mtl_jax.gradients import weighted_grads
 from mtl_jax.smto import LossWeighting, SmtoState
-from mtl_jax.smto.lift import initial
 from mtl_jax.types import Array, Params
 
 
 def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
     """Weights from the losses: the cost of unitary scalarization."""
-
-    def init(params: Params) -> SmtoState:
-        return initial(num_tasks(params), weighting.init(num_tasks(params)))
 
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
         def weigh(losses: Array) -> tuple[Array, Array, tuple]:
@@ -44,7 +40,7 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
         found = after(state, weights, jnp.zeros(()), shared, None, method)
         return Params(shared, heads), found
 
-    return Way(init, find, combine, look_back(weighting))
+    return Way(starting(weighting.init), find, combine, look_back(weighting))
 
 
 def look_back(weighting: LossWeighting):

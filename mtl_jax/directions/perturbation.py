@@ -8,12 +8,12 @@ from mtl_jax.directions.contract import (
     Tasks,
     Way,
     after,
-    num_tasks,
+    settled,
+    starting,
     weigh_heads,
     with_latest,
 )
 from mtl_jax.smto import Perturbation, SmtoState
-from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
 
 
@@ -23,9 +23,6 @@ def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Way:
     Batch statistics move by the pass at the parameters only. Memory: the gradients of
     all tasks, twice.
     """
-
-    def init(params: Params) -> SmtoState:
-        return initial(num_tasks(params), method.init(num_tasks(params)))
 
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
         (losses, model_states), grads = tasks.grads()
@@ -47,9 +44,8 @@ def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Way:
             losses, grads, grads_at, losses_at, state.method, key
         )
         found = after(state, *solution, direction, grads.shared, inner)
-        usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
-        shared, found = settle(usable, direction, found, state)
+        shared, found = settled(losses, direction, found, state)
         heads = weigh_heads(weighted_heads, solution.weights, heads)
         return Found(losses, Params(shared, heads), tasks.updated(model_states), found)
 
-    return Way(init, find, with_latest(weighted_heads))
+    return Way(starting(method.init), find, with_latest(weighted_heads))

@@ -1,20 +1,18 @@
 """Heads that see rotated representations."""
 
-import jax.numpy as jnp
-
 from mtl_jax.directions.contract import (
     Found,
     Tasks,
     Way,
     after,
-    num_tasks,
+    settled,
+    starting,
     weigh_heads,
     with_latest,
 )
 from mtl_jax.directions.representation import at_heads, represent
 from mtl_jax.rotation import GENERATOR
 from mtl_jax.smto import Rotation, SmtoState
-from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Params
 
 
@@ -25,9 +23,6 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
     method's and not the loss's. Where every task brings its own inputs, examples do not
     correspond, and gradients are summed over the batch.
     """
-
-    def init(params: Params) -> SmtoState:
-        return initial(num_tasks(params), method.init(num_tasks(params)))
 
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
         z, pull_back, model_state = represent(tasks)
@@ -40,9 +35,8 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
         pulled = grads * weights[:, None, None]
         (shared,) = pull_back(pulled if own_inputs else pulled.sum(axis=0))
         found = after(state, weights, residual, shared, None, inner)
-        usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
-        shared, found = settle(usable, shared, found, state)
+        shared, found = settled(losses, shared, found, state)
         heads = {**weigh_heads(weighted_heads, weights, heads), GENERATOR: slopes}
         return Found(losses, Params(shared, heads), model_state, found)
 
-    return Way(init, find, with_latest(weighted_heads))
+    return Way(starting(method.init), find, with_latest(weighted_heads))

@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
-from mtl_jax.directions.contract import Found, Tasks, Way
+from mtl_jax.directions.contract import Found, Tasks, Way, weigh_heads
 from mtl_jax.directions.jacobian import by_jacobian
 from mtl_jax.smto import CrossWeighting, SmtoState, lift
 from mtl_jax.types import Array, Batch, Params
@@ -41,7 +40,7 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
         samples = first, second
         shared, found = update(used, state, losses=losses, key=key, samples=samples)
         heads = jax.tree.map(lambda g: g.mean(axis=0), grads.heads)
-        heads = tree.scale_rows(found.weights, heads) if weighted_heads else heads
+        heads = weigh_heads(weighted_heads, found.weights, heads)
         combined = Params(shared, heads)
         return Found(losses, combined, tasks.updated(model_states), found)
 

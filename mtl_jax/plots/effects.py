@@ -168,12 +168,17 @@ def task_effects(
         if own[-1] == MEAN:
             ax.axhline(len(rows) - 1.5, color=MUTED, linewidth=0.6, dashes=(2, 2))
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_yticks(range(len(rows)), [short(row) for row in own])
-        ax.tick_params(axis="y", length=0)
-        ax.margins(x=0.08)
-        ax.xaxis.set_major_formatter(axis.PLAIN)
-        ax.locator_params(axis="x", nbins=5)
+        name_rows(ax, own)
     return finish(made)
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Write names beside the rows of intervals, and plain numbers below them."""
+    ax.set_yticks(range(len(names)), [short(name) for name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.08)
+    ax.xaxis.set_major_formatter(axis.PLAIN)
+    ax.locator_params(axis="x", nbins=5)
 
 
 def interval(ax: Axes, y: float, one: Interval, look: Look) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from mtl_jax.plots import axis
-from mtl_jax.plots.effects import ROW, Interval, interval
+from mtl_jax.plots.effects import ROW, Interval, interval, name_rows
 from mtl_jax.plots.sheet import finish, sheet, short
 from mtl_jax.plots.style import Look, styled
 
@@ -37,9 +37,5 @@ def ranking(
             if variant in found:
                 interval(ax, place, found[variant], looks[variant])
         ax.set_ylim(len(variants) - 0.4, -0.6)
-        ax.set_yticks(range(len(variants)), [short(variant) for variant in variants])
-        ax.tick_params(axis="y", length=0)
-        ax.margins(x=0.08)
-        ax.xaxis.set_major_formatter(axis.PLAIN)
-        ax.locator_params(axis="x", nbins=5)
+        name_rows(ax, variants)
     return finish(made)

@@ -37,11 +37,10 @@ def config(reduction: str = "sum") -> GramianWeighting:
 
 def weights_of(gram: Array) -> Solution:
     """Weights of the mean: ``1 / T`` of those of the published direction."""
-    cosines, norms, scale, active = unit(gram)
+    cosines, norms, _, active = unit(gram)
     y, residual = equal_projection.dropped(gram)
     length = simplex.norm(cosines, y)
     along = jnp.where(active, norms, 0) @ jnp.matmul(cosines, y, precision=tree.HIGHEST)
     reach = jnp.maximum(along, 0) / jnp.where(length > 0, length**2, 1)
     weights = jnp.where(active & (length > 0), y / norms * reach, 0)
-    del scale  # lengths and weights are of one scale
     return or_mean(Solution(weights / gram.shape[0], residual), gram)
