@@ -21,6 +21,9 @@ def get_config() -> ConfigDict:
     config.variants = ("single", "multi")  # and multi-NAME, with an SMTO
     config.seeds = (0, 1, 2)
     config.learning_rates = (1e-3,)
+    # (task, learning rate) of every single run of a seed; if empty, every task at every
+    # one of learning_rates.
+    config.single_runs = ()
     config.batch_size = 128  # examples per task and step
     config.steps = 2_000  # the same for single and multi
     config.probe_size = 2_048  # training examples that everything is measured on
@@ -78,6 +81,9 @@ def get_config() -> ConfigDict:
     config.trajectory.dense = 4
     config.trajectory.count = 20
     config.trajectory.loss_levels = ()
+
+    # Where losses and scores are evaluated at those points.
+    config.evaluate = ("probe", "validation", "test")
 
     # Factors: what is measured of every task at those points, on its probe (see
     # mtl_jax/factors). More of them: sharpness, coherence, adaptive_sharpness,

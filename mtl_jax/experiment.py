@@ -14,6 +14,7 @@ from mtl_jax.types import ONE_INPUT, Config, InputError
 from mtl_jax.variants import Variant
 
 PROBE = "probe"
+SPLITS = (PROBE, "train", "validation", "test")
 
 
 class Experiment(NamedTuple):
@@ -55,9 +56,7 @@ def make(config: Config) -> Experiment:
     return Experiment(
         config=config,
         setting=setting,
-        variants=[
-            variants.make(name, config, len(setting.tasks), epoch) for name in names
-        ],
+        variants=[variants.make(name, config, setting.tasks, epoch) for name in names],
         splits=splits,
         points=points,
         factors=chosen,
@@ -89,6 +88,12 @@ def _check(config: Config) -> None:
         raise InputError("learning_rates is empty; name at least one, such as 1e-3.")
     if len(set(rates)) < len(rates):
         raise InputError(f"learning_rates are {rates}; name each once.")
+    splits = tuple(config.evaluate)
+    if not splits or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
+        raise InputError(
+            f"evaluate is {splits}; name at least one of {', '.join(SPLITS)}, each "
+            f"once."
+        )
     _check_positive("trajectory.loss_levels", tuple(config.trajectory.loss_levels))
 
 

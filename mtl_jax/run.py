@@ -124,7 +124,7 @@ def _loop(
     )  # fmt: skip
     first, states = start
     watch = Stopwatch("training")
-    evaluated = {name: rows for name, rows in made.splits.items() if name != "train"}
+    evaluated = {name: made.splits[name] for name in config.evaluate}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
     levels = tuple(config.trajectory.loss_levels)
     bounds = trajectory.boundaries(points, config.steps, config.chunk)

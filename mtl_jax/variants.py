@@ -5,7 +5,7 @@
 with NAME on gradients at the shared representation."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,27 +97,34 @@ def rotate(config: Config) -> bool:
     return any(isinstance(method, Rotation) for method in every)
 
 
-def make(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Variant:
+def make(
+    name: str, config: Config, tasks: Sequence[str], steps_per_epoch: int
+) -> Variant:
     """Resolve a variant of a configuration.
 
     Args:
       name: of the variant.
       config: the configuration.
-      num_tasks: of the setting.
+      tasks: names of the setting's tasks.
       steps_per_epoch: updates in an epoch, for methods that count them.
 
     Raises:
       InputError: an unknown name, or a value out of range.
     """
     single = name == "single"
-    groups = np.arange(num_tasks)[:, None] if single else np.arange(num_tasks)[None]
-    runs = list(itertools.product(config.seeds, config.learning_rates, groups))
+    if single and config.single_runs:
+        pairs = _single_runs(config, tasks)
+    else:
+        every = np.arange(len(tasks))
+        groups = every[:, None] if single else every[None]
+        pairs = list(itertools.product(config.learning_rates, groups))
+    runs = [(seed, *pair) for seed, pair in itertools.product(config.seeds, pairs)]
     chosen = name.partition("-")[2] or UNITARY
     return Variant(
         name=name,
         smto=NO_SMTO if single else chosen,
         method=Method(
-            way=_way(chosen, config, groups.shape[1], steps_per_epoch),
+            way=_way(chosen, config, len(pairs[0][1]), steps_per_epoch),
             optimizer=_optimizer(config.optimizer),
             task_map=axis_map.make(config.task_map),
         ),
@@ -125,6 +132,23 @@ def make(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Var
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
     )
+
+
+def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]]:
+    """Learning rate and task number ``[1]`` of the runs that are named one by one."""
+    named = tuple(tuple(pair) for pair in config.single_runs)
+    for pair in named:
+        if len(pair) != 2 or pair[0] not in tasks or named.count(pair) > 1:
+            raise InputError(
+                f"single_runs holds {pair}; name pairs of a task ({', '.join(tasks)}) "
+                f"and a learning rate, each once."
+            )
+        if not isinstance(pair[1], int | float) or not 0 < pair[1] < np.inf:
+            raise InputError(
+                f"single_runs: the learning rate of {pair[0]!r} is {pair[1]!r}; it "
+                f"must be a positive number."
+            )
+    return [(rate, np.array([tasks.index(task)])) for task, rate in named]
 
 
 def _way(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Way:

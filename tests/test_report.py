@@ -286,7 +286,7 @@ class TestDegraded:
                 row["value"] *= 0.5
         text = words_of(tmp_path, rows + worse)
         assert "0.001, 32 (chosen by validation" in text
-        assert "Learning rates" in text and "0.5" in text
+        assert "Learning rates and batch sizes" in text and "0.5" in text
 
     def test_rates_without_validation(self, tmp_path):
         rows = trajectories() + [

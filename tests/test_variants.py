@@ -36,9 +36,12 @@ def test_names(listed, chosen, expected):
     assert variants.names(config(variants=listed, smto__name=chosen)) == expected
 
 
+THREE = ("a", "b", "c")
+
+
 def test_single_has_a_run_per_seed_rate_and_task():
     found = variants.make(
-        "single", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), 3, 10
+        "single", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, 10
     )
     assert found.task_ids.tolist() == [[0], [1], [2]] * 4
     assert found.seeds.tolist() == [3] * 6 + [4] * 6
@@ -48,10 +51,34 @@ def test_single_has_a_run_per_seed_rate_and_task():
 
 def test_multi_has_a_run_per_seed_and_rate():
     found = variants.make(
-        "multi", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), 3, 10
+        "multi", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, 10
     )
     assert found.task_ids.tolist() == [[0, 1, 2]] * 4
     assert found.smto == "sum"
+
+
+def test_single_runs_may_be_named_one_by_one():
+    runs = (("c", 0.1), ("a", 0.3), ("a", 0.1))
+    found = variants.make("single", config(seeds=(3, 4), single_runs=runs), THREE, 10)
+    assert found.task_ids.tolist() == [[2], [0], [0]] * 2
+    np.testing.assert_array_equal(found.learning_rates, [0.1, 0.3, 0.1] * 2)
+    assert found.seeds.tolist() == [3] * 3 + [4] * 3
+    multi = variants.make("multi", config(seeds=(3,), single_runs=runs), THREE, 10)
+    assert multi.task_ids.tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("runs", "match"),
+    [
+        ((("d", 0.1),), r"single_runs holds \('d', 0.1\); name pairs of a task \(a, b"),
+        ((("a", 0.1), ("a", 0.1)), "each once"),
+        ((("a",),), "name pairs"),
+        ((("a", -0.1),), "the learning rate of 'a' is -0.1; it must be a positive"),
+    ],
+)
+def test_single_runs_that_make_no_sense(runs, match):
+    with pytest.raises(InputError, match=match):
+        variants.make("single", config(single_runs=runs), THREE, 10)
 
 
 ROWS = np.array([(1.0, 0.0), (-1.0, 1.0)], np.float32)
@@ -61,7 +88,7 @@ LOSSES: Any = np.array([2.0, 8.0], np.float32)
 
 def combined(name, **changes):
     """Direction and heads' gradients of a variant for two given gradients."""
-    way = variants.make(name, config(**changes), 2, 10).method.way
+    way = variants.make(name, config(**changes), THREE[:2], 10).method.way
     state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))))
     found, after = way.combine(LOSSES, TWO, state, jax.random.key(0))
     return found, after
@@ -111,7 +138,7 @@ def test_methods_inside_methods_take_their_own_options():
 
 
 def test_epochs_are_those_of_the_data():
-    way = variants.make("multi-dwa", config(), 2, 2).method.way
+    way = variants.make("multi-dwa", config(), THREE[:2], 2).method.way
     state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))))
     for losses in ([4.0, 1.0], [4.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
         _, state = way.combine(jnp.array(losses), TWO, state, jax.random.key(0))
@@ -135,7 +162,7 @@ def test_epochs_are_those_of_the_data():
 )
 def test_bad_options(name, changes, words):
     with pytest.raises(InputError) as error:
-        variants.make(name, config(**changes), 2, 10)
+        variants.make(name, config(**changes), THREE[:2], 10)
     assert all(word in str(error.value) for word in words), error.value
 
 

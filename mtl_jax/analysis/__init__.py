@@ -3,7 +3,7 @@
 Every function takes the records (`mtl_jax.records.read`; those of several workdirs may
 be concatenated) and returns a tidy table. ST is the ``baseline``, MT the ``variant``.
 Effects come with intervals, and what cannot be compared stays in the table with the
-reason. Of several learning rates keep one first: `select_rates`.
+reason. Of several learning rates keep one first: `select`.
 
 MT is at every training loss 0.1 nats worse than ST, in two seeds:
 
@@ -31,12 +31,13 @@ from mtl_jax.analysis.correlation import correlate
 from mtl_jax.analysis.curves import align, compared, curves
 from mtl_jax.analysis.gap import gap, gap_curve, gap_summary
 from mtl_jax.analysis.optimization import optimization_effect
-from mtl_jax.analysis.rates import best_points, rates, select_rates
+from mtl_jax.analysis.selection import best_points, candidates, keep, select
 from mtl_jax.analysis.transfer import delta_m, transfer
 
 __all__ = [
     "align",
     "best_points",
+    "candidates",
     "compared",
     "conflict_effects",
     "contrasts",
@@ -46,8 +47,8 @@ __all__ = [
     "gap",
     "gap_curve",
     "gap_summary",
+    "keep",
     "optimization_effect",
-    "rates",
-    "select_rates",
+    "select",
     "transfer",
 ]

@@ -151,20 +151,21 @@ def check(df: Frame) -> None:
 
 
 def need_one_rate(df: Frame) -> None:
-    """Raise where a variant comes with several rates or batch sizes.
+    """Raise where a task of a variant comes with several rates or batch sizes.
 
     Raises:
-      InputError: the first such variant.
+      InputError: the first such task.
     """
-    rates = df[["setting", "variant", "learning_rate", "batch_size"]].drop_duplicates()
-    for (setting, variant), group in rates.groupby(["setting", "variant"]):
+    columns = ["setting", "variant", "task", "learning_rate", "batch_size"]
+    rates = df[df["task"] != ""][columns].drop_duplicates()
+    for (setting, variant, task), group in rates.groupby(columns[:3]):
         if len(group) > 1:
             rows = group[["learning_rate", "batch_size"]].itertuples(index=False)
             pairs = ", ".join(f"{rate:g} and {size}" for rate, size in rows)
             raise InputError(
-                f"{setting}: {variant!r} was trained with {len(group)} pairs of "
-                f"learning rate and batch size ({pairs}); keep one, such as "
-                f"analysis.select_rates(df) does by validation."
+                f"{setting}, task {task!r}: {variant!r} was trained with {len(group)} "
+                f"pairs of learning rate and batch size ({pairs}); keep one, such as "
+                f"analysis.select(df) does by validation."
             )
 
 

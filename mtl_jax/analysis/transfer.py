@@ -25,7 +25,7 @@ from mtl_jax.analysis.curves import (
     score_names,
     values,
 )
-from mtl_jax.analysis.rates import best_points
+from mtl_jax.analysis.selection import best_points
 from mtl_jax.types import InputError
 
 SIDE = ["setting", "variant", "task"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis, plots, records
-from mtl_jax.analysis.curves import CURVE, Frame, scopes, score_names, values
+from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
 from mtl_jax.types import InputError
 
 BASELINE = "single"
@@ -50,12 +50,12 @@ class Findings(NamedTuple):
     config: Mapping[str, Any]
     """Fields by their dotted names."""
     sessions: Sequence[Mapping[str, Any]]
-    rates: Frame
-    """`analysis.rates`; empty where validation data are missing."""
+    candidates: Frame
+    """`analysis.candidates`; empty where validation data are missing."""
     diverged: Frame
-    """A row per run that did, of all rates: variant, seed, learning_rate, step."""
+    """A row per run that did, of all candidates: variant, seed, learning_rate, step."""
     records: Frame
-    """Of the chosen rates."""
+    """Of the chosen candidates."""
     table: plots.Trajectories
     tasks: list[str]
     variants: list[str]
@@ -126,8 +126,8 @@ def find(workdir: Path, setting: str = "") -> Findings:
     whole: Frame = records.read(workdir)
     if setting:
         whole = whole.assign(setting=setting)
-    rates = _or_empty(lambda: analysis.rates(whole))
-    df = analysis.select_rates(whole) if len(rates) else _first_rates(whole)
+    candidates = _or_empty(lambda: analysis.candidates(whole))
+    df = analysis.select(whole) if len(candidates) else _first_rates(whole)
     tasks = list(dict.fromkeys(df[df["task"] != ""]["task"]))
     names = score_names(df, "test")
     scores = {key[1]: own[0] for key, own in names.items() if own}
@@ -141,7 +141,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         workdir=workdir,
         config=_json(workdir / "config.json", {}),
         sessions=_json(workdir / "run.json", {}).get("sessions", []),
-        rates=rates,
+        candidates=candidates,
         diverged=_diverged(whole),
         records=df,
         table=plots.indexed(df),
@@ -237,10 +237,10 @@ def _first_rates(df: Frame) -> Frame:
 
 
 def _diverged(df: Frame) -> Frame:
-    marks = df[df["name"] == "diverged"].drop_duplicates(["variant", "run"])
-    runs = df[df["task"] != ""].groupby(["variant", "run"])["task"].unique()
-    rows = marks[["variant", "run", "seed", "learning_rate", "step"]].reset_index()
-    keys = zip(rows["variant"], rows["run"], strict=True)
+    marks = df[df["name"] == "diverged"].drop_duplicates(RUN)
+    runs = df[df["task"] != ""].groupby(RUN)["task"].unique()
+    rows = marks[[*RUN, "step"]].reset_index(drop=True)
+    keys = rows[RUN].itertuples(index=False, name=None)
     return rows.assign(tasks=[", ".join(runs.get(key, [])) for key in keys])
 
 

@@ -150,10 +150,8 @@ def _section(
         tables.conflict([_of(t, one.setting) for t in found[1:]], looks),
         tables.diverged(one, looks),
     ]
-    several = (
-        len(one.rates) > one.rates["variant"].nunique() if len(one.rates) else False
-    )
-    made += [tables.rates(one, looks)] if several else []
+    several = len(one.candidates) > 0 and not one.candidates["chosen"].all()
+    made += [tables.candidates(one, looks)] if several else []
     return {
         "id": _slug(one.setting),
         "prefix": prefix,
@@ -182,16 +180,19 @@ def _facts(one: Findings, several: bool) -> list[tuple[str, str]]:
         sound = one.table.places and not one.table.diverged.all()
         steps += ": unfinished, records so far" if sound else ": all runs diverged"
     seeds = sorted({seed for own in one.seeds.values() for seed in own})
-    chosen = one.records.drop_duplicates("variant")
+    chosen = one.records[one.records["task"] != ""]
+    cells = chosen.drop_duplicates(["variant", "learning_rate", "batch_size"])
     pairs = {
-        row.variant: f"{row.learning_rate:g}, {row.batch_size}"
-        for row in chosen.itertuples()
+        variant: listed(
+            [f"{row.learning_rate:g}, {row.batch_size}" for row in own.itertuples()]
+        )
+        for variant, own in cells.groupby("variant", sort=False)
     }
     rate = next(iter(pairs.values()))
     if len(set(pairs.values())) > 1:
         rate = "; ".join(f"{variant}: {pair}" for variant, pair in pairs.items())
     if several:
-        rate += " (chosen by validation, see the table of learning rates)"
+        rate += " (chosen by validation, see the table of candidates)"
     facts = [
         ("tasks", f"{len(one.tasks)}: {listed(one.tasks)}"),
         ("seeds", f"{len(seeds)}: {listed([str(seed) for seed in seeds])}"),

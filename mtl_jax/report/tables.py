@@ -218,10 +218,10 @@ def _statistics(own: Frame) -> list[Cell]:
     return [*cells, *(Cell(f"{int(first[c]):,}") for c in COUNT_HEAD)]
 
 
-def rates(found: Findings, looks: Mapping[str, Look]) -> Table:
-    """Learning rates that were tried, and the one that was chosen."""
+def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
+    """Learning rates and batch sizes that were tried, and those that were chosen."""
     rows = []
-    for _, row in found.rates.iterrows():
+    for _, row in found.candidates.iterrows():
         share = unit(row["by"])
         digits = 3 if share.factor == 1 else 1
         value = Cell(fixed(share.factor * row["validation"], digits), share.label)
@@ -230,6 +230,7 @@ def rates(found: Findings, looks: Mapping[str, Look]) -> Table:
         rows.append(
             [
                 Cell(row["variant"], color=looks[row["variant"]].color),
+                Cell(row["task"] or "all"),
                 Cell(f"{row['learning_rate']:g}".replace("-", "−")),
                 Cell(str(row["batch_size"])),
                 value,
@@ -237,13 +238,14 @@ def rates(found: Findings, looks: Mapping[str, Look]) -> Table:
                 Cell("chosen" if row["chosen"] else ""),
             ]
         )
-    head = ["variant", "learning rate", "batch size", "best validation"]
+    head = ["variant", "task", "learning rate", "batch size", "best validation"]
     head += ["diverged runs", "choice"]
     note = (
-        "Everything on this page is of the chosen rate of each variant: the best mean, "
-        "over tasks and seeds, of the best validation value along a run."
+        "Everything on this page is of what was chosen: the best mean over seeds (and, "
+        "where a model serves several tasks, over these) of the best validation value "
+        "along a run."
     )
-    return Table("rates", "Learning rates", head, rows, note)
+    return Table("candidates", "Learning rates and batch sizes", head, rows, note)
 
 
 def diverged(found: Findings, looks: Mapping[str, Look]) -> Table:

@@ -63,7 +63,7 @@ def test_a_point_makes_no_curve():
 @pytest.mark.parametrize("options", [{"rate": 1e-2}, {"batch_size": 64}])
 def test_several_rates_are_an_error_that_says_what_to_do(options):
     df = frame(curve("multi", NOISY), curve("multi", NOISY, run=1, **options))
-    with pytest.raises(InputError, match="'multi' was trained with 2 .*select_rates"):
+    with pytest.raises(InputError, match="'multi' was trained with 2 .*select"):
         analysis.align(df)
 
 

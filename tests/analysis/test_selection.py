@@ -44,24 +44,24 @@ def test_rate_with_the_best_mean(name, best):
     values = {1e-4: 0.1, 1e-3: 0.5, 1e-2: 0.8}
     single = sweep({1e-3: 0.2}, variant="single", name=name)
     df = frame(*sweep(values, name=name), *single)
-    table = analysis.rates(df)
+    table = analysis.candidates(df)
     assert table[table["chosen"]][["variant", "learning_rate"]].to_numpy().tolist() == [
         ["multi", best],
         ["single", 1e-3],
     ]
     np.testing.assert_allclose(table["validation"], [*values.values(), 0.2])
-    chosen = analysis.select_rates(df)
+    chosen = analysis.select(df)
     assert set(chosen.query("variant == 'multi'")["learning_rate"]) == {best}
     assert list(chosen.columns) == list(df.columns)
     assert analysis.gap(chosen)["comparable"].all()
-    with pytest.raises(InputError, match="select_rates"):
+    with pytest.raises(InputError, match="analysis.select"):
         analysis.gap(df)
 
 
 def test_the_mean_is_over_tasks_and_seeds():
     tasks = {"a": {1e-3: 0.5, 1e-2: 0.6}, "b": {1e-3: 0.5, 1e-2: 0.3}}
     df = frame(*(c for task, v in tasks.items() for c in sweep(v, task=task)))
-    table = analysis.rates(df)
+    table = analysis.candidates(df)
     np.testing.assert_allclose(table["validation"], [0.5, 0.45])
     assert table["chosen"].tolist() == [True, False]
     assert table["runs"].tolist() == [2, 2]
@@ -72,13 +72,13 @@ def test_tasks_with_different_scores_are_judged_by_their_loss():
         curve("multi", PROBE, accuracy=0.5, task="a"),
         curve("multi", PROBE, mse=0.5, task="b"),
     )
-    assert analysis.rates(df)["by"].tolist() == ["loss"]
+    assert analysis.candidates(df)["by"].tolist() == ["loss"]
 
 
 def test_every_setting_chooses_for_itself():
     curves = sweep({1e-3: 0.5, 1e-2: 0.6})
     curves += sweep({1e-3: 0.7, 1e-2: 0.6}, setting="other")
-    chosen = analysis.select_rates(frame(*curves))
+    chosen = analysis.select(frame(*curves))
     assert chosen.groupby("setting")["learning_rate"].unique().map(list).to_dict() == {
         "s": [1e-2],
         "other": [1e-3],
@@ -87,7 +87,7 @@ def test_every_setting_chooses_for_itself():
 
 def test_a_rate_at_which_all_runs_diverged_comes_last():
     df = frame(*sweep({1e-3: 0.1}), *sweep({1e-1: 0.9}, diverged=1))
-    table = analysis.rates(df)
+    table = analysis.candidates(df)
     assert table["diverged"].tolist() == [0, 2]
     assert table["chosen"].tolist() == [True, False]
 
@@ -98,17 +98,81 @@ def test_the_marks_of_the_rate_come_along():
         *sweep({1e-1: 0.9})[:1],
         *sweep({1e-1: 0.9}, diverged=1)[1:],
     )
-    chosen = analysis.select_rates(df)
+    chosen = analysis.select(df)
     assert set(chosen["learning_rate"]) == {0.1}
     assert (chosen["name"] == "diverged").sum() == 1
 
 
 def test_batch_sizes_are_chosen_with_the_rate():
     curves = sweep({1e-3: 0.5}, batch_size=32) + sweep({1e-3: 0.6}, batch_size=64)
-    assert set(analysis.select_rates(frame(*curves))["batch_size"]) == {64}
+    assert set(analysis.select(frame(*curves))["batch_size"]) == {64}
 
 
 def test_no_validation():
     df = frame(curve("single", PROBE)).query("split != 'validation'")
     with pytest.raises(InputError, match="no 'loss' of split 'validation'"):
-        analysis.select_rates(df)
+        analysis.select(df)
+
+
+def two_tasks(variant, **options):
+    """Task a does best at a rate of 1e-3, task b at 1e-2; b by more."""
+    tasks = {"a": {1e-3: 0.5, 1e-2: 0.4}, "b": {1e-3: 0.3, 1e-2: 0.6}}
+    return [
+        {**row, "run": row["run"] + 100 * (task == "b" and variant == "single")}
+        for task, values in tasks.items()
+        for rows in sweep(values, variant, task=task, **options)
+        for row in rows
+    ]
+
+
+def cells(df):
+    own = df[df["task"] != ""]
+    return own.groupby(["variant", "task"])["learning_rate"].unique().map(list)
+
+
+def test_a_single_task_run_chooses_for_its_task_and_a_joint_one_for_all():
+    df = frame(two_tasks("single"), two_tasks("multi"))
+    table = analysis.candidates(df)
+    assert table["task"].tolist() == ["", "", "a", "a", "b", "b"]
+    np.testing.assert_allclose(table["validation"][:2], [0.4, 0.5])
+    assert cells(analysis.select(df)).to_dict() == {
+        ("multi", "a"): [1e-2],
+        ("multi", "b"): [1e-2],
+        ("single", "a"): [1e-3],
+        ("single", "b"): [1e-2],
+    }
+
+
+def test_joint_runs_may_choose_for_every_task():
+    df = frame(two_tasks("multi"), two_tasks("single"))
+    found = analysis.select(df, over="task")
+    assert cells(found)["multi"].to_dict() == {"a": [1e-3], "b": [1e-2]}
+    assert analysis.gap(found)["comparable"].all()
+    with pytest.raises(InputError, match="over 'tasks' is not one of: model, task"):
+        analysis.candidates(df, over="tasks")
+
+
+def test_what_is_of_a_whole_run_is_kept_of_one_candidate():
+    rows = two_tasks("multi") + [r for c in sweep({1e-3: 0.9, 1e-2: 0.1}, task="c")
+                                 for r in c]  # fmt: skip
+    like = {**rows[0], "task": "", "split": "train", "name": "direction_norm"}
+    runs = {1e-3: 0, 1e-2: 10}
+    whole = [{**like, "learning_rate": rate, "run": run} for rate, run in runs.items()]
+    marks = [{**row, "name": "diverged", "step": 2} for row in whole]
+    found = analysis.select(frame(rows + whole + marks), over="task")
+    kept = found[found["task"] == ""].set_index("name")["learning_rate"]
+    assert kept[["direction_norm"]].tolist() == [1e-3]  # two of three tasks chose it
+    assert sorted(kept["diverged"]) == [1e-3, 1e-2]
+
+
+def test_marks_of_other_tasks_runs_stay_behind():
+    mark = two_tasks("single")[-1]  # a run of task b at 1e-2: chosen
+    other = two_tasks("single")[0]  # of task a at 1e-3: chosen
+    unchosen = {**other, "learning_rate": 1e-2}
+    marks = [
+        {**row, "task": "", "split": "train", "name": "diverged", "step": 2}
+        for row in (mark, unchosen)
+    ]
+    found = analysis.select(frame(two_tasks("single"), marks))
+    kept = found[found["name"] == "diverged"]
+    assert kept["run"].tolist() == [mark["run"]]

@@ -1,0 +1,161 @@
+"""Selection by validation: the point of a run, and the learning rate and batch size.
+
+The rule. The value of a run is its best validation value, up to divergence; that of a
+candidate (a learning rate with a batch size) is the mean over its seeds. The best
+candidate is chosen; one of which every run diverged, only where there is no other; of
+equals, the smaller learning rate, then the smaller batch size. A candidate is chosen
+for a *model*, by the mean over the tasks that it serves: single-task runs choose task
+by task, multi-task runs once. With ``over="task"`` multi-task runs, too, choose for
+every task by its own value. Test data have no say.
+"""
+
+import numpy as np
+import pandas as pd
+
+from mtl_jax.analysis.curves import (
+    CURVE,
+    RUN,
+    Frame,
+    better,
+    judged_by,
+    score_names,
+    values,
+    with_divergence,
+)
+from mtl_jax.types import InputError
+
+CELL = ["setting", "variant", "learning_rate", "batch_size"]
+CHOICE = ["setting", "variant", "task"]
+OVER = ("model", "task")
+
+
+def best_points(df: Frame, by: str | None = None) -> Frame:
+    """The point of every curve that its validation data choose: the first best one.
+
+    Args:
+      df: records.
+      by: name of the validation value that chooses; None for the only score of the
+        task and, where there are none or several, the loss.
+
+    Returns:
+      A row per curve: setting, variant, learning_rate, batch_size, seed, task; by;
+      step; validation (the value there); diverged (the run did, later).
+
+    Raises:
+      InputError: no such validation value, or one that is there twice.
+    """
+    names, found = score_names(df, "validation"), []
+    chosen = {key: by or judged_by(scores) for key, scores in names.items()}
+    for name in sorted(set(chosen.values())):
+        rows = values(df, "validation", name)
+        keys = zip(rows["setting"], rows["task"], strict=True)
+        rows = rows[np.array([chosen[key] == name for key in keys], bool)]
+        rows = rows[np.isfinite(rows["value"])].assign(by=name)
+        rows["worse"] = -better(name) * rows["value"]
+        found.append(rows)
+    if not sum(map(len, found)):
+        raise InputError(
+            f"the records hold no {by or 'loss'!r} of split 'validation'; it chooses "
+            f"the point of a run."
+        )
+    best = pd.concat(found).sort_values([*CURVE, "worse", "step"])
+    best = best.drop_duplicates(CURVE).rename(columns={"value": "validation"})
+    best["diverged"] = best["diverged_at"].notna()
+    columns = [*CURVE, "by", "step", "validation", "diverged"]
+    return best[columns].reset_index(drop=True)
+
+
+def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
+    """How every learning rate and batch size does in validation, and which are chosen.
+
+    Args:
+      df: records.
+      by: name of the validation value that chooses; None for the only score of the
+        task, or the one score that all tasks of a model have, otherwise the loss.
+      over: ``model`` or ``task``, see above.
+
+    Returns:
+      A row per choice and candidate: setting, variant, task (empty: all tasks of the
+      model), learning_rate, batch_size; by; validation (NaN: none before divergence);
+      runs, diverged (numbers of runs); chosen.
+
+    Raises:
+      InputError: ``over`` is neither, or as `best_points`.
+    """
+    if over not in OVER:
+        raise InputError(f"over {over!r} is not one of: {', '.join(OVER)}.")
+    found = []
+    for _, own in df.groupby("setting"):
+        apart = set(own["variant"]) if over == "task" else _alone(own)
+        judges = {judged_by(names) for names in score_names(own, "validation").values()}
+        joint = by or (judges.pop() if len(judges) == 1 else "loss")
+        best = pd.concat(
+            [
+                _of(best_points(own, by), apart),
+                _of(best_points(own, joint), set(own["variant"]) - apart, task=""),
+            ]
+        )
+        runs = with_divergence(own[(own["task"] != "") | (own["name"] == "diverged")])
+        runs = runs[runs["task"] != ""]
+        runs["task"] = runs["task"].where(runs["variant"].isin(apart), "")
+        runs = runs.drop_duplicates([*RUN, "task"])
+        counts = runs.groupby([*CELL, "task"])["diverged_at"].agg(["size", "count"])
+        counts.columns = ["runs", "diverged"]
+        means = best.groupby([*CELL, "task"]).agg(
+            by=("by", "first"), validation=("validation", "mean")
+        )
+        found.append(counts.join(means).reset_index())
+    table: Frame = pd.concat(found, ignore_index=True)
+    table["by"] = table.groupby(CHOICE)["by"].transform("first").fillna("")
+    sign = np.array([-better(name) for name in table["by"]])
+    table["worse"] = sign * table["validation"]
+    table["lost"] = table["runs"] == table["diverged"]
+    order = ["lost", "worse", "learning_rate", "batch_size"]
+    table = table.sort_values([*CHOICE, *order])
+    table["chosen"] = ~table.duplicated(CHOICE)
+    columns = ["learning_rate", "batch_size", "by", "validation", "runs", "diverged"]
+    table = table.sort_values([*CHOICE, "learning_rate", "batch_size"])
+    return table[[*CHOICE, *columns, "chosen"]].reset_index(drop=True)
+
+
+def select(df: Frame, by: str | None = None, over: str = "model") -> Frame:
+    """The records of what `candidates` chooses.
+
+    Of every task the rows of its own choice. Rows of a run as a whole are kept of one
+    candidate a variant, the one that most tasks chose; marks of divergence, of all.
+    """
+    table = candidates(df, by, over)
+    return keep(df, table[table["chosen"]])
+
+
+def keep(df: Frame, chosen: Frame) -> Frame:
+    """The records of chosen candidates (columns as those of `candidates`)."""
+    of_model = chosen[chosen["task"] == ""][CELL]
+    of_task = chosen[chosen["task"] != ""][[*CELL, "task"]]
+    whole, tasks = df[df["task"] == ""], df[df["task"] != ""]
+    kept = [tasks.merge(of_model, on=CELL), tasks.merge(of_task, on=[*CELL, "task"])]
+    runs = pd.concat(kept)[RUN].drop_duplicates()
+    votes = chosen.groupby(CELL, sort=False).size().reset_index(name="votes")
+    votes = votes.sort_values("votes", ascending=False, kind="stable")
+    main = votes.drop_duplicates(["setting", "variant"])[CELL]
+    is_mark = whole["name"] == "diverged"
+    kept += [whole[is_mark].merge(runs, on=RUN), whole[~is_mark].merge(main, on=CELL)]
+    found = pd.concat([frame for frame in kept if len(frame)], ignore_index=True)
+    place = {name: i for i, name in enumerate(df["variant"].unique())}
+    return found.sort_values(
+        ["step", "variant"],
+        key=lambda column: column.map(place) if column.name == "variant" else column,
+        kind="stable",
+        ignore_index=True,
+    )
+
+
+def _alone(df: Frame) -> set[str]:
+    """Variants of which every run serves a single task."""
+    runs = df[df["task"] != ""].groupby(RUN)["task"].nunique()
+    most = runs.groupby("variant").max()
+    return set(most[most == 1].index)
+
+
+def _of(best: Frame, variants: set[str], **columns: str) -> Frame:
+    return best[best["variant"].isin(variants)].assign(**columns)
