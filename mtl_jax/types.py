@@ -57,3 +57,7 @@ class InputError(ValueError):
 
     Entry points print it without a traceback and exit with code 2.
     """
+
+
+class DataMissing(InputError):
+    """A data set that is not there; the message says how to get it."""

@@ -66,13 +66,16 @@ def claim(path: str | Path) -> Iterator[Path]:
             ) from error
 
 
-def bind(folder: Path, config: Config, data: dict[str, Any]) -> None:
+def bind(
+    folder: Path, config: Config, data: dict[str, Any], file: str = CONFIG
+) -> None:
     """Bind a new workdir to a configuration and its data, or check an old one's.
 
     Args:
       folder: claimed.
       config: of the run.
       data: ``checksum`` and whatever else says which data it is.
+      file: that holds the configuration.
 
     Raises:
       InputError: the workdir belongs to another configuration or other data; the
@@ -83,18 +86,22 @@ def bind(folder: Path, config: Config, data: dict[str, Any]) -> None:
             f"{folder / checkpoint.FOLDER} is a file where a folder should be; "
             f"choose another --workdir."
         )
-    if (folder / CONFIG).exists():
-        check(folder, config, data)
+    if (folder / file).exists():
+        check(folder, config, data, file=file)
     elif any((folder / checkpoint.FOLDER).glob("*")):
         raise InputError(
             f"workdir {folder} holds checkpoints that are not of this program (no "
             f"config.json beside them); choose another --workdir."
         )
-    write_json(folder / CONFIG, _identity(config, data))
+    write_json(folder / file, identity(config, data))
 
 
 def check(
-    folder: Path, config: Config, data: dict[str, Any], free: tuple[str, ...] = FREE
+    folder: Path,
+    config: Config,
+    data: dict[str, Any],
+    free: tuple[str, ...] = FREE,
+    file: str = CONFIG,
 ) -> None:
     """Raise an `InputError` unless a workdir is of this configuration and data.
 
@@ -102,13 +109,15 @@ def check(
       folder: holds a run.
       config: to compare with its own.
       data: as in `bind`.
-      free: beginnings of the fields that may differ.
+      free: beginnings of the fields that may differ; of a study, of its base.
+      file: that holds the configuration.
     """
-    old, new = _stored(folder), _identity(config, data)
+    old, new = _stored(folder, file), identity(config, data)
     differences = [
         f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
         for field in sorted(old.keys() | new.keys())
-        if old.get(field) != new.get(field) and not field.startswith(free)
+        if old.get(field) != new.get(field)
+        and not field.removeprefix("base.").startswith(free)
     ]
     if differences:
         shown = "; ".join(differences[:5])
@@ -136,9 +145,9 @@ def config(folder: Path) -> Config:
     return ConfigDict(nested)
 
 
-def _stored(folder: Path) -> dict[str, Any]:
-    """Fields and values of ``config.json``."""
-    path = folder / CONFIG
+def _stored(folder: Path, file: str = CONFIG) -> dict[str, Any]:
+    """Fields and values of a stored configuration."""
+    path = folder / file
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -151,7 +160,7 @@ def _stored(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def _identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+def identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
     """Fields and values that say what a run is: configuration and data."""
     fields = json.loads(json.dumps(flat(config)))  # tuples as JSON has them
     return {**fields, CONTENTS: data["checksum"]}

@@ -14,7 +14,7 @@ LAYERS = [
     {"types"},
     {"rotation", "tree"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
-    {"checkpoint", "records", "progress", "stop", "stopwatch", "summary"},
+    {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
     {"gradients", "stack", "workdir"},
     {"directions", "metrics", "plots"},
     {"report", "settings"},
@@ -23,6 +23,10 @@ LAYERS = [
     {"experiment", "observe"},
     {"measure", "programs"},
     {"replay", "run"},
+    {"trial"},
+    {"grid"},
+    {"study"},
+    {"reproduce"},
 ]
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 

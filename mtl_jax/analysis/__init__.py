@@ -31,10 +31,19 @@ from mtl_jax.analysis.correlation import correlate
 from mtl_jax.analysis.curves import align, compared, curves
 from mtl_jax.analysis.gap import gap, gap_curve, gap_summary
 from mtl_jax.analysis.optimization import optimization_effect
-from mtl_jax.analysis.selection import best_points, candidates, keep, select
+from mtl_jax.analysis.selection import (
+    OVER,
+    RULE,
+    best_points,
+    candidates,
+    keep,
+    select,
+)
 from mtl_jax.analysis.transfer import delta_m, transfer
 
 __all__ = [
+    "OVER",
+    "RULE",
     "align",
     "best_points",
     "candidates",

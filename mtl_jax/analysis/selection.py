@@ -1,12 +1,9 @@
 """Selection by validation: the point of a run, and the learning rate and batch size.
 
-The rule. The value of a run is its best validation value, up to divergence; that of a
-candidate (a learning rate with a batch size) is the mean over its seeds. The best
-candidate is chosen; one of which every run diverged, only where there is no other; of
-equals, the smaller learning rate, then the smaller batch size. A candidate is chosen
-for a *model*, by the mean over the tasks that it serves: single-task runs choose task
-by task, multi-task runs once. With ``over="task"`` multi-task runs, too, choose for
-every task by its own value. Test data have no say.
+`RULE` says how a candidate (a learning rate with a batch size) is chosen. A candidate
+is chosen for a *model*, by the mean over the tasks that it serves: single-task runs
+choose task by task, multi-task runs once. With ``over="task"`` multi-task runs, too,
+choose for every task by its own value.
 """
 
 import numpy as np
@@ -27,6 +24,12 @@ from mtl_jax.types import InputError
 CELL = ["setting", "variant", "learning_rate", "batch_size"]
 CHOICE = ["setting", "variant", "task"]
 OVER = ("model", "task")
+RULE = (
+    "The value of a run is its best validation value, up to divergence; that of a "
+    "candidate is the mean over its seeds. The best candidate is chosen; one of which "
+    "every run diverged, only where there is no other; of equals, the smaller learning "
+    "rate, then the smaller batch size. Test data have no say."
+)
 
 
 def best_points(df: Frame, by: str | None = None) -> Frame:
@@ -72,7 +75,7 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
       df: records.
       by: name of the validation value that chooses; None for the only score of the
         task, or the one score that all tasks of a model have, otherwise the loss.
-      over: ``model`` or ``task``, see above.
+      over: ``model`` or ``task``, see the module.
 
     Returns:
       A row per choice and candidate: setting, variant, task (empty: all tasks of the

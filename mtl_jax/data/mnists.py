@@ -6,7 +6,7 @@ import numpy as np
 
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
-from mtl_jax.types import InputError
+from mtl_jax.types import DataMissing
 
 TASKS = ("mnist", "fashion_mnist", "notmnist")
 SIZES = {"train": 50_000, "validation": 5_000, "test": 5_000}
@@ -29,7 +29,7 @@ def load(
         examples of that file in the proportions of `SIZES`.
 
     Raises:
-      InputError: as `source.images`; all tasks are looked for before one is read.
+      DataMissing: as `source.images`; all tasks are looked for before one is read.
     """
     kinds = (source, source, "files")
     found = [
@@ -38,7 +38,7 @@ def load(
     ]
     for place in found:
         if len(place.files) < 2 and not partial:
-            raise InputError(
+            raise DataMissing(
                 f"{sources.absence(place)}; or divide the {', '.join(place.files)} "
                 "split, which is there, into all three: --config.data.partial=True"
             )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtl_jax.data import cache, idx
-from mtl_jax.types import InputError
+from mtl_jax.types import DataMissing, InputError
 
 Split = tuple[np.ndarray, np.ndarray]
 """uint8 images ``[N, 28, 28, 1]`` and int32 labels ``[N]``."""
@@ -63,7 +63,7 @@ def find(
     """Look for a data set without reading it; arguments as in `images`.
 
     Raises:
-      InputError: it is not there; the message says where, and how to get it.
+      DataMissing: it is not there; the message says where, and how to get it.
     """
     for word, value, known in (("data set", name, NAMES), ("source", source, SOURCES)):
         if value not in known:
@@ -75,7 +75,7 @@ def find(
     candidates = [Found(name, k, folder, look[k](folder)) for k in SOURCES[source]]
     found = max(candidates, key=lambda candidate: len(candidate.files))
     if not found.files or (len(found.files) < len(STEMS) and not partial):
-        raise InputError(absence(found))
+        raise DataMissing(absence(found))
     return found
 
 

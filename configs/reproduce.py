@@ -1,0 +1,58 @@
+"""The paper's experiment on every setting whose data are there, at three budgets.
+
+  python -m experiments.reproduce --config=configs/reproduce.py:smoke --workdir=DIR
+  python -m experiments.reproduce --config=configs/reproduce.py:small \\
+      --config.data.dir=DATA --workdir=DIR
+
+smoke: digits, minutes on 2 CPU cores. small: a coarse grid and short training, an hour
+or two on 2 CPU cores. paper: the paper's grid, every setting as its config has it, and
+more multi-task optimizers; for accelerators. Fields of a study stand under its name:
+--config.studies.mnists.base.data.partial=True (see configs/sweeps/default.py).
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs.sweeps import digits, fashion_mtl, mnists
+
+STUDIES = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
+FEW = ("single", "multi", "multi-pcgrad", "multi-cagrad")
+MANY = (*FEW, "multi-uw", "multi-mgda", "multi-imtl", "multi-nash_mtl", "multi-famo")
+MANY = (*MANY, "multi-fairgrad", "multi-aligned_mtl", "multi-upgrad", "multi-graddrop")
+
+
+def get_config(budget: str = "small") -> ConfigDict:
+    budgets = {"smoke": _smoke, "small": _small, "paper": _paper}
+    if budget not in budgets:
+        raise ValueError(f"budget {budget!r} is not one of: {', '.join(budgets)}.")
+    config: Any = ConfigDict()
+    config.data = ConfigDict({"dir": ""})  # of all studies; empty: each study's own
+    config.studies = ConfigDict()
+    for name, module in STUDIES.items():
+        if budget != "smoke" or name == "digits":
+            own: Any = module.get_config()
+            budgets[budget](own)
+            config.studies[name] = own
+    return config
+
+
+def _smoke(own: Any) -> None:
+    own.base.variants = FEW
+    own.base.steps = 200
+    own.grid.learning_rates = (1e-2, 1e-3, 1e-4)
+    own.grid.batch_sizes = (16, 64)
+    own.grid.options.cagrad.c = (0.2, 0.8)
+
+
+def _small(own: Any) -> None:
+    own.base.variants = (*FEW, "multi-uw")
+    own.base.steps = 1_000
+    own.grid.learning_rates = (1e-2, 5e-3, 1e-3, 5e-4)
+    own.grid.batch_sizes = (16, 64)
+    own.grid.options.cagrad.c = (0.2, 0.8)
+
+
+def _paper(own: Any) -> None:
+    own.base.variants = MANY
+    own.base.trajectory.count = 40

@@ -1,0 +1,47 @@
+"""Study one setting: sweep, choose by validation, train what was chosen, report.
+
+  python -m experiments.sweep --config=configs/sweeps/digits.py --workdir=studies/digits
+
+Every variant tries the same learning rates and batch sizes (and the values of its
+optimizer's options); learning rates and seeds are stacked in one program. Validation
+chooses; the choice is trained over several seeds with all factors. The same command
+again goes on from where it was stopped. Every field is explained in
+configs/sweeps/default.py, those under --config.base in configs/default.py.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from experiments import entry
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (configs/sweeps)")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study.")
+REPORT = flags.DEFINE_boolean("report", True, "Write the report at the end.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def sweep() -> int:
+    """Run the study of the flags, and write its report."""
+    from pathlib import Path
+
+    from mtl_jax import study, trial
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    folder = Path(str(WORKDIR.value))
+    signal = study.run(CONFIG.value, folder, trial.local, say=console.print)
+    if signal:
+        console.print(
+            f"stopped by signal {signal}, all saved; the same command goes on."
+        )
+        return 128 + signal
+    selected = folder / study.SELECTED
+    if REPORT.value and selected.exists():
+        from mtl_jax import report
+
+        console.print(f"report: {report.write(selected, folder / 'report')}")
+    return 0
+
+
+if __name__ == "__main__":
+    entry.main(sweep, str(__doc__), CONFIG)
