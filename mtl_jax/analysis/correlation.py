@@ -215,7 +215,8 @@ def _centred(whole: Frame, name: str, within: Sequence[str]) -> np.ndarray:
     values = whole[name].to_numpy(float)
     levels = [pd.get_dummies(whole[column]).to_numpy(float) for column in within]
     design = np.concatenate(levels, axis=1)
-    left = values - design @ np.linalg.lstsq(design, values)[0]
+    effects = np.linalg.pinv(design.T @ design) @ (design.T @ values)
+    left = values - design @ effects
     # What rounding leaves has neither order nor sign.
     return np.where(np.abs(left) <= 1e-9 * np.abs(values).max(), 0.0, left)
 
