@@ -213,7 +213,7 @@ def test_what_task_and_bin_explain_can_be_left_out():
         for v in ("contrast", "gap")
     ]
     found = by_statistic(table, within=["task"])
-    expected = stats.spearmanr(*left)[0]
+    expected = stats.spearmanr(left[0], left[1])[0]
     assert found.loc["spearman", "value"] == pytest.approx(expected)
     # Nothing is left of what they explain.
     table["contrast"] = pairs(outer, outer)["contrast"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -37,7 +37,7 @@ class Mean(NamedTuple):
         return self.value + self._reach()
 
     def _reach(self) -> float:
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.error
+        return float(stdtrit(self.df, (1 + LEVEL) / 2)) * self.error
 
 
 NO_MEAN = Mean(np.nan, np.nan, np.nan)
@@ -80,7 +80,7 @@ def p_above(mean: Mean, limit: float = 0.0) -> float:
         return 1.0
     if mean.error == 0:
         return 0.0
-    return float(2 * stats.t.sf(distance / mean.error, mean.df))
+    return float(2 * stdtr(mean.df, -distance / mean.error))
 
 
 def p_below(mean: Mean, limit: float = 0.0) -> float:

@@ -122,7 +122,7 @@ def said(error: InputError) -> str:
 def or_reason(df: Frame, found: Callable[[], list[Paired]]) -> list[Paired]:
     """What is found; where the records lack something, that as the tasks' reason."""
     try:
-        return [_whole(one) for one in found()]
+        return [defined(one) for one in found()]
     except InputError as error:
         keys = df[df["task"] != ""][["setting", "task"]].drop_duplicates()
         return [
@@ -131,7 +131,7 @@ def or_reason(df: Frame, found: Callable[[], list[Paired]]) -> list[Paired]:
         ]
 
 
-def _whole(one: Paired) -> Paired:
+def defined(one: Paired) -> Paired:
     """A task with undefined numbers is one that has none."""
     undefined = [name for name, own in one.values.items() if not np.isfinite(own).all()]
     if one.reason or not undefined:

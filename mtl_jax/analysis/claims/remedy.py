@@ -19,6 +19,7 @@ from mtl_jax.analysis.claims.interval import (
 )
 from mtl_jax.analysis.claims.paired import (
     Paired,
+    defined,
     fewest_seeds,
     of_setting,
     or_reason,
@@ -96,7 +97,7 @@ def _delta_m(df: Frame, variant: str, unitary: str, split: str) -> list[Paired]:
     except InputError as error:
         return [Paired(setting, "", [], {}, said(error)) for setting in settings]
     return [
-        _of_tests(setting, [one for one in found if one.setting == setting])
+        defined(_of_tests(setting, [one for one in found if one.setting == setting]))
         for setting in settings
     ]
 
