@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,7 +305,7 @@ def test_reliably_is_in_every_setting(delta_m, expected):
 
 # What follows goes from records to verdicts.
 
-QUICK = {"resamples": 50}
+QUICK: Any = {"resamples": 50}
 
 
 def overall(df, **options):
@@ -322,7 +324,7 @@ def overall(df, **options):
     return rows.set_index("claim")
 
 
-SIGNAL = {"gap": 0.3, "unlike": -0.5, "harm": 0.4, "change": 0.2}
+SIGNAL: Any = {"gap": 0.3, "unlike": -0.5, "harm": 0.4, "change": 0.2}
 
 
 def test_records_in_which_the_claims_hold():
@@ -470,7 +472,7 @@ def test_a_factor_that_one_setting_lacks(records):
 
 def test_runs_that_do_not_differ_from_seed_to_seed():
     """No variance, no warning: of all claims, the answer is the plain one."""
-    options = {"gap": 0.3, "tasks": 3, "noise": 0, "unlike": 0.5, "change": 0.2}
+    options: Any = {"gap": 0.3, "tasks": 3, "noise": 0, "unlike": 0.5, "change": 0.2}
     found = overall(study(np.random.default_rng(0), **options))["verdict"]
     assert found.to_dict() == {
         "C1": "supported",

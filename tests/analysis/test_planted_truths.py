@@ -163,7 +163,7 @@ def test_intervals_of_correlations_cover(sizes, rho):
     rng = np.random.default_rng(1)
     found = [
         harm.correlation(affected(rng, sizes, rho, 0, 0), "optimization").z
-        for _ in range(3 * STUDIES)
+        for _ in range(2 * STUDIES)
     ]
     assert np.mean([z.low <= true <= z.high for z in found]) >= 0.92
 

@@ -140,14 +140,14 @@ def _factor(
 
 def _contrast(table: Frame, gap: Paired) -> Paired:
     """Gap and mean contrast, over the bins in which every seed has one."""
-    if gap.reason:
+    if gap.reason or not gap.seeds:
         return gap
     own = table[(table["setting"] == gap.setting) & (table["task"] == gap.task)]
     own = own[(own["st_seed"] == own["mt_seed"]) & own["comparable"]]
     by_bin = own.pivot(index="mt_seed", columns="bin", values="contrast")
     by_bin = by_bin.reindex(index=gap.seeds).dropna(axis="columns")
     if not by_bin.size:
-        missing = own["missing"].mode()
+        missing = own[own["missing"] != ""]["missing"].mode()
         why = missing.iloc[0] if len(missing) else "not recorded"
         return gap._replace(reason=f"no bin with the factor of all seeds ({why})")
     contrast = by_bin.mean(axis="columns").to_numpy()
