@@ -9,7 +9,7 @@ from mtl_jax.analysis.claims.paired import Paired
 from mtl_jax.analysis.claims.remedy import Remedy
 
 FALL = np.linspace(2.0, -1.0, 8)
-FACTORS = ("sharpness_l2", "sharpness_linf", "fisher_trace", "coherence")
+FACTORS = ("fisher_trace", "coherence")
 WORSE = {"coherence": -1}
 
 

@@ -220,7 +220,7 @@ def test_degrees_of_freedom_are_those_within_settings():
     three = range(3)
     one = tasks_of(three, [1, 2, 3], setting="one")
     two = tasks_of([c + 9 for c in three], [300, 200, 100], setting="two")
-    pair = tasks_of([1, 1], [5, 6], setting="pair")
+    pair = tasks_of([1, 2], [5, 6], setting="pair")
     found = harm.correlation([*one, *two, *pair], "optimization")
     assert (found.z.value, found.df, found.tasks) == (0, 4, 6)
     rows = harm.judge([*one, *pair], ["one", "pair"], "multi", 0.5)
@@ -388,6 +388,20 @@ def test_numbers_are_those_of_the_other_tables(records, judged):
     ratio = 100 * (means["multi"] / means["single"] - 1)
     shown = [one.outcomes["optimization"] for one in affected]
     assert shown == pytest.approx(ratio.tolist())
+
+
+def test_seeds_are_paired():
+    """The gap of seed k is k / 10 in ST; in MT, 1 more."""
+    losses = np.array([2.0, 1.0, 0.5])
+    curves = [
+        curve(variant, losses, test=1 + seed / 10 + more, seed=seed)
+        for variant, seeds, more in (("single", (0, 1, 2), 0), ("multi", (3, 2, 1), 1))
+        for seed in seeds
+    ]
+    (found,) = paired_gaps(frame(*curves), "multi", "single", "test", 20)
+    assert found.seeds == [1, 2]
+    # Of ST's loss, of which the mean over both seeds is 1.15.
+    assert found.values["late"] == pytest.approx([100 / 1.15] * 2)
 
 
 def test_correlations_are_within_tasks_and_bins_and_as_expected(records, judged):
