@@ -132,7 +132,13 @@ def _loop(
     shapes = [_schedule(made, variant, 0, chunk).shape for variant in every]
     with watch("compilation"):
         compiled = programs.compile_all(
-            setting, every, states, rounds, made.run_map, shapes
+            setting,
+            every,
+            states,
+            rounds,
+            made.run_map,
+            shapes,
+            config.batch_devices,
         )
         gauges = measure.compile_all(made, states)
     reports = [programs.report(state) for state in states]
