@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mtl_jax import share
+from mtl_jax import hosts, share
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.types import PyTree
 
@@ -32,15 +32,17 @@ class Stack(NamedTuple):
 
     size: int
     mesh: Mesh
-    """As many rows of devices as have something to do; a row shares its things."""
+    """As many rows of devices as have something to do; a row shares its things. Of
+    several processes all rows, so that every process takes part."""
 
 
 def make(size: int, sharing: int = 1) -> Stack:
     """Spread ``size`` things over the devices, ``sharing`` devices for each."""
     devices = jax.devices()
     rows = len(devices) // sharing
-    per_row = -(-size // rows)
-    rows = -(-size // per_row)
+    if not hosts.are_many():
+        per_row = -(-size // rows)
+        rows = -(-size // per_row)
     mesh = jax.make_mesh(
         (rows, sharing),
         ("rows", share.AXIS),
@@ -73,17 +75,17 @@ def spread(stack: Stack, tree: PyTree, spec: P = ROWS) -> PyTree:
         return np.concatenate([leaf, np.repeat(leaf[-1:], copies, axis=0)])
 
     tree = jax.tree.map(pad, jax.device_get(tree)) if copies else tree
-    return jax.device_put(tree, place(stack, spec))
+    return hosts.put(tree, place(stack, spec))
 
 
 def collect(stack: Stack, tree: PyTree) -> PyTree:
     """Leaves ``[padded, ...]`` to the host, ``[size, ...]``."""
-    return jax.tree.map(lambda leaf: leaf[: stack.size], jax.device_get(tree))
+    return jax.tree.map(lambda leaf: leaf[: stack.size], hosts.get(tree))
 
 
 def everywhere(stack: Stack, tree: PyTree, spec: P = SAME) -> PyTree:
     """Put the same leaves in every row of the stack."""
-    return jax.device_put(tree, place(stack, spec))
+    return hosts.put(tree, place(stack, spec))
 
 
 def shape(
