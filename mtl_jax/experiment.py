@@ -95,17 +95,17 @@ def _check(config: Config) -> None:
 
 def _check_batch_devices(config: Config) -> None:
     share, devices = config.batch_devices, jax.device_count()
+    for field in ("batch_size", "eval_batch_size"):
+        if share > 0 and config[field] % share:
+            raise InputError(
+                f"{field} {config[field]} cannot be split evenly over batch_devices "
+                f"{share}; choose a multiple."
+            )
     if share < 1 or devices % share:
         raise InputError(
             f"batch_devices is {share}, and there are {devices} devices; choose 1 or "
             f"a number that divides them."
         )
-    for field in ("batch_size", "eval_batch_size"):
-        if config[field] % share:
-            raise InputError(
-                f"{field} {config[field]} cannot be split evenly over batch_devices "
-                f"{share}; choose a multiple."
-            )
 
 
 def _check_positive(field: str, numbers: tuple) -> None:

@@ -83,7 +83,7 @@ VALUES = [
     ("chunk", "0", "chunk is 0; .*at least 1"),
     ("eval_batch_size", "0", "eval_batch_size is 0; .*at least 1"),
     ("batch_devices", "0", "batch_devices is 0, and there .* devices; choose 1 or"),
-    ("batch_devices", "9", "batch_devices is 9, and there .* divides them"),
+    ("batch_devices", "16", "batch_devices is 16, and there .* divides them"),
     ("learning_rates", "()", "learning_rates is empty; name at least one"),
     ("learning_rates", "(0.0,)", r"learning_rates are \(0.0,\); .*positive"),
     ("learning_rates", "(-1e-3,)", r"learning_rates are \(-0.001,\); .*positive"),
