@@ -122,6 +122,9 @@ def get_config() -> ConfigDict:
     # for GPU and TPU) or one after another (10 times faster on a CPU).
     config.chunk = 50  # steps per dispatch, at most
     config.eval_batch_size = 128
+    # Devices that share every batch of a run. Runs side by side use devices better: for
+    # one big run where there are more devices than runs. Results are equal to rounding.
+    config.batch_devices = 1
     config.run_map = "auto"  # auto | vmap | sequential
     config.task_map = "auto"  # auto | vmap | sequential
     return config

@@ -8,8 +8,10 @@ import inspect
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -47,7 +49,10 @@ def main(
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:  # before there was anything to save, or a second time
-        sys.exit(128 + signal.SIGINT)
+        _exit(128 + signal.SIGINT)
+    except Exception:
+        traceback.print_exc()
+        _exit(1)
 
 
 def fail(message: str) -> None:
@@ -55,7 +60,20 @@ def fail(message: str) -> None:
     Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
         f"error: {message}"
     )
-    sys.exit(INPUT_ERROR)
+    _exit(INPUT_ERROR)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit; from a job of several processes at once.
+
+    JAX would wait for the others, minutes, while they wait for this one. So they fail.
+    """
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict] | None) -> None:
@@ -111,3 +129,22 @@ def _prepare_jax() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "mtl_jax" / "xla"))
+
+
+def join(coordinator: str | None, count: int | None, number: int | None) -> None:
+    """Join a job of several processes; None is what JAX finds out by itself.
+
+    Raises:
+      InputError: it does not find it out, or nobody is there.
+    """
+    import jax
+
+    # `stop.StopSignal` hears signals; the service would take SIGTERM from it.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator, count, number)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"this process cannot join the others: {_text(error)} Give --coordinator="
+            f"HOST:PORT, --process_count and --process_id."
+        ) from error

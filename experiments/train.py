@@ -5,6 +5,16 @@
 Fields of the config are set as --config.FIELD=VALUE, for example
 --config.seeds=0,1 --config.smto.name=pcgrad. The same command again goes on from
 where the workdir left off. Every field is explained in configs/default.py.
+
+Runs are spread over all devices of the machine. Several machines (or processes) make
+one job of theirs when each is given the same command with --distributed: under SLURM,
+Open MPI or on TPUs JAX finds the others by itself. Elsewhere say where they meet:
+
+  ... --coordinator=HOST:PORT --process_count=2 --process_id=0   (and 1 on the other)
+
+The first process writes records, checkpoints and report; the workdir must be on a disk
+that all of them see. A signal to one of them stops all at the same step. If one dies,
+all end, and the same commands go on from the last checkpoint.
 """
 
 from absl import flags
@@ -18,16 +28,29 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: records, checkpoints, config."
 )
 REPORT = flags.DEFINE_boolean("report", True, "Write the report at the end.")
+DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Be one process of a job.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process of a job, if JAX must be told."
+)
+PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes of that job.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this one, from 0.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def train() -> int:
     """Run the experiment of the flags, print its closing table, write its report."""
-    from mtl_jax import records, summary
+    job = COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value
+    if DISTRIBUTED.value or any(value is not None for value in job):
+        entry.join(*job)
+    from mtl_jax import hosts, records, summary
     from mtl_jax.run import run
 
     console = Console(
-        width=max(Console().width, 120), markup=False, highlight=False, soft_wrap=True
+        width=max(Console().width, 120),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+        quiet=not hosts.is_first(),
     )
     workdir: str = WORKDIR.value  # type: ignore[assignment]
     outcome = run(CONFIG.value, workdir, say=console.print)
@@ -37,6 +60,8 @@ def train() -> int:
             f"the same command goes on."
         )
         return 128 + outcome.signal
+    if not hosts.is_first():
+        return 0
     console.print(summary.table(records.read(workdir)))
     if outcome.seconds:
         console.print(f"{outcome.steps_per_second:.0f} training steps/s over all runs")

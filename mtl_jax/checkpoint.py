@@ -3,6 +3,9 @@
 A checkpoint holds a checksum of every array. One that cannot be read back whole, be
 it truncated, damaged or silently filled with zeros, is passed over for the one
 before it.
+
+Of several processes the first one saves; all of them read, from a folder that they
+share.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from mtl_jax import hosts
 from mtl_jax.types import InputError, PyTree
 
 FOLDER = "checkpoints"
@@ -40,12 +44,23 @@ def open_manager(
     """
     if keep_last < 1:
         raise InputError(f"checkpoint.keep_last is {keep_last}; keep at least 1.")
+    folder = (workdir / FOLDER).absolute()
     kept = [managers.LatestN(keep_last), managers.CustomSteps(list(keep_steps))]
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.AnyPreservationPolicy(kept),
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=hosts.is_first(),
+        read_only=not hosts.is_first(),
     )
-    manager = ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+    if hosts.are_many():  # Orbax would wait for all of them
+        own = jax.process_index()
+        options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}
+        )
+        options.create = False
+        if hosts.is_first():
+            folder.mkdir(exist_ok=True)
+        hosts.largest(0)  # it is there
+    manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
         finish(manager)
@@ -54,6 +69,7 @@ def open_manager(
             manager.close()
 
 
+@hosts.by_first
 def save(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
     """Save in the background what the state is now; a step saved already is kept.
 
@@ -96,6 +112,16 @@ def restore(
     Raises:
       InputError: there are checkpoints, and none can be read.
     """
+    found = _newest(manager, template, say) if hosts.is_first() else None
+    step = hosts.largest(found[0] if found else -1)
+    if step < 0:
+        return None
+    return found or (step, _read(manager, step, template))
+
+
+def _newest(
+    manager: ocp.CheckpointManager, template: PyTree, say: Callable[[str], None]
+) -> tuple[int, PyTree] | None:
     steps = sorted(manager.all_steps(), reverse=True)
     for step in steps:
         state = read(manager, step, template, say)

@@ -70,6 +70,7 @@ def _check(config: Config) -> None:
     for field in ("batch_size", "eval_batch_size", "probe_size", "chunk"):
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
+    _check_batch_devices(config)
     if config.checkpoint.every < 1:
         every = config.checkpoint.every
         raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
@@ -95,6 +96,21 @@ def _check(config: Config) -> None:
             f"once."
         )
     _check_positive("trajectory.loss_levels", tuple(config.trajectory.loss_levels))
+
+
+def _check_batch_devices(config: Config) -> None:
+    share, devices = config.batch_devices, jax.device_count()
+    for field in ("batch_size", "eval_batch_size"):
+        if share > 0 and config[field] % share:
+            raise InputError(
+                f"{field} {config[field]} cannot be split evenly over batch_devices "
+                f"{share}; choose a multiple."
+            )
+    if share < 1 or devices % share:
+        raise InputError(
+            f"batch_devices is {share}, and there are {devices} devices; choose 1 or "
+            f"a number that divides them."
+        )
 
 
 def _check_positive(field: str, numbers: tuple) -> None:

@@ -71,6 +71,7 @@ def compile_all(
     rounds: Rounds,
     run_map: AxisMap,
     rows_shapes: list[tuple[int, ...]],
+    sharing: int = 1,
 ) -> list[Programs]:
     """Compile the programs of all variants, several at a time.
 
@@ -81,11 +82,15 @@ def compile_all(
       rounds: of the evaluation.
       run_map: how the runs of a device are mapped.
       rows_shapes: shape of the rows of a chunk, for every variant.
+      sharing: devices that share the batch of a run.
     """
-    stacks = [stack.make(len(variant.seeds)) for variant in variants]
+    stacks = [stack.make(len(variant.seeds), sharing) for variant in variants]
     examples: Any = setting.data.x, setting.data.y
     constants = {  # once a mesh: variants of as many runs share it
-        mesh: stack.everywhere(runs, (Data(*examples), rounds.rows, rounds.mask))
+        mesh: (
+            stack.everywhere(runs, Data(*examples)),
+            *stack.everywhere(runs, (rounds.rows, rounds.mask), stack.split(3)),
+        )
         for mesh, runs in {runs.mesh: runs for runs in stacks}.items()
     }
     every = list(zip(variants, states, stacks, strict=True))
@@ -154,12 +159,16 @@ def _compile_chunk(
     spread = partial(stack.spread, runs)
     rates = variant.learning_rates.astype(np.float32)
     rest = (*spread((rates, variant.task_ids)), data)
-    rows = stack.shape(runs, rows_shape[1:], np.int32)
+    batches = stack.split(len(rows_shape), first="rows")
+    rows = stack.shape(runs, rows_shape[1:], np.int32, batches)
     count = stack.everywhere(runs, np.int32(0))
-    donated = jax.jit(chunk, donate_argnums=0)
+    donated = jax.jit(chunk, donate_argnums=0, out_shardings=stack.place(runs))
     train = donated.lower(spread(states), rows, count, rest).compile()
     return lambda states, rows, count: train(
-        states, spread(rows), stack.everywhere(runs, np.int32(count)), rest
+        states,
+        stack.spread(runs, rows, batches),
+        stack.everywhere(runs, np.int32(count)),
+        rest,
     )
 
 

@@ -12,12 +12,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mtl_jax import hosts
+
 
 class Live:
     """Progress bar over steps; in a log file, one line a trajectory point."""
 
     def __init__(self, steps: int, done: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, quiet=not hosts.is_first())
         self._steps = steps
         self._losses: dict[str, float] = {}
         self._bar = Progress(

@@ -18,6 +18,7 @@ from mtl_jax import (
     checkpoint,
     evaluate,
     experiment,
+    hosts,
     measure,
     observe,
     programs,
@@ -102,7 +103,7 @@ def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
         kept += config.trajectory.dense + config.trajectory.count
     workdir.check_space(folder, kept * size + 2**24)
     found = checkpoint.restore(saved, states, say)
-    records.drop_after(folder, found[0] if found else -1)
+    hosts.by_first(records.drop_after)(folder, found[0] if found else -1)
     if not found:
         return 0, states
     if found[0] < config.steps:
@@ -132,7 +133,13 @@ def _loop(
     shapes = [_schedule(made, variant, 0, chunk).shape for variant in every]
     with watch("compilation"):
         compiled = programs.compile_all(
-            setting, every, states, rounds, made.run_map, shapes
+            setting,
+            every,
+            states,
+            rounds,
+            made.run_map,
+            shapes,
+            config.batch_devices,
         )
         gauges = measure.compile_all(made, states)
     reports = [programs.report(state) for state in states]
@@ -186,7 +193,7 @@ def _loop(
                 rows += gauge.rows(row, step, sound.tolist(), said)
             losses[variant.name] = _mean_loss(report)
         if rows:
-            records.write(folder, step, rows)
+            hosts.by_first(records.write)(folder, step, rows)
         live.show(step, losses, step in points)
 
     def save(step: int) -> None:
@@ -196,7 +203,7 @@ def _loop(
             checkpoint.save(saved, step, found)
             workdir.set_seconds(folder, watch.seconds())
 
-    step = first
+    step, signal = first, None
     # Whatever moves between host and device here, moves on purpose.
     with jax.transfer_guard("disallow"):
         pending = look(0) if first == 0 else None
@@ -211,13 +218,14 @@ def _loop(
             if pending:
                 settle(pending)
             pending = look(step)
+            signal = hosts.largest(stop.number or 0) or None
             due = begin // config.checkpoint.every != step // config.checkpoint.every
             kept = config.checkpoint.keep_points and step in points
-            if due or kept or stop.number or step == config.steps:
+            if due or kept or signal or step == config.steps:
                 settle(pending)
                 pending = None
                 save(step)
-            if stop.number:
+            if signal:
                 break
         with watch("checkpoints"):
             checkpoint.finish(saved)
@@ -225,7 +233,7 @@ def _loop(
     workdir.set_seconds(folder, seconds)
     runs = sum(len(variant.seeds) for variant in every)
     rate = (step - first) * runs / seconds["training"]
-    return Outcome(step, stop.number, rate, seconds)
+    return Outcome(step, signal, rate, seconds)
 
 
 def _schedule(made: Experiment, variant: Variant, start: int, stop: int) -> np.ndarray:

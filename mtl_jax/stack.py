@@ -1,7 +1,12 @@
-"""Like things side by side (runs, tasks of runs), spread over the local devices.
+"""Like things side by side (runs, tasks of runs), spread over the devices.
 
 They lie along a leading axis that is split evenly over devices and mapped within each.
 Where they do not divide, the last one is repeated, and what the copies find is dropped.
+
+Several devices can share each thing: then the last axis of its batches is split over
+them, and the compiler adds the sums that go from device to device. What is computed is
+the same to rounding: losses, gradients of every task and batch statistics are those of
+the whole batch.
 """
 
 from collections.abc import Callable
@@ -12,10 +17,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mtl_jax import hosts, share
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.types import PyTree
 
 ROWS = P("rows")
+"""Split over rows of devices along the first axis, the same within a row."""
+SAME = P()
+"""The same on all devices."""
 
 
 class Stack(NamedTuple):
@@ -23,26 +32,42 @@ class Stack(NamedTuple):
 
     size: int
     mesh: Mesh
-    """As many devices as have something to do, in one row."""
+    """As many rows of devices as have something to do; a row shares its things. Of
+    several processes all rows, so that every process takes part."""
 
 
-def make(size: int) -> Stack:
-    """Spread ``size`` things over the local devices."""
-    devices = jax.local_devices()
-    per_device = -(-size // len(devices))
-    used = devices[: -(-size // per_device)]
+def make(size: int, sharing: int = 1) -> Stack:
+    """Spread ``size`` things over the devices, ``sharing`` devices for each."""
+    devices = jax.devices()
+    rows = len(devices) // sharing
+    if not hosts.are_many():
+        per_row = -(-size // rows)
+        rows = -(-size // per_row)
     mesh = jax.make_mesh(
-        (len(used),), ("rows",), axis_types=(AxisType.Auto,), devices=used
+        (rows, sharing),
+        ("rows", share.AXIS),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices[: rows * sharing],
     )
     return Stack(size, mesh)
 
 
+def place(stack: Stack, spec: P = ROWS) -> NamedSharding:
+    """Where something spread lies."""
+    return NamedSharding(stack.mesh, spec)
+
+
 def padded(stack: Stack) -> int:
     """Length of the axis with the copies that fill it up."""
-    return stack.size + -stack.size % stack.mesh.size
+    return stack.size + -stack.size % stack.mesh.shape["rows"]
 
 
-def spread(stack: Stack, tree: PyTree) -> PyTree:
+def split(rank: int, first: str | None = None) -> P:
+    """Spec of batches ``[..., B]``: the last of ``rank`` axes split in every row."""
+    return P(first, *[None] * (rank - 2), share.AXIS)
+
+
+def spread(stack: Stack, tree: PyTree, spec: P = ROWS) -> PyTree:
     """Leaves ``[size, ...]`` to the devices, filled up to ``[padded, ...]``."""
     copies = padded(stack) - stack.size
 
@@ -50,23 +75,25 @@ def spread(stack: Stack, tree: PyTree) -> PyTree:
         return np.concatenate([leaf, np.repeat(leaf[-1:], copies, axis=0)])
 
     tree = jax.tree.map(pad, jax.device_get(tree)) if copies else tree
-    return jax.device_put(tree, NamedSharding(stack.mesh, ROWS))
+    return hosts.put(tree, place(stack, spec))
 
 
 def collect(stack: Stack, tree: PyTree) -> PyTree:
     """Leaves ``[padded, ...]`` to the host, ``[size, ...]``."""
-    return jax.tree.map(lambda leaf: leaf[: stack.size], jax.device_get(tree))
+    return jax.tree.map(lambda leaf: leaf[: stack.size], hosts.get(tree))
 
 
-def everywhere(stack: Stack, tree: PyTree) -> PyTree:
-    """Put the same leaves on every device of the stack."""
-    return jax.device_put(tree, NamedSharding(stack.mesh, P()))
+def everywhere(stack: Stack, tree: PyTree, spec: P = SAME) -> PyTree:
+    """Put the same leaves in every row of the stack."""
+    return hosts.put(tree, place(stack, spec))
 
 
-def shape(stack: Stack, rest: tuple[int, ...], dtype: type) -> jax.ShapeDtypeStruct:
+def shape(
+    stack: Stack, rest: tuple[int, ...], dtype: type, spec: P
+) -> jax.ShapeDtypeStruct:
     """Shape ``[padded, *rest]`` of something spread, to compile for."""
     return jax.ShapeDtypeStruct(
-        (padded(stack), *rest), dtype, sharding=NamedSharding(stack.mesh, ROWS)
+        (padded(stack), *rest), dtype, sharding=place(stack, spec)
     )
 
 
@@ -81,8 +108,8 @@ def over(
       f: of one thing.
       in_axes: 0 for what is spread, None for what is the same everywhere.
     """
-    specs = tuple(P() if axis is None else ROWS for axis in in_axes)
+    specs = tuple(SAME if axis is None else ROWS for axis in in_axes)
     return jax.shard_map(
         axis_map(f, in_axes), mesh=stack.mesh, in_specs=specs, out_specs=ROWS,
-        check_vma=False,
+        axis_names={"rows"}, check_vma=False,
     )  # fmt: skip

@@ -13,6 +13,7 @@ import json
 import platform
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mtl_jax import checkpoint
+from mtl_jax import checkpoint, hosts
 from mtl_jax.types import Config, InputError
 
 PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -35,11 +36,16 @@ CONTENTS = "data (its contents)"
 def claim(path: str | Path) -> Iterator[Path]:
     """Make the folder, and hold it against a second process.
 
+    Of several processes of a job the first one does that for all.
+
     Raises:
       InputError: it cannot be made or written to, now or by what is done in it; or
         another process holds it.
     """
     folder = Path(path)
+    if not hosts.is_first():
+        yield folder
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -79,8 +85,16 @@ def bind(
 
     Raises:
       InputError: the workdir belongs to another configuration or other data; the
-        message names the first differences.
+        message names the first differences. Or processes of a job differ in them.
     """
+    own = identity(config, data)
+    if not hosts.agree(zlib.crc32(json.dumps(own).encode()) >> 1):
+        raise InputError(
+            "the processes of this job have not the same configuration and data; give "
+            "every one the same command and the same files."
+        )
+    if not hosts.is_first():
+        return
     if (folder / checkpoint.FOLDER).is_file():
         raise InputError(
             f"{folder / checkpoint.FOLDER} is a file where a folder should be; "
@@ -93,7 +107,7 @@ def bind(
             f"workdir {folder} holds checkpoints that are not of this program (no "
             f"config.json beside them); choose another --workdir."
         )
-    write_json(folder / file, identity(config, data))
+    write_json(folder / file, own)
 
 
 def check(
@@ -177,6 +191,7 @@ def flat(config: Config, prefix: str = "") -> dict[str, Any]:
     return fields
 
 
+@hosts.by_first
 def check_space(folder: Path, needed: int) -> None:
     """Raise an `InputError` if fewer than ``needed`` bytes are free."""
     free = shutil.disk_usage(folder).free
@@ -187,6 +202,7 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+@hosts.by_first
 def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
     """Note in ``run.json`` what this process runs with, and from which step."""
     path = folder / "run.json"
@@ -203,6 +219,7 @@ def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
     write_json(path, {"data": data, "sessions": [*sessions, session]})
 
 
+@hosts.by_first
 def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
     """Note in ``run.json`` where the wall time of this process went so far."""
     path = folder / "run.json"
@@ -211,6 +228,7 @@ def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
     write_json(path, content)
 
 
+@hosts.by_first
 def save_splits(folder: Path, splits: dict[str, tuple[np.ndarray, ...]]) -> None:
     """Store the rows of every split and task as ``splits.npz``: ``test/0``, ..."""
     arrays: dict[str, Any] = {

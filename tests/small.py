@@ -149,6 +149,8 @@ def _entry_point(
         os.dup2(os.open(log / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
     os.environ.update(env)
     _read_environment()
+    if "JAX_NUM_CPU_DEVICES" in env:
+        jax.config.update("jax_num_cpu_devices", int(env["JAX_NUM_CPU_DEVICES"]))
     if free is not None:
         usage = shutil.disk_usage(log)._replace(free=free)
         shutil.disk_usage = lambda _: usage

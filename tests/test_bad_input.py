@@ -82,6 +82,8 @@ VALUES = [
     ("probe_size", "0", "probe_size is 0; .*at least 1"),
     ("chunk", "0", "chunk is 0; .*at least 1"),
     ("eval_batch_size", "0", "eval_batch_size is 0; .*at least 1"),
+    ("batch_devices", "0", "batch_devices is 0, and there .* devices; choose 1 or"),
+    ("batch_devices", "16", "batch_devices is 16, and there .* divides them"),
     ("learning_rates", "()", "learning_rates is empty; name at least one"),
     ("learning_rates", "(0.0,)", r"learning_rates are \(0.0,\); .*positive"),
     ("learning_rates", "(-1e-3,)", r"learning_rates are \(-0.001,\); .*positive"),
@@ -132,6 +134,8 @@ PAIRS = [
     ({"smto.name": "fixed", "smto.fixed.weights": "('a',)"}, "must be numbers"),
     ({"smto.name": "cagrad", "smto.cagrad.c": -0.1}, "c is -0.1; .* at least 0"),
     ({"smto.name": "cagrad", "smto.cagrad.rescale": 3}, "rescale 3 is not one of"),
+    ({"batch_devices": 2, "batch_size": 15}, "batch_size 15 .*split.* 2; choose a"),
+    ({"batch_devices": 2, "eval_batch_size": 15}, "eval_batch_size 15 .*split"),
     ({"setting": "fashion_mtl", "data.source": "web"}, "source 'web'.* auto, tfds"),
 ]
 

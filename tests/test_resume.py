@@ -195,7 +195,7 @@ def test_stopped_and_killed_in_this_process(tmp_path, uninterrupted, monkeypatch
 
     def stop(manager, step, state):
         save(manager, step, state)
-        if step == 40:
+        if step == 36:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(checkpoint, "save", fail)

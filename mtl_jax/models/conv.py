@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtl_jax import share
 from mtl_jax.models import winograd
 from mtl_jax.types import Array, InputError
 
@@ -53,6 +54,10 @@ def conv(x: Array, kernel: Array, stride: int, form: str) -> Array:
     Returns:
       ``[O, H / stride, W / stride, B]``.
     """
+    return share.by_example(partial(_conv, stride=stride, form=form))(x, kernel)
+
+
+def _conv(x: Array, kernel: Array, stride: int, form: str) -> Array:
     k, channels, out = kernel.shape[1:]
     border = (k // 2, k // 2)
     if form == "lax":
@@ -85,6 +90,10 @@ def conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
     Returns:
       ``[O, (H - k + 1) / 2, (W - k + 1) / 2, B]``.
     """
+    return share.by_example(partial(_conv_pool, form=form))(x, kernel, bias)
+
+
+def _conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
     if form == "lax":
         y = lax.conv_general_dilated(
             x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT

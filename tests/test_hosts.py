@@ -1,0 +1,112 @@
+"""A job of two processes with two devices each does what one with four does."""
+
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import small
+from pandas.testing import assert_frame_equal
+
+from mtl_jax import records
+
+CHANGES = {
+    "steps": 60,
+    "seeds": (0,),  # 3 single-task runs and 1: of 4 devices some have a copy
+    "checkpoint.every": 4,
+    "chunk": 4,
+    "trajectory.count": 4,
+    "factors.names": ("conflict",),
+}
+PATIENCE = 120
+"""Seconds that a process may take before the test gives up."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    with small.compiled_once(folder / "cache"):
+        yield folder
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Start processes of 4 devices in all; one that is left over is killed."""
+    started = []
+
+    def start_all(path, count, *, differing=None, **changes):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(4 // count))
+        for number in range(count):
+            own = {**CHANGES, **changes, **((differing or {}) if number else {})}
+            arguments = small.arguments(path, **own)
+            if count > 1:
+                arguments += [f"--coordinator=localhost:{port}"]
+                arguments += [f"--process_count={count}", f"--process_id={number}"]
+            started.append(small.fork(arguments, log(path, number)))
+        return started[-count:]
+
+    yield start_all
+    for process in started:
+        process.kill()
+
+
+def log(path, number):
+    return path.parent / f"{path.name}-{number}"
+
+
+def ends(processes):
+    """Exit codes."""
+    for process in processes:
+        process.join(PATIENCE)
+    return [process.exitcode for process in processes]
+
+
+def test_two_processes_stop_go_on_and_end_as_one(folder, start):
+    one, two = folder / "one", folder / "two"
+    assert ends(start(one, 1)) == [0]
+    processes, begun = start(two, 2), time.monotonic()
+    while not list((two / records.FOLDER).glob("*2.parquet")):
+        assert time.monotonic() < begun + PATIENCE
+        time.sleep(0.01)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert ends(processes) == [128 + signal.SIGTERM] * 2
+    said = [(log(two, number) / "out").read_text() for number in (0, 1)]
+    assert "stopped by signal 15 at step" in said[0]
+    assert "stopped" not in said[1]  # the first speaks for all
+    assert ends(start(two, 2)) == [0, 0]
+    from_step = [session["from_step"] for session in small.sessions(two)]
+    assert from_step[0] == 0 < from_step[1] < 60
+    assert len(small.sessions(two)[0]["devices"]) == 4
+    assert_frame_equal(records.read(two), records.read(one), check_exact=True)
+    assert small.checkpoint_of(two)[1] == small.checkpoint_of(one)[1]
+
+
+def test_batch_over_two_processes(folder, start):
+    changes = {"variants": ("multi",), "steps": 8, "factors.names": ()}
+    path = folder / "shared"
+    assert ends(start(path, 2, batch_devices=4, **changes)) == [0, 0]
+    whole = small.run(folder / "whole", **{**CHANGES, **changes}).records
+    assert_frame_equal(records.read(path), whole, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(whole["value"]).all()
+
+
+def test_processes_must_be_of_one_configuration(tmp_path, folder, start):
+    del folder
+    path = tmp_path / "run"
+    assert ends(start(path, 2, differing={"steps": 59})) == [2, 2]
+    errors = [(log(path, number) / "err").read_text() for number in (0, 1)]
+    assert all("error: the processes of this job have not" in text for text in errors)
+
+
+def test_mistake_of_the_first_ends_the_others(tmp_path, folder, start):
+    del folder
+    path = tmp_path / "run"
+    path.write_text("a file where a folder should be")
+    codes = ends(start(path, 2))
+    assert codes[0] == 2
+    assert codes[1] not in (0, None)
