@@ -110,8 +110,7 @@ def _max_pool(y: Array) -> Array:
     """2x2 max-pool; ``reduce_window`` costs 50 times more in the backward pass."""
     channels, height, width, batch = y.shape
     y = y.reshape(channels, height // 2, 2, width // 2, 2, batch)
-    top = jnp.maximum(y[:, :, 0, :, 0], y[:, :, 0, :, 1])
-    return jnp.maximum(top, jnp.maximum(y[:, :, 1, :, 0], y[:, :, 1, :, 1]))
+    return _max_of_four(*(y[:, :, a, :, b] for a in range(2) for b in range(2)))
 
 
 def _unfold(x: Array, k: int, stride: int = 1) -> Array:
@@ -182,9 +181,9 @@ def _conv_pool_windows(x: Array, kernel: Array, bias: Array, form: str) -> Array
     )
     rows_of_window = shifted.transpose(0, 4, 1, 2, 3).reshape(4 * out, -1)
     y = rows_of_window @ x.reshape(-1, rows * columns * batch)
-    y = y.reshape(4, out, rows, columns, batch)
+    y = y.reshape(4, out, rows, columns, batch) + bias[:, None, None, None]
     unstack = _unstack if form == "gemm_forward" else _unstack_by_hand
-    return jax.nn.relu(_max_of_four(*unstack(y)) + bias[:, None, None, None])
+    return jax.nn.relu(_max_of_four(*unstack(y)))
 
 
 def _max_of_four(a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -197,6 +196,4 @@ def _unstack(y: Array) -> tuple[Array, ...]:
 
 _unstack_by_hand = jax.custom_vjp(_unstack)
 # Autodiff would pad and add: then all four gradients are found again for each.
-_unstack_by_hand.defvjp(
-    lambda y: (_unstack(y), None), lambda unused, g: (jnp.stack(g),)
-)
+_unstack_by_hand.defvjp(lambda y: (_unstack(y), None), lambda _, g: (jnp.stack(g),))

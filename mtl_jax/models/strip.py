@@ -11,8 +11,6 @@ output at most.
 Transposes are written by hand, as in `winograd`.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -41,15 +39,14 @@ def conv(x: Array, kernel: Array, m: int) -> Array:
     k, channels, out = kernel.shape[1:]
     g = jnp.asarray(cook_toom(m, k).kernel, x.dtype)
     factors = jnp.einsum("pj,ijco->pico", g, kernel).reshape(-1, k * channels, out)
-    points: Array = _split(x, m, k)  # type: ignore[assignment]
-    rows: Array = _stack_rows(points, k)  # type: ignore[assignment]
+    points: Array = _split_by_hand(x, m, k)  # type: ignore[assignment]
+    rows: Array = _rows_by_hand(points, k)  # type: ignore[assignment]
     flat = rows.reshape(*factors.shape[:2], -1)
     products = jnp.einsum("pco,pcn->pon", factors, flat)
     shape = (len(factors), out, *rows.shape[3:])
-    return _join(products.reshape(shape), m, k)  # type: ignore[return-value]
+    return _join_by_hand(products.reshape(shape), m, k)  # type: ignore[return-value]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _split(x: Array, m: int, k: int) -> Array:
     """Points ``[n, C, H, strips, B]`` of all windows of ``n`` inputs."""
     channels, height, width, batch = x.shape
@@ -72,17 +69,17 @@ def _split_back(m: int, k: int, width: int, g: Array) -> tuple[Array]:
     return (x.reshape(channels, height, -1, batch)[:, :, :width],)
 
 
-_split.defvjp(lambda x, m, k: (_split(x, m, k), x.shape[2]), _split_back)
+_split_by_hand = jax.custom_vjp(_split, nondiff_argnums=(1, 2))
+_split_by_hand.defvjp(lambda x, m, k: (_split(x, m, k), x.shape[2]), _split_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _stack_rows(points: Array, k: int) -> Array:
+def _rows(points: Array, k: int) -> Array:
     """``[n, k, C, H - k + 1, strips, B]``: what each row of the kernel sees."""
     height = points.shape[2] - k + 1
     return jnp.stack([points[:, :, i : i + height] for i in range(k)], axis=1)
 
 
-def _stack_rows_back(k: int, unused: None, g: Array) -> tuple[Array]:
+def _rows_back(k: int, unused: None, g: Array) -> tuple[Array]:
     del unused
     n, _, channels, height, strips, batch = g.shape
     points = jnp.zeros((n, channels, height + k - 1, strips, batch), g.dtype)
@@ -91,10 +88,10 @@ def _stack_rows_back(k: int, unused: None, g: Array) -> tuple[Array]:
     return (points,)
 
 
-_stack_rows.defvjp(lambda points, k: (_stack_rows(points, k), None), _stack_rows_back)
+_rows_by_hand = jax.custom_vjp(_rows, nondiff_argnums=(1,))
+_rows_by_hand.defvjp(lambda points, k: (_rows(points, k), None), _rows_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _join(products: Array, m: int, k: int) -> Array:
     """Outputs ``[O, H, W, B]`` from products ``[n, O, H, strips, B]``."""
     _, out, height, strips, batch = products.shape
@@ -110,4 +107,5 @@ def _join_back(m: int, k: int, unused: None, g: Array) -> tuple[Array]:
     return (jnp.stack(sums(cook_toom(m, k).outputs.T, columns)),)
 
 
-_join.defvjp(lambda products, m, k: (_join(products, m, k), None), _join_back)
+_join_by_hand = jax.custom_vjp(_join, nondiff_argnums=(1, 2))
+_join_by_hand.defvjp(lambda products, m, k: (_join(products, m, k), None), _join_back)
