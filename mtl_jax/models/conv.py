@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import share
-from mtl_jax.models import winograd
+from mtl_jax.models import strip, winograd
 from mtl_jax.types import Array, InputError
 
 FORMS = ("lax", "gemm", "gemm_forward")
@@ -100,13 +100,17 @@ def _conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
         )
         return jax.nn.relu(_max_pool(y + bias[:, None, None, None]))
     if x.shape[0] < FEW_CHANNELS:
-        return _conv_pool_windows(x, kernel, bias)
-    unfold = _unfold if form == "gemm_forward" else _unfold_by_hand
+        return _conv_pool_windows(x, kernel, bias, form)
     channels, height, width, batch = x.shape
     k, out = kernel.shape[0], kernel.shape[-1]
-    patches: Array = unfold(x, k)  # type: ignore[assignment]
-    y = kernel.reshape(k * k * channels, out).T @ patches
-    y = y.reshape(out, height - k + 1, width - k + 1, batch)
+    m = strip.length(width - k + 1, k)
+    if form == "gemm" and k > 1 and m:
+        y = strip.conv(x, kernel, m)
+    else:
+        unfold = _unfold if form == "gemm_forward" else _unfold_by_hand
+        patches: Array = unfold(x, k)  # type: ignore[assignment]
+        y = kernel.reshape(k * k * channels, out).T @ patches
+        y = y.reshape(out, height - k + 1, width - k + 1, batch)
     # The bias goes in before the pool: XLA's backward pass is 1.4x faster so.
     return jax.nn.relu(_max_pool(y + bias[:, None, None, None]))
 
@@ -115,8 +119,7 @@ def _max_pool(y: Array) -> Array:
     """2x2 max-pool; ``reduce_window`` costs 50 times more in the backward pass."""
     channels, height, width, batch = y.shape
     y = y.reshape(channels, height // 2, 2, width // 2, 2, batch)
-    top = jnp.maximum(y[:, :, 0, :, 0], y[:, :, 0, :, 1])
-    return jnp.maximum(top, jnp.maximum(y[:, :, 1, :, 0], y[:, :, 1, :, 1]))
+    return _max_of_four(*(y[:, :, a, :, b] for a in range(2) for b in range(2)))
 
 
 def _unfold(x: Array, k: int, stride: int = 1) -> Array:
@@ -161,21 +164,23 @@ def _unfold_bwd(k: int, stride: int, shape: tuple[int, ...], g: Array) -> tuple[
 _unfold_by_hand.defvjp(_unfold_fwd, _unfold_bwd)
 
 
-def _conv_pool_windows(x: Array, kernel: Array, bias: Array) -> Array:
+def _conv_pool_windows(x: Array, kernel: Array, bias: Array, form: str) -> Array:
     """The same for few channels: one product whose rows hold the pool's window.
 
     The four outputs of a pool see one ``(k + 1)^2`` window, so windows of stride 2
     against four shifted kernels give them all: 1.4 times the flops (k = 5) for a
     patch matrix 2.8 times smaller, and memory is what limits a first layer.
     """
-    # Without the barrier the transposition of the input is redone in every patch.
-    x = lax.optimization_barrier(x)
     channels, height, width, batch = x.shape
     k, out = kernel.shape[0], kernel.shape[-1]
     rows, columns = (height - k + 1) // 2, (width - k + 1) // 2
-    x = x.reshape(channels, height // 2, 2, width // 2, 2, batch)
-    x = jnp.stack([x[:, :, :, j // 2 : j // 2 + columns, j % 2] for j in range(k + 1)])
-    x = jnp.stack([x[:, :, i // 2 : i // 2 + rows, i % 2] for i in range(k + 1)])
+    # Four parts, so that what makes the input (taking a batch, transposing it) is done
+    # once: XLA would do it again in every slice of the input, but not in every slice
+    # of a stack this long.
+    x = jnp.stack([x[:, a::2, b::2] for a in range(2) for b in range(2)])
+    x = x.reshape(2, 2, channels, height // 2, width // 2, batch)
+    x = jnp.stack([x[:, j % 2, :, :, j // 2 : j // 2 + columns] for j in range(k + 1)])
+    x = jnp.stack([x[:, i % 2, :, i // 2 : i // 2 + rows] for i in range(k + 1)])
     shifted = jnp.stack(
         [
             jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0)))
@@ -185,5 +190,19 @@ def _conv_pool_windows(x: Array, kernel: Array, bias: Array) -> Array:
     )
     rows_of_window = shifted.transpose(0, 4, 1, 2, 3).reshape(4 * out, -1)
     y = rows_of_window @ x.reshape(-1, rows * columns * batch)
-    y = y.reshape(4, out, rows, columns, batch) + bias[None, :, None, None, None]
-    return jax.nn.relu(jnp.maximum(jnp.maximum(y[0], y[1]), jnp.maximum(y[2], y[3])))
+    y = y.reshape(4, out, rows, columns, batch) + bias[:, None, None, None]
+    unstack = _unstack if form == "gemm_forward" else _unstack_by_hand
+    return jax.nn.relu(_max_of_four(*unstack(y)))
+
+
+def _max_of_four(a: Array, b: Array, c: Array, d: Array) -> Array:
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+def _unstack(y: Array) -> tuple[Array, ...]:
+    return tuple(y[i] for i in range(len(y)))
+
+
+_unstack_by_hand = jax.custom_vjp(_unstack)
+# Autodiff would pad and add: then all four gradients are found again for each.
+_unstack_by_hand.defvjp(lambda y: (_unstack(y), None), lambda _, g: (jnp.stack(g),))

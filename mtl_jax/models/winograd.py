@@ -12,6 +12,7 @@ same for stride 2 (every other input meets the outer two entries of the kernel) 
 1.8 times the flops of patches and no time.
 """
 
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -23,38 +24,39 @@ from jax import lax
 
 from mtl_jax.types import Array
 
-TILES = {4: (0, 1, -1, 2, -2), 2: (0, 1, -1)}
-"""Sides of a tile, best first, and the points at which polynomials are taken."""
+TILES = (4, 2)
+"""Sides of a tile, best first."""
+POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)
+"""Where polynomials are taken, besides infinity; the first ones are the mildest."""
 
 
 class Transforms(NamedTuple):
     """Matrices of one dimension: outputs = A' ((G kernel) * (B' window))."""
 
     inputs: np.ndarray
-    """B': ``[m + 2, m + 2]``."""
+    """B': ``[n, n]`` for ``n = m + k - 1`` points."""
     kernel: np.ndarray
-    """G: ``[m + 2, 3]``."""
+    """G: ``[n, k]``."""
     outputs: np.ndarray
-    """A': ``[m, m + 2]``."""
+    """A': ``[m, n]``."""
 
 
-def _cook_toom(m: int) -> Transforms:
-    """``m`` outputs of a kernel of 3 from ``m + 2`` points, one of them at infinity."""
-    points = np.array(TILES[m], float)
-    last = np.eye(m + 2)[-1:]
-    others = points[:, None] - points + np.eye(m + 1)
-    kernel = np.vander(points, 3, increasing=True) / others.prod(axis=1)[:, None]
-    kernel = np.concatenate([kernel, last[:, -3:]])
+@functools.cache
+def cook_toom(m: int, k: int) -> Transforms:
+    """``m`` outputs of a kernel of ``k`` from as few products as can be."""
+    n = m + k - 1
+    points = np.array(POINTS[: n - 1], float)
+    last = np.eye(n)[-1:]
+    others = points[:, None] - points + np.eye(n - 1)
+    kernel = np.vander(points, k, increasing=True) / others.prod(axis=1)[:, None]
+    kernel = np.concatenate([kernel, last[:, -k:]])
     outputs = np.vander(points, m, increasing=True).T
     outputs = np.concatenate([outputs, last[:, -m:].T], axis=1)
     # B' is what makes output i and kernel entry j meet in input i + j, and only there.
-    meet = (outputs[:, None] * kernel.T[None]).reshape(m * 3, -1)
-    wanted = np.eye(m + 2)[np.add.outer(range(m), range(3)).ravel()]
+    meet = (outputs[:, None] * kernel.T[None]).reshape(m * k, -1)
+    wanted = np.eye(n)[np.add.outer(range(m), range(k)).ravel()]
     inputs = np.linalg.lstsq(meet, wanted, rcond=None)[0].round(6)
     return Transforms(inputs, kernel, outputs)
-
-
-TRANSFORMS = {m: _cook_toom(m) for m in TILES}
 
 
 def tile(height: int, width: int) -> int | None:
@@ -74,7 +76,7 @@ def conv(x: Array, kernel: Array, m: int) -> Array:
       ``[O, H, W, B]``.
     """
     channels, out = kernel.shape[2:]
-    g = TRANSFORMS[m].kernel
+    g = cook_toom(m, 3).kernel
     # Rows and columns change places, as in the points of the inputs.
     kernel = kernel.swapaxes(0, 1).reshape(9, channels * out)
     factors = (jnp.asarray(np.kron(g, g), x.dtype) @ kernel).reshape(-1, channels, out)
@@ -86,7 +88,7 @@ def conv(x: Array, kernel: Array, m: int) -> Array:
     return _join(products.reshape(shape), m)  # type: ignore[return-value]
 
 
-def _sums(matrix: np.ndarray, terms: Sequence[Array]) -> list[Array]:
+def sums(matrix: np.ndarray, terms: Sequence[Array]) -> list[Array]:
     """Rows of ``matrix @ terms``, zeros left out."""
 
     def row(factors: np.ndarray) -> Array:
@@ -103,27 +105,27 @@ def _sums(matrix: np.ndarray, terms: Sequence[Array]) -> list[Array]:
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _split(x: Array, m: int) -> Array:
     """Points ``[m + 2, m + 2, C, rows, columns, B]`` of all windows, columns first."""
-    matrix = TRANSFORMS[m].inputs
+    matrix = cook_toom(m, 3).inputs
     channels, height, width, batch = x.shape
     rows, columns = height // m, width // m
     x = jnp.pad(x, ((0, 0), (1, m - 1), (1, m - 1), (0, 0)))
     x = x.reshape(channels, rows + 1, m, columns + 1, m, batch)
     window = range(matrix.shape[1])
     shifted = [x[:, i // m : i // m + rows, i % m] for i in window]
-    x = jnp.stack(_sums(matrix, shifted))
+    x = jnp.stack(sums(matrix, shifted))
     shifted = [x[:, :, :, j // m : j // m + columns, j % m] for j in window]
-    return jnp.stack(_sums(matrix, shifted))
+    return jnp.stack(sums(matrix, shifted))
 
 
 def _split_back(m: int, unused: None, g: Array) -> tuple[Array]:
     """Transpose of `_split`: windows overlap, so their borders go to neighbours."""
     del unused
-    matrix = TRANSFORMS[m].inputs
+    matrix = cook_toom(m, 3).inputs
 
     def fold(g: Array, axis: int) -> Array:
         """``[m + 2, ..., n, ...]`` to ``[..., n m, ...]``."""
         # Without barriers sums are computed again for every use.
-        window = lax.optimization_barrier(jnp.stack(_sums(matrix.T, list(g))))
+        window = lax.optimization_barrier(jnp.stack(sums(matrix.T, list(g))))
         n = window.shape[axis + 1]
         before, after = ([(0, 0)] * (g.ndim - 1) for _ in range(2))
         before[axis], after[axis] = (1, 0), (0, 1)
@@ -144,24 +146,24 @@ _split.defvjp(lambda x, m: (_split(x, m), None), _split_back)
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _join(points: Array, m: int) -> Array:
     """Outputs ``[O, H, W, B]`` from points ``[m + 2, m + 2, O, rows, columns, B]``."""
-    matrix = TRANSFORMS[m].outputs
+    matrix = cook_toom(m, 3).outputs
     out, rows, columns, batch = points.shape[2:]
-    by_row = jnp.stack(_sums(matrix, list(points)), axis=4)
-    y = jnp.stack(_sums(matrix, list(by_row)), axis=2)
+    by_row = jnp.stack(sums(matrix, list(points)), axis=4)
+    y = jnp.stack(sums(matrix, list(by_row)), axis=2)
     return y.reshape(out, rows * m, columns * m, batch)
 
 
 def _join_back(m: int, unused: None, g: Array) -> tuple[Array]:
     """Transpose of `_join`."""
     del unused
-    matrix = TRANSFORMS[m].outputs.T
+    matrix = cook_toom(m, 3).outputs.T
     out, height, width, batch = g.shape
     g = lax.optimization_barrier(g)
     g = g.reshape(out, height // m, m, width // m, m, batch)
-    by_row = jnp.stack(_sums(matrix, [g[:, :, i] for i in range(m)]))
+    by_row = jnp.stack(sums(matrix, [g[:, :, i] for i in range(m)]))
     by_row = lax.optimization_barrier(by_row)
     columns = [by_row[:, :, :, :, j] for j in range(m)]
-    return (jnp.stack(_sums(matrix, columns)),)
+    return (jnp.stack(sums(matrix, columns)),)
 
 
 _join.defvjp(lambda points, m: (_join(points, m), None), _join_back)

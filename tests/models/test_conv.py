@@ -9,12 +9,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import models, tree
-from mtl_jax.models import conv, winograd
+from mtl_jax.models import conv, strip, winograd
 from mtl_jax.models.conv import conv_pool
 from mtl_jax.types import InputError
 
 OUT, BATCH = 3, 2
-SHAPES = [(1, 3), (8, 3), (1, 5), (8, 5)]  # channels (few or many), kernel size
+SHAPES = [(1, 3), (8, 3), (1, 5), (8, 5), (8, 7), (8, 9)]
+"""Channels (few or many) and kernel size; strips of 4, 2 and none."""
 
 
 def arguments(channels, k, side=4, seed=0):
@@ -185,6 +186,15 @@ def test_winograd_by_hand_is_the_transpose(m):
         np.testing.assert_allclose(
             jnp.vdot(value, seed), jnp.vdot(at, pullback(seed)[0]), rtol=1e-4
         )
+
+
+@pytest.mark.parametrize(("m", "k"), [(4, 5), (4, 3), (2, 5), (2, 7)])
+def test_strips_by_hand_are_the_transpose(m, k):
+    x = jax.random.normal(jax.random.key(0), (2, k + 1, 3 * m + k - 1, 2))
+    kernel = jax.random.normal(jax.random.key(1), (k, k, 2, 3))
+    y, back = jax.vjp(lambda x: strip.conv(x, kernel, m), x)
+    seed = jax.random.normal(jax.random.key(2), y.shape)
+    np.testing.assert_allclose(jnp.vdot(y, seed), jnp.vdot(x, back(seed)[0]), 1e-4)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
