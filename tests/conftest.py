@@ -2,6 +2,10 @@
 
 import os
 
+# Half of the suite's time would be LLVM's optimization of programs that run for
+# milliseconds; what XLA makes of them is the same. Read when JAX first compiles.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 
@@ -15,6 +19,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # end.
 LONG = ("test_resume", "test_measure", "test_run", "test_common", "test_bad_input")
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
+LONG += ("test_study", "test_cluster", "test_hosts", "test_devices", "test_report")
 
 
 def pytest_collection_modifyitems(items):

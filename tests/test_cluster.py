@@ -1,5 +1,6 @@
 """Trials on a local Ray cluster: the same results, also when a worker is killed."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -18,7 +19,7 @@ from mtl_jax.types import InputError
 
 CHANGES = {"base__steps": 200, "base__variants": "('multi',)"}
 """Trials that take long enough to be killed."""
-PATIENCE = 300
+PATIENCE = 500
 
 
 def command(path, *more):
@@ -47,29 +48,42 @@ def training(path):
     ]
 
 
-def test_a_killed_worker_changes_nothing(tmp_path):
-    environment = {
+@pytest.fixture
+def environment(tmp_path):
+    return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    log = tmp_path / "log"
-    with log.open("w") as file:
+
+
+@pytest.fixture
+def on_ray(tmp_path, environment):
+    """The study on a cluster, under way; whatever is left of it is killed."""
+    with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             command(tmp_path / "ray", "--engine=ray"),
-            cwd=small.ROOT, env=environment, stdout=file, stderr=file,
+            cwd=small.ROOT, env=environment, stdout=log, stderr=log,
+            start_new_session=True,
         )  # fmt: skip
-    begun = time.monotonic()
+        yield process
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_killed_worker_changes_nothing(tmp_path, environment, on_ray):
+    log, begun = tmp_path / "log", time.monotonic()
     while not training(tmp_path / "ray"):
-        assert process.poll() is None, log.read_text()
+        assert on_ray.poll() is None, log.read_text()
         assert time.monotonic() < begun + PATIENCE
         time.sleep(0.005)
     victims = list(workers())
     assert victims
     for worker in victims:
         os.kill(worker, signal.SIGKILL)
-    assert process.wait(PATIENCE) == 0, log.read_text()
+    assert on_ray.wait(PATIENCE) == 0, log.read_text()
     text = log.read_text()
     assert "sweep 2 of 2" in text and "Traceback" not in text
     sessions = [len(small.sessions(f)) for f in (tmp_path / "ray").glob("sweep/*")]
