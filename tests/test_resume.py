@@ -195,7 +195,7 @@ def test_stopped_and_killed_in_this_process(tmp_path, uninterrupted, monkeypatch
 
     def stop(manager, step, state):
         save(manager, step, state)
-        if step == 36:
+        if step == 40:  # heard at the next boundary
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(checkpoint, "save", fail)
@@ -205,10 +205,10 @@ def test_stopped_and_killed_in_this_process(tmp_path, uninterrupted, monkeypatch
     monkeypatch.setattr(checkpoint, "save", stop)
     stopped = small.run(path, **CHANGES)
     assert stopped.said == [f"going on from step 16 of 60 in {path}"]
-    assert (stopped.outcome.step, stopped.outcome.signal) == (40, signal.SIGINT)
+    assert (stopped.outcome.step, stopped.outcome.signal) == (44, signal.SIGINT)
     monkeypatch.undo()
     ended = small.run(path, **CHANGES)
-    assert ended.said == [f"going on from step 40 of 60 in {path}"]
+    assert ended.said == [f"going on from step 44 of 60 in {path}"]
     assert (ended.outcome.step, ended.outcome.signal) == (60, None)
     assert_same_end(path, uninterrupted)
 
