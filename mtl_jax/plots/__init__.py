@@ -17,6 +17,7 @@ from mtl_jax.plots.gap import Compared, gap
 from mtl_jax.plots.learning import learning
 from mtl_jax.plots.ranking import ranking
 from mtl_jax.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
+from mtl_jax.plots.sweep import Grid, Tile, sweep
 from mtl_jax.plots.weights import weighed, weights
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "Cloud",
     "Compared",
     "Effects",
+    "Grid",
     "Interval",
     "Look",
+    "Tile",
     "Trajectories",
     "conflict",
     "conflict_effects",
@@ -44,6 +47,7 @@ __all__ = [
     "png",
     "ranking",
     "svg",
+    "sweep",
     "task_effects",
     "weighed",
     "weights",
