@@ -11,6 +11,8 @@ from workdirs import FACTORS, trajectories
 from mtl_jax import report
 from mtl_jax.plots import looks
 from mtl_jax.report import findings, page, pictures, sentences, tables
+from mtl_jax.report import sweep as report_sweep
+from mtl_jax.report.sweep import sweep
 from mtl_jax.types import InputError
 
 NASTY = "<b>&$x_1^"
@@ -285,7 +287,8 @@ class TestDegraded:
             if row["name"] == "accuracy":
                 row["value"] *= 0.5
         text = words_of(tmp_path, rows + worse)
-        assert "0.001, 32 (chosen by validation" in text
+        assert "0.001, 32 chosen by validation accuracy, among the runs" in text
+        assert "2 candidates for each choice, once for all tasks of multi" in text
         assert "Learning rates and batch sizes" in text and "0.5" in text
 
     def test_rates_without_validation(self, tmp_path):
@@ -359,6 +362,97 @@ class TestDegraded:
             assert text in parsed.words
         assert len(parsed.ids) == len(set(parsed.ids))
         assert (tmp_path / "out" / "s-x-gap.png").exists()
+
+
+CHOSEN = {("single", "a"): (0.01, 16), ("single", "b"): (0.1, 64)}
+APART = CHOSEN | {("multi", "a"): (0.1, 16), ("multi", "b"): (0.01, 64)}
+
+
+def selected(path, cells):
+    """A workdir as a study leaves it: every task in the runs that were chosen for it.
+
+    Values of whole runs are of the first task's, as `analysis.keep` has them.
+    """
+    rows = trajectories(steps=(0, 1, 10, 100))
+    for row in rows:
+        own = {task: cell for (v, task), cell in cells.items() if v == row["variant"]}
+        first = next(iter(own.values()))
+        row["learning_rate"], row["batch_size"] = own.get(row["task"], first)
+    return workdirs.write(path, rows)
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    run = selected(tmp_path_factory.mktemp("study") / "selected", APART)
+    workdirs.sweep(run, APART, {(0.01, 64): "c=1"})
+    return run
+
+
+class TestOfAStudy:
+    @pytest.mark.usefixtures("undrawn")
+    def test_the_page_says_what_was_chosen(self, apart):
+        parsed = Page(report.write(apart))
+        check_tables(parsed)
+        for text in (
+            "multi: 0.1, 16 (a), 0.01, 64, c=1 (b). A task is shown in the",
+            "in a sweep of its own: 4 candidates for each choice, task by task for "
+            "every variant; 2 of 4 choices lie at the edge of the grid",
+            "The best is chosen.",
+            "chosen at the edge of the grid",
+            "multi (its runs at 0.1, 16) mean cosine",
+        ):
+            assert text in parsed.words, text
+        assert "that most tasks chose (multi 0.1, 16)" in parsed.pictures["conflict"]
+        assert "The row of a task" in parsed.pictures["cosines"]
+        assert "The sweep is not in it" in parsed.pictures["costs"]
+        assert "weights" not in parsed.pictures  # no run has those of all tasks
+
+    def test_nothing_is_chosen_a_second_time(self, apart):
+        found = findings.find(apart)
+        assert set(found.records["task"]) == {"", "a", "b"}
+        assert found.cells["multi"] == {(0.1, 16): ["a"], (0.01, 64): ["b"]}
+        assert len(found.choice.candidates) == 16 and found.choice.swept
+
+    @pytest.mark.usefixtures("bare")
+    def test_many_candidates_are_left_to_their_file(self, apart, monkeypatch):
+        monkeypatch.setattr(tables, "MOST_CANDIDATES", 15)
+        words = Page(report.write(apart)).words
+        assert "Of 16 candidates the chosen ones" in words
+        assert words.count("2 of 2") == 0 and words.count("0 of 2") == 4
+
+    @pytest.mark.usefixtures("bare")
+    def test_tables_that_no_sweep_left(self, tmp_path):
+        run = selected(tmp_path / "run", APART)
+        (run / "candidates.csv").write_text("a,b\n")
+        with pytest.raises(InputError, match="not what a sweep leaves"):
+            report.write(run)
+
+    def test_panels_and_marks(self, apart, monkeypatch):
+        found = findings.find(apart)
+        (picture,) = sweep(found, looks(found.variants))
+        grids = picture.draw.args[0]
+        assert [g.title for g in grids] == [f"{v}, {t}" for v, t in APART]
+        chosen = [cell for g in grids for cell, tile in g.tiles.items() if tile.chosen]
+        assert chosen == list(APART.values())
+        assert {tile.text for tile in grids[0].tiles.values()} == {"90.0", "80.0"}
+        assert grids[0].tiles[0.01, 64].notes == ["c=1"]
+        monkeypatch.setattr(report_sweep, "MOST_CHOICES", 3)
+        (picture,) = sweep(found, looks(found.variants))
+        single, _ = picture.draw.args[0]
+        assert single.tiles[0.1, 64].notes == ["1 task"]
+        assert single.tiles[0.1, 64].text == "85.0"
+        assert not single.tiles[0.1, 16].chosen
+
+    def test_cells_without_a_value(self, tmp_path):
+        run = selected(tmp_path / "run", APART)
+        workdirs.sweep(run, APART, validation=None, diverged=2)
+        found = findings.find(run)
+        (picture,) = sweep(found, looks(found.variants))
+        tiles = picture.draw.args[0][0].tiles
+        assert [tile.lost for tile in tiles.values()] == [False, True, True, True]
+
+    def test_nothing_to_choose_from(self, found):
+        assert not list(sweep(found, looks(found.variants)))
 
 
 def test_there_must_be_records(tmp_path):
