@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from experiments import entry
+from experiments import engines, entry
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "configs/reproduce.py:BUDGET.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all studies.")
@@ -22,12 +22,12 @@ def reproduce() -> int:
     """Run the studies of the flags, and write their report."""
     from pathlib import Path
 
-    from mtl_jax import report, trial
+    from mtl_jax import report
     from mtl_jax import reproduce as studies
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
     folder = Path(str(WORKDIR.value))
-    signal, done = studies.run(CONFIG.value, folder, trial.local, console.print)
+    signal, done = studies.run(CONFIG.value, folder, engines.chosen(), console.print)
     if signal:
         console.print(
             f"stopped by signal {signal}, all saved; the same command goes on."

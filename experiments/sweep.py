@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from experiments import entry
+from experiments import engines, entry
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (configs/sweeps)")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study.")
@@ -25,11 +25,11 @@ def sweep() -> int:
     """Run the study of the flags, and write its report."""
     from pathlib import Path
 
-    from mtl_jax import study, trial
+    from mtl_jax import study
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
     folder = Path(str(WORKDIR.value))
-    signal = study.run(CONFIG.value, folder, trial.local, say=console.print)
+    signal = study.run(CONFIG.value, folder, engines.chosen(), say=console.print)
     if signal:
         console.print(
             f"stopped by signal {signal}, all saved; the same command goes on."

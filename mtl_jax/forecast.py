@@ -28,8 +28,10 @@ def pace(costs: Sequence[float], seconds: Sequence[float]) -> Pace:
       seconds: that it took.
     """
     size = np.asarray(costs, float)
-    if len(set(costs)) < 2:  # nothing tells the parts apart: all of it grows
-        return Pace(0.0, float(np.sum(seconds) / size.sum()))
+    if len(set(costs)) < 2:  # nothing tells the parts apart: take halves
+        return Pace(
+            float(np.mean(seconds)) / 2, float(np.sum(seconds) / size.sum()) / 2
+        )
     scale = size.max()
     (fixed, each), _ = nnls(
         np.stack([np.ones(len(size)), size / scale], axis=1), np.asarray(seconds)

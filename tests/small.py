@@ -110,32 +110,39 @@ def _read_environment() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", float(seconds))
 
 
-def fork(arguments: list[str], log: Path, free: int | None = None) -> Any:
-    """Start the entry point in a forked process; ``log`` gets ``out`` and ``err``.
+def fork(
+    arguments: list[str], log: Path, free: int | None = None, command: str = "train"
+) -> Any:
+    """Start an entry point in a forked process; ``log`` gets ``out`` and ``err``.
 
     Args:
       arguments: of the command.
       log: a folder.
       free: bytes that the disk pretends to have.
+      command: name of the entry point.
     """
     log.mkdir(parents=True, exist_ok=True)
     server = multiprocessing.get_context("forkserver")
     modules = [
-        "experiments.train",
-        "mtl_jax.run",
+        "experiments.entry",
+        "ml_collections.config_flags",
+        "mtl_jax.study",
         "mtl_jax.summary",
         "sklearn.datasets",
     ]
     server.set_forkserver_preload([*modules, "pytest", "configs.digits"])
     process = server.Process(
-        target=_entry_point, args=(arguments, log, dict(os.environ), free)
+        target=_entry_point, args=(arguments, log, dict(os.environ), free, command)
     )
     process.start()
     return process
 
 
-def _entry_point(arguments: list[str], log: Path, env: dict, free: int | None) -> None:
+def _entry_point(
+    arguments: list[str], log: Path, env: dict, free: int | None, command: str
+) -> None:
     """What `python -m experiments.train` does, with its output in files."""
+    import importlib
     import shutil
 
     for number, name in ((1, "out"), (2, "err")):
@@ -145,10 +152,11 @@ def _entry_point(arguments: list[str], log: Path, env: dict, free: int | None) -
     if free is not None:
         usage = shutil.disk_usage(log)._replace(free=free)
         shutil.disk_usage = lambda _: usage
-    sys.argv = ["train", *arguments]
-    from experiments import entry, train
+    sys.argv = [command, *arguments]
+    from experiments import entry
 
-    entry.main(train.train, str(train.__doc__), train.CONFIG)
+    module = importlib.import_module(f"experiments.{command}")
+    entry.main(getattr(module, command), str(module.__doc__), module.CONFIG)
 
 
 def checkpoint_of(workdir: Path, step: int | None = None) -> tuple[Any, int]:

@@ -24,7 +24,7 @@ LAYERS = [
     {"measure", "programs"},
     {"replay", "run"},
     {"trial"},
-    {"grid"},
+    {"cluster", "grid"},
     {"study"},
     {"reproduce"},
 ]

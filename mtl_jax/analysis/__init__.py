@@ -25,6 +25,7 @@ MT is at every training loss 0.1 nats worse than ST, in two seeds:
 "no sound curve of 'single': ..."
 """
 
+from mtl_jax.analysis.claims import claims
 from mtl_jax.analysis.conflict import conflict_effects
 from mtl_jax.analysis.contrast import contrasts
 from mtl_jax.analysis.correlation import correlate
@@ -45,6 +46,7 @@ __all__ = [
     "OVER",
     "RULE",
     "align",
+    "claims",
     "best_points",
     "candidates",
     "compared",

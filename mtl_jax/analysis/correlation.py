@@ -10,6 +10,7 @@ runs, without building the resample.
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,15 @@ from mtl_jax.analysis.curves import Frame
 from mtl_jax.types import InputError
 
 IDENTITIES = ("variant", "baseline", "split", "name", "factor", "scope", "kind")
-COLUMNS = ["setting", "x", "y", "statistic", "value", "low", "high", "interval"]
-COLUMNS += ["observations", "missing", "tasks", "not_comparable", "settings"]
+COLUMNS = ["setting", "x", "y", "within", "statistic", "value", "low", "high"]
+COLUMNS += [
+    "interval",
+    "observations",
+    "missing",
+    "tasks",
+    "not_comparable",
+    "settings",
+]
 COLUMNS += ["clusters", "reason"]
 FEWEST = 3
 """Observations that a correlation needs."""
@@ -42,6 +50,7 @@ def correlate(
     y: str = "gap",
     by: Sequence[str] | None = None,
     *,
+    within: Sequence[str] = (),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
@@ -60,27 +69,33 @@ def correlate(
     ``clusters`` says so. The last has Wilson's binomial interval over its units, which
     takes tasks that share MT runs for independent.
 
+    Tasks that differ from each other, and whatever all tasks do in the course of
+    training, make x and y go together without one saying anything of the other.
+    ``within=("task", "bin")`` takes both away first: of x and of y remains what their
+    task and their bin, added up, do not explain (least squares, once in the sample).
+
     Args:
       table: rows of seed pairs.
       x: a column.
       y: a column.
       by: columns of which every combination is a table of its own; None for those of
         variant, baseline, split, name, factor, scope and kind that there are.
-      seed: of the bootstrap.
+      within: columns of which the differences do not count, such as task and bin.
+      seed: of the bootstrap, which every setting draws from by its name.
       resamples: of the bootstrap.
 
     Returns:
       The columns of ``by``; setting (empty: mean over the settings in which the
-      statistic is defined, if there are several); x, y, statistic; value, low, high;
-      interval (``bootstrap``, ``wilson`` or ``none``); observations (units, of the
-      last); missing (observations without x or y); tasks; not_comparable (tasks);
+      statistic is defined, if there are several); x, y, within; statistic; value, low,
+      high; interval (``bootstrap``, ``wilson`` or ``none``); observations (units, of
+      the last); missing (observations without x or y); tasks; not_comparable (tasks);
       settings; clusters; reason (why the value is not defined).
 
     Raises:
       InputError: a column that the table lacks.
     """
     by = [name for name in IDENTITIES if name in table] if by is None else list(by)
-    missing = {x, y, *by} - set(table.columns)
+    missing = {x, y, *by, *within} - set(table.columns)
     if missing:
         raise InputError(
             f"the table lacks {', '.join(sorted(missing))}; it has: "
@@ -90,9 +105,13 @@ def correlate(
     groups = table.groupby(by, sort=False) if by else [((), table)]
     for key, own in groups:
         names = dict(zip(by, key, strict=True)) | {"x": x, "y": y}
+        names["within"] = ", ".join(within)
+        # By its name, a setting has its draws whatever else is in the table.
         one_by_one = [
-            _within(setting, rows, x, y, [seed, place], resamples)
-            for place, (setting, rows) in enumerate(own.groupby("setting"))
+            _of_setting(
+                setting, rows, x, y, within, [seed, crc32(setting.encode())], resamples
+            )
+            for setting, rows in own.groupby("setting")
         ]
         rows = [row for rows in one_by_one for row in rows]
         if len(one_by_one) > 1:
@@ -146,12 +165,20 @@ def sign_agreement(weights: np.ndarray, rows: Rows) -> np.ndarray:
     return _divide(weights @ same, weights @ signed)
 
 
-def _within(
-    setting: str, own: Frame, x: str, y: str, seed: Sequence[int], resamples: int
+def _of_setting(
+    setting: str,
+    own: Frame,
+    x: str,
+    y: str,
+    within: Sequence[str],
+    seed: Sequence[int],
+    resamples: int,
 ) -> list[dict[str, Any]]:
     """A row per statistic of one setting; ``resampled`` holds its resamples ``[R]``."""
     usable = own[own["comparable"]]
     whole = usable[np.isfinite(usable[x]) & np.isfinite(usable[y])]
+    if within and len(whole):
+        whole = whole.assign(**{name: _centred(whole, name, within) for name in (x, y)})
     shared = {
         "setting": setting,
         "missing": len(usable) - len(whole),
@@ -181,6 +208,17 @@ def _within(
             }
         )
     return [{**shared, **row} for row in [*found, _of_means(whole, x, y)]]
+
+
+def _centred(whole: Frame, name: str, within: Sequence[str]) -> np.ndarray:
+    """What the levels of some columns, added up, leave of another ``[N]``."""
+    values = whole[name].to_numpy(float)
+    levels = [pd.get_dummies(whole[column]).to_numpy(float) for column in within]
+    design = np.concatenate(levels, axis=1)
+    effects = np.linalg.pinv(design.T @ design) @ (design.T @ values)
+    left = values - design @ effects
+    # What rounding leaves has neither order nor sign.
+    return np.where(np.abs(left) <= 1e-9 * np.abs(values).max(), 0.0, left)
 
 
 def _of_means(whole: Frame, x: str, y: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def align(df: Frame) -> Frame:
       nats); diverged (the run of this curve did, later).
 
     Raises:
-      InputError: several rates of a variant, or a number that is there twice.
+      InputError: several rates of a task, or a number that is there twice.
     """
     usable = _usable(_probe_losses(df))
     usable["log_loss"] = np.log(usable["loss"])
@@ -58,7 +58,7 @@ def curves(df: Frame) -> Frame:
       (fit to be compared: did not diverge and has two points or more).
 
     Raises:
-      InputError: several rates of a variant, or a number that is there twice.
+      InputError: several rates of a task, or a number that is there twice.
     """
     points = _probe_losses(df)
     late = points["step"] > points["diverged_at"]
@@ -153,19 +153,26 @@ def check(df: Frame) -> None:
 def need_one_rate(df: Frame) -> None:
     """Raise where a task of a variant comes with several rates or batch sizes.
 
+    Tasks may differ: each has the cell that was selected for it. Rows of no task are
+    those of a run, and say nothing of what was selected.
+
     Raises:
       InputError: the first such task.
     """
-    columns = ["setting", "variant", "task", "learning_rate", "batch_size"]
-    rates = df[df["task"] != ""][columns].drop_duplicates()
-    for (setting, variant, task), group in rates.groupby(columns[:3]):
+    cell, of_task = ["learning_rate", "batch_size"], df[df["task"] != ""]
+    rates = of_task[["setting", "variant", "task", *cell]].drop_duplicates()
+    for (setting, variant, task), group in rates.groupby(
+        ["setting", "variant", "task"]
+    ):
         if len(group) > 1:
-            rows = group[["learning_rate", "batch_size"]].itertuples(index=False)
-            pairs = ", ".join(f"{rate:g} and {size}" for rate, size in rows)
+            pairs = ", ".join(
+                f"{rate:g} and {size}"
+                for rate, size in group[cell].itertuples(index=False)
+            )
             raise InputError(
-                f"{setting}, task {task!r}: {variant!r} was trained with {len(group)} "
-                f"pairs of learning rate and batch size ({pairs}); keep one, such as "
-                f"analysis.select(df) does by validation."
+                f"{setting}: {variant!r} was trained on task {task!r} with "
+                f"{len(group)} pairs of learning rate and batch size ({pairs}); keep "
+                f"one, such as analysis.select(df) does by validation."
             )
 
 

@@ -147,7 +147,7 @@ def delta_m(
     for variant in _others(df, baseline):
         found = tested(df, variant, baseline, split, by)
         for setting in dict.fromkeys(one.setting for one in found):
-            tasks = _by_task([one for one in found if one.setting == setting])
+            tasks = by_task([one for one in found if one.setting == setting])
             deltas, clusters, reason = _deltas(tasks, over_tasks, seed, resamples)
             low, high = interval(deltas[1:])
             rows.append(
@@ -235,7 +235,7 @@ def _others(df: Frame, baseline: str) -> list[str]:
     return others
 
 
-def _by_task(found: Sequence[Tested]) -> list[list[Tested]]:
+def by_task(found: Sequence[Tested]) -> list[list[Tested]]:
     """What Delta_m is made of: per task its scores, or its loss if it has none."""
     tasks = [[one for one in found if one.task == t] for t in _tasks(found)]
     return [[o for o in own if o.name != "loss"] or own for own in tasks]

@@ -190,6 +190,45 @@ def test_settings_are_resampled_apart():
     assert 0.6 < both / one < 0.85
 
 
+def test_what_task_and_bin_explain_can_be_left_out():
+    """Tasks and bins make x and y go together; within them, they go against."""
+    own = {}
+
+    def inner(*key):
+        return own.setdefault(key, np.random.default_rng(len(own)).normal())
+
+    def outer(t, _, __, b):
+        return 10 * t + 3 * b**2
+
+    table = pairs(lambda *k: outer(*k) + inner(*k), lambda *k: outer(*k) - inner(*k))
+    assert by_statistic(table).loc["spearman", "value"] > 0.9
+    found = by_statistic(table, within=("task", "bin"))
+    rank = found.loc["spearman"]
+    assert rank["value"] == pytest.approx(-1) and rank["high"] == pytest.approx(-1)
+    assert set(found["within"]) == {"task, bin"}
+    # Of one column alone, the residual is what the group's mean leaves.
+    table["gap"] = [noise(k)() for k in range(len(table))]
+    left = [
+        table[v] - table.groupby("task")[v].transform("mean")
+        for v in ("contrast", "gap")
+    ]
+    found = by_statistic(table, within=["task"])
+    expected = stats.spearmanr(left[0], left[1])[0]
+    assert found.loc["spearman", "value"] == pytest.approx(expected)
+    # Nothing is left of what they explain.
+    table["contrast"] = pairs(outer, outer)["contrast"]
+    row = by_statistic(table, within=("task", "bin")).loc["spearman"]
+    assert row["reason"] == "contrast is constant" and np.isnan(row["value"])
+
+
+def test_a_setting_s_interval_does_not_depend_on_the_others():
+    one, two = (pairs(noise(k), noise(9), setting=s) for k, s in enumerate("op"))
+    alone, beside = analysis.correlate(two), analysis.correlate(pd.concat([one, two]))
+    pd.testing.assert_frame_equal(
+        alone, beside.query("setting == 'p'").reset_index(drop=True)
+    )
+
+
 def test_groups_and_columns():
     table = pd.concat([pairs(noise(0), noise(1), variant=v) for v in ("m", "n")])
     found = analysis.correlate(table)

@@ -1,7 +1,8 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.isotonic import IsotonicRegression
-from synthetic import curve, frame
+from synthetic import curve, frame, power_laws
 
 from mtl_jax import analysis
 from mtl_jax.types import InputError
@@ -63,8 +64,46 @@ def test_a_point_makes_no_curve():
 @pytest.mark.parametrize("options", [{"rate": 1e-2}, {"batch_size": 64}])
 def test_several_rates_are_an_error_that_says_what_to_do(options):
     df = frame(curve("multi", NOISY), curve("multi", NOISY, run=1, **options))
-    with pytest.raises(InputError, match="'multi' was trained with 2 .*select"):
+    with pytest.raises(InputError, match="task 'a' with 2 .*analysis.select"):
         analysis.align(df)
+
+
+def test_every_task_may_have_its_own_cell():
+    """Tables are those of one cell for all, though a run of each cell is there."""
+    factors = {("coherence", "task"): 0.5, ("mean_cosine", "shared"): -0.1}
+    cells = {"a": {"rate": 1e-2}, "b": {"batch_size": 64}, "c": {}}
+    one, own = (
+        frame(
+            *(
+                rows
+                for task, cell in cells.items()
+                for rows in power_laws(
+                    {task: 0.1}, factors=factors, **(cell if apart else {})
+                )
+            )
+        )
+        for apart in (False, True)
+    )
+    mark = own[own["task"] == "a"].iloc[[0]].assign(task="", name="epoch_loss")
+    own = pd.concat([own, mark, mark.assign(batch_size=4)])  # of no task
+    for table in (
+        analysis.gap_summary,
+        analysis.contrasts,
+        analysis.conflict_effects,
+        analysis.optimization_effect,
+        analysis.transfer,
+        analysis.delta_m,
+    ):
+        pd.testing.assert_frame_equal(table(own), table(one))
+
+
+def test_a_cell_of_a_task_diverges_for_itself():
+    df = frame(
+        curve("multi", NOISY, rate=1e-2, diverged=3),
+        curve("multi", NOISY, rate=1e-3, task="b"),
+    )
+    sound = analysis.curves(df).set_index("task")["sound"]
+    assert sound.to_dict() == {"a": False, "b": True}
 
 
 def test_one_run_read_twice_is_an_error():

@@ -1,0 +1,144 @@
+"""What is compared: a number per seed that both variants have, task by task."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtl_jax.analysis.claims.interval import Mean, paired_t
+from mtl_jax.analysis.claims.row import counted
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.gap import signed_gap
+from mtl_jax.analysis.matching import match
+from mtl_jax.types import InputError
+
+
+class Paired(NamedTuple):
+    """A task in two variants that start alike and see the same batches, seed by seed.
+
+    Equal seeds make a pair, so that what both share is no part of the difference.
+    """
+
+    setting: str
+    task: str
+    seeds: list[int]
+    """Of sound curves in both variants, ``n``."""
+    values: dict[str, np.ndarray]
+    """What was found by name, ``[n]`` each."""
+    reason: str = ""
+    """Why nothing was found; empty where there is something."""
+
+
+def why_not(one: Paired) -> str:
+    """Why there is no interval over seeds; empty where there is one."""
+    if one.reason:
+        return one.reason
+    if len(one.seeds) < 2:
+        return f"{counted(len(one.seeds), 'common sound seed')}, fewer than 2"
+    return ""
+
+
+def usable(tasks: Sequence[Paired]) -> list[Paired]:
+    """The tasks that can be judged."""
+    return [one for one in tasks if not why_not(one)]
+
+
+def reasons(tasks: Sequence[Paired]) -> str:
+    """Why tasks cannot be judged: every reason once, with its tasks."""
+    told: dict[str, list[str]] = {}
+    for one in tasks:
+        if why_not(one):
+            told.setdefault(why_not(one), []).append(one.task)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in told.items())
+
+
+def of_setting(tasks: Sequence[Paired], setting: str) -> list[Paired]:
+    """Those of one setting; of all for the empty name."""
+    return [one for one in tasks if setting in ("", one.setting)]
+
+
+def over_tasks(tasks: Sequence[Paired], name: str) -> Mean:
+    """Mean over tasks, with an interval over the seeds that all of them have."""
+    if not tasks:
+        return paired_t(np.zeros(0))
+    shared = sorted(set.intersection(*(set(one.seeds) for one in tasks)))
+    if not shared:  # a mean of means that belong to no seed has no interval
+        return paired_t(np.array([np.mean([one.values[name].mean() for one in tasks])]))
+    rows = [one.values[name][places(one.seeds, shared)] for one in tasks]
+    return paired_t(np.mean(rows, axis=0))
+
+
+def fewest_seeds(tasks: Sequence[Paired]) -> int:
+    """Seeds of the task that has the fewest."""
+    return min((len(one.seeds) for one in tasks), default=0)
+
+
+def share(agree: Sequence[np.ndarray]) -> float:
+    """Of all (task, seed) units, the share that agrees; NaN where there are none."""
+    units = np.concatenate([np.ravel(one) for one in agree]) if len(agree) else []
+    return float(np.mean(units)) if len(units) else float("nan")
+
+
+def gaps(
+    df: Frame, variant: str, baseline: str, split: str, points: int
+) -> list[Paired]:
+    """The gap of `gap_summary`, percent of ST's loss there: early, late and mean."""
+
+    def found() -> list[Paired]:
+        return [
+            _gap(one) for one in match(df, variant, baseline, split, "loss", points)
+        ]
+
+    return or_reason(df, found)
+
+
+def _gap(one: Any) -> Paired:
+    side = one.sides
+    if side.reason:
+        return Paired(side.setting, side.task, [], {}, side.reason)
+    seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
+    st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
+    gap, loss = signed_gap(one, "loss")[st, mt], one.st[st]
+    third = max(1, round(gap.shape[-1] / 3))
+    parts = {"early": slice(third), "late": slice(-third, None), "mean": slice(None)}
+    values = {
+        name: percent(gap[:, part].mean(axis=-1), loss[:, part])
+        for name, part in parts.items()
+    }
+    return Paired(side.setting, side.task, seeds, values)
+
+
+def percent(difference: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Percent of the size of the mean of ``whole``; NaN where that is 0 or missing."""
+    size = abs(float(np.mean(whole))) if whole.size else 0.0
+    return 100 * difference / (size if size > 0 else np.nan)
+
+
+def said(error: InputError) -> str:
+    """An error as a reason, which has no full stop."""
+    return str(error).removesuffix(".")
+
+
+def or_reason(df: Frame, found: Callable[[], list[Paired]]) -> list[Paired]:
+    """What is found; where the records lack something, that as the tasks' reason."""
+    try:
+        return [defined(one) for one in found()]
+    except InputError as error:
+        keys = df[df["task"] != ""][["setting", "task"]].drop_duplicates()
+        return [
+            Paired(setting, task, [], {}, said(error))
+            for setting, task in keys.itertuples(index=False, name=None)
+        ]
+
+
+def defined(one: Paired) -> Paired:
+    """A task with undefined numbers is one that has none."""
+    undefined = [name for name, own in one.values.items() if not np.isfinite(own).all()]
+    if one.reason or not undefined:
+        return one
+    return one._replace(reason=f"{', '.join(undefined)} not defined at all seeds")
+
+
+def places(seeds: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Where the wanted seeds are."""
+    return [list(seeds).index(seed) for seed in wanted]

@@ -1,0 +1,95 @@
+"""A row of the table of claims, and the words and numbers in it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mtl_jax.analysis.claims.interval import LEVEL, Mean
+
+SUPPORTED = "supported"
+CONTRADICTED = "contradicted"
+INCONCLUSIVE = "inconclusive"
+NOT_COMPARABLE = "not comparable"
+
+
+class Row(NamedTuple):
+    """A verdict with what it rests on."""
+
+    claim: str
+    """``C1`` to ``C4``."""
+    setting: str
+    """Empty: all settings together."""
+    variant: str
+    subject: str
+    """Part or factor that is judged; empty: the claim itself."""
+    effect: float = np.nan
+    unit: str = ""
+    low: float = np.nan
+    high: float = np.nan
+    level: float = LEVEL
+    margin: float = np.nan
+    """What is negligible, in the unit of the effect."""
+    tasks: int = 0
+    """That could be compared."""
+    seeds: int = 0
+    """Common ones, of the task with the fewest."""
+    sign_consistency: float = np.nan
+    p: float = np.nan
+    """Adjusted within the claim (`claims` says how)."""
+    verdict: str = NOT_COMPARABLE
+    statement: str = ""
+    reason: str = ""
+    """What could not be compared and why, or what keeps from a verdict."""
+
+
+def with_mean(row: Row, mean: Mean, unit: str, margin: float) -> Row:
+    """The row with its effect."""
+    return row._replace(
+        effect=mean.value, low=mean.low, high=mean.high, unit=unit, margin=margin
+    )
+
+
+def verdict(supported: bool, contradicted: bool) -> str:
+    """One of three; of neither and of both, nothing follows."""
+    if supported == contradicted:
+        return INCONCLUSIVE
+    return SUPPORTED if supported else CONTRADICTED
+
+
+def not_comparable(row: Row, why: str) -> Row:
+    """The row without a verdict, with the reason."""
+    return row._replace(
+        verdict=NOT_COMPARABLE, reason=why, statement=f"Not comparable: {why}."
+    )
+
+
+def unless_opposed(row: Row, settings: Sequence[Row]) -> Row:
+    """The row of all settings, inconclusive where one says the opposite."""
+    opposite = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}.get(row.verdict)
+    against = [one.setting for one in settings if one.verdict == opposite]
+    if not against:
+        return row
+    judged = [one for one in settings if one.verdict != NOT_COMPARABLE]
+    why = f"{opposite} in {len(against)} of {counted(len(judged), 'setting')}"
+    why = f"{why} ({', '.join(against)}), {row.verdict} over all"
+    reason = "; ".join(filter(None, [why, row.reason]))
+    return row._replace(verdict=INCONCLUSIVE, reason=reason)
+
+
+def written(mean: Mean, unit: str) -> str:
+    """An effect with its interval in words."""
+    number = f"{mean.value:+.3g} {unit}"
+    if np.isnan(mean.low):
+        return f"{number} (no interval)"
+    return f"{number} (95% interval {mean.low:+.3g} to {mean.high:+.3g})"
+
+
+def p_written(p: float) -> str:
+    """A p value in words."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,151 @@
+"""Studies that nobody ran, of which it is known what is true of every claim."""
+
+import numpy as np
+from synthetic import curve, frame, line
+
+from mtl_jax.analysis.claims.explanation import Factor
+from mtl_jax.analysis.claims.harm import Affected
+from mtl_jax.analysis.claims.paired import Paired
+from mtl_jax.analysis.claims.remedy import Remedy
+
+FALL = np.linspace(2.0, -1.0, 8)
+FACTORS = ("sharpness_l2", "sharpness_linf", "fisher_trace", "coherence")
+WORSE = {"coherence": -1}
+
+
+def study(
+    rng,
+    gap=0.0,
+    seeds=3,
+    tasks=6,
+    noise=0.01,
+    explained=0.0,
+    harm=0.0,
+    unlike=0.0,
+    help=0.0,
+    change=0.0,
+    setting="s",
+    optimizers=("multi-pcgrad",),
+):
+    """Records of a setting.
+
+    Args:
+      rng: of the noise.
+      gap: of the test loss, of alternating sign from task to task.
+      seeds: number.
+      tasks: number.
+      noise: between runs.
+      explained: contrast of every factor, with the sign that explains the gap.
+      harm: log ratio of training losses of the task with most conflict, in MT.
+      unlike: contrast of factors that has nothing to do with the gap.
+      help: accuracy that optimizers add.
+      change: log ratio of training losses, optimizers against the sum.
+      setting: name.
+      optimizers: variants.
+    """
+    curves = []
+    for k in range(tasks):
+        sign = 1 if k % 2 else -1
+        conflict = k / max(tasks - 1, 1)
+        for variant in ("single", "multi", *optimizers):
+            together, helped = variant != "single", variant in optimizers
+            for seed in range(seeds):
+                own = rng.normal(size=3) * noise
+                shift = own[0] + together * harm * conflict + helped * change
+                log_loss = FALL + shift
+                test = line(log_loss, 2.0) + together * sign * gap + own[1]
+                ratio = together * (explained * sign + unlike) + own[2]
+                factors = {
+                    (name, "task"): np.exp(log_loss + WORSE.get(name, 1) * ratio)
+                    for name in FACTORS
+                }
+                if together:
+                    factors["mean_cosine", "shared"] = -conflict
+                accuracy = 0.8 + helped * help + rng.normal() * noise / 10
+                curves.append(
+                    curve(
+                        variant,
+                        np.exp(log_loss),
+                        test=test,
+                        seed=seed,
+                        task=f"t{k}",
+                        setting=setting,
+                        factors=factors,
+                        accuracy=accuracy,
+                    )
+                )
+    return frame(*curves)
+
+
+def paired(task="a", setting="s", **values):
+    """A task with values by name, one per seed."""
+    arrays = {name: np.array(own, float) for name, own in values.items()}
+    count = len(next(iter(arrays.values())))
+    return Paired(setting, task, list(range(count)), arrays)
+
+
+def noise(rng, tasks, seeds, size):
+    """Normal ``[tasks, seeds]``; half of the variance is of the MT run, for all tasks.
+
+    ``size`` is that of one task and seed.
+    """
+    shared, own = rng.normal(size=(1, seeds)), rng.normal(size=(tasks, seeds))
+    return size * (shared + own) / 2**0.5
+
+
+def gaps(rng, early, late, seeds, size, setting="s"):
+    """Early and late gaps of tasks, percent, with noise that the two share in part."""
+    first, second = (noise(rng, len(early), seeds, size) for _ in range(2))
+    second = 0.6 * first + 0.8 * second
+    return [
+        paired(f"t{k}", setting, early=early[k] + first[k], late=late[k] + second[k])
+        for k in range(len(early))
+    ]
+
+
+def factor(rng, gap, contrast, seeds, size, setting="s", name="f"):
+    """A factor of which the noise is a fortieth of that of gaps in percent."""
+    first = noise(rng, len(gap), seeds, size)
+    second = noise(rng, len(gap), seeds, size / 40)
+    tasks = [
+        paired(
+            f"t{k}", setting, gap=gap[k] + first[k], contrast=contrast[k] + second[k]
+        )
+        for k in range(len(gap))
+    ]
+    return Factor(name, tasks, {})
+
+
+def affected(rng, sizes, optimization, generalization, transfer):
+    """Tasks of settings of these sizes: normal, with correlations, on any scale."""
+    found = []
+    for place, tasks in enumerate(sizes):
+        conflict = rng.normal(size=tasks)
+        outcomes = {
+            name: rng.lognormal()
+            * (rho * conflict + (1 - rho**2) ** 0.5 * rng.normal(size=tasks))
+            for name, rho in (
+                ("optimization", optimization),
+                ("generalization", generalization),
+                ("transfer", transfer),
+            )
+        }
+        found += [
+            Affected(f"s{place}", f"t{k}", conflict[k], own, 3)
+            for k in range(tasks)
+            for own in [{name: values[k] for name, values in outcomes.items()}]
+        ]
+    return found
+
+
+def remedy(rng, helps, change, seeds, size, name="multi-pcgrad", tasks=3):
+    """An SMTO that helps by a percentage per setting and changes training losses."""
+    transfer, optimization = [], []
+    for place, help in enumerate(helps):
+        values = help + size * rng.normal(size=seeds)
+        one = paired("", f"s{place}", delta_m=values, better=values > 0)
+        transfer.append(one)
+        for k in range(tasks):
+            values = change + rng.normal(size=seeds)
+            optimization.append(paired(f"t{k}", f"s{place}", D=values))
+    return Remedy(name, transfer, optimization)

@@ -1,0 +1,500 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import FACTORS, paired, study
+from synthetic import curve, frame
+
+from mtl_jax import analysis
+from mtl_jax.analysis.claims import explanation, harm, persistence, remedy
+from mtl_jax.analysis.claims.harm import Affected
+from mtl_jax.analysis.claims.interval import (
+    Mean,
+    holm,
+    mean_of,
+    negligible,
+    p_above,
+    p_below,
+    p_nonzero,
+    paired_t,
+)
+from mtl_jax.analysis.claims.paired import gaps as paired_gaps
+from mtl_jax.analysis.claims.row import Row
+from mtl_jax.types import InputError
+
+# Of three seeds: the interval is the mean +- 2.484, p is that of t = mean / 0.577.
+THERE = [9, 10, 11]
+TURNED = [-9, -10, -11]
+ABSENT = [-1, 0, 1]
+UNCLEAR = [-10, 0, 10]
+
+
+def summary(rows):
+    """Verdicts of claims by setting."""
+    return {row.setting: row.verdict for row in rows if not row.subject}
+
+
+def test_t_intervals_and_p_values_from_tables():
+    mean = paired_t(np.array([1.0, 2.0, 3.0]))
+    assert (mean.value, mean.df) == (2, 2)
+    assert mean.high - 2 == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert p_nonzero(mean) == pytest.approx(0.0742, abs=1e-4)
+    assert p_above(mean, 5) == 1 and p_below(mean, mean.high) == pytest.approx(0.05)
+    assert p_above(Mean(1.96, 1.0, np.inf)) == pytest.approx(0.05, abs=1e-4)
+    assert negligible(mean, 5) and not negligible(mean, 4)
+    assert np.isnan(paired_t(np.ones(1)).low) and p_nonzero(paired_t(np.ones(1))) == 1
+
+
+def test_values_that_are_all_alike_need_no_division():
+    alike, nothing = paired_t(np.full(3, 0.3)), paired_t(np.zeros(3))
+    assert (alike.low, alike.high) == pytest.approx((0.3, 0.3))
+    assert p_above(alike) == 0 and p_above(alike, 0.3) == p_below(alike) == 1
+    assert p_nonzero(nothing) == 1 and negligible(nothing, 0.1)
+    assert mean_of([alike, nothing]).low == pytest.approx(0.15)
+
+
+def test_means_of_settings_have_welch_s_degrees_of_freedom():
+    found = mean_of([Mean(1, 0.3, 2), Mean(2, 0.4, 4)])
+    assert found.value == 1.5 and found.error == pytest.approx(0.25)
+    assert found.df == pytest.approx(0.0625**2 / (0.0225**2 / 2 + 0.04**2 / 4))
+
+
+def test_holm_multiplies_by_the_tests_that_are_left():
+    assert holm([0.01, 0.04, 0.02, 0.9]) == pytest.approx([0.04, 0.08, 0.06, 0.9])
+    assert holm([0.02, 0.021]) == pytest.approx([0.04, 0.04]) and holm([]) == []
+
+
+def gap_verdict(*tasks):
+    rows = persistence.judge(
+        [paired(str(k), early=one, late=two) for k, (one, two) in enumerate(tasks)],
+        ["s"],
+        "multi",
+        5.0,
+    )
+    assert rows[2].verdict == rows[5].verdict  # one setting is all settings
+    return [row.verdict for row in rows[:3]]
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "expected"),
+    [
+        (THERE, THERE, ["supported", "supported", "supported"]),
+        (TURNED, TURNED, ["supported", "supported", "supported"]),
+        (THERE, ABSENT, ["supported", "contradicted", "contradicted"]),
+        (ABSENT, THERE, ["contradicted", "supported", "contradicted"]),
+        (THERE, TURNED, ["supported", "supported", "contradicted"]),
+        (THERE, UNCLEAR, ["supported", "inconclusive", "inconclusive"]),
+        (UNCLEAR, ABSENT, ["inconclusive", "contradicted", "contradicted"]),
+        # Surely not 0 (1.5 +- 1.2), and surely within the margin.
+        ([1, 1.5, 2], [1, 1.5, 2], ["contradicted"] * 3),
+        ([3, 4, 5], [3, 4, 5], ["supported"] * 3),
+    ],
+)
+def test_a_gap_persists_if_it_is_there_early_and_late(early, late, expected):
+    assert gap_verdict((early, late)) == expected
+
+
+def test_one_lasting_gap_among_many_tasks():
+    """p = .0033 of one task, times the number of tasks."""
+    lasting, unclear, gone = (THERE, THERE), (UNCLEAR, UNCLEAR), (ABSENT, ABSENT)
+    assert gap_verdict(lasting, *[unclear] * 14)[-1] == "supported"
+    assert gap_verdict(lasting, *[unclear] * 15)[-1] == "inconclusive"
+    assert gap_verdict(lasting, gone)[-1] == "supported"
+    assert gap_verdict(unclear, gone)[-1] == "inconclusive"
+    assert gap_verdict(gone, gone)[-1] == "contradicted"
+
+
+def test_a_contradicted_setting_keeps_the_claim_open():
+    tasks = [
+        paired("a", "one", early=THERE, late=THERE),
+        paired("a", "two", early=THERE, late=ABSENT),
+    ]
+    rows = persistence.judge(tasks, ["one", "two"], "multi", 5.0)
+    expected = {"one": "supported", "two": "contradicted", "": "inconclusive"}
+    assert summary(rows) == expected
+    assert rows[-1].reason.startswith("contradicted in 1 of 2 settings (two)")
+    assert rows[-1].p == pytest.approx(2 * rows[2].p)
+
+
+def test_effect_of_a_gap_is_the_late_one_in_the_direction_of_other_seeds():
+    task = paired(early=[1, 1, -3], late=[4, 5, 6])
+    lasting = persistence.with_lasting(task).values["lasting"]
+    assert lasting.tolist() == [-4, -5, 6]
+    row = persistence.judge([task], ["s"], "multi", 5.0)[2]
+    assert row.effect == -1 and row.sign_consistency == pytest.approx(2 / 3)
+
+
+AGREES = (THERE, [0.4, 0.5, 0.6])
+OPPOSITE = (THERE, [-0.49, -0.5, -0.51])
+SAME = (TURNED, [-0.01, 0, 0.01])  # a gap without a contrast
+OPEN = (THERE, [-1, 0.5, 1.2])
+NO_GAP = (ABSENT, [0.4, 0.5, 0.6])
+
+
+def factor_of(*tasks, name="f", setting="s"):
+    named = [
+        paired(str(k), setting, gap=g, contrast=c) for k, (g, c) in enumerate(tasks)
+    ]
+    return explanation.Factor(name, named, {})
+
+
+def factor_verdict(*tasks):
+    rows = explanation.judge([factor_of(*tasks)], ["s"], "multi", 5.0)
+    assert {row.verdict for row in rows} == {rows[0].verdict}
+    return rows[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        ([OPPOSITE], "supported"),
+        ([SAME], "supported"),
+        ([AGREES], "inconclusive"),
+        ([AGREES] * 4, "inconclusive"),  # by chance, once in 16
+        ([AGREES] * 5, "contradicted"),
+        ([AGREES] * 5 + [OPEN], "contradicted"),
+        ([AGREES] * 5 + [OPEN] * 2, "inconclusive"),  # 5 of 7 are not nearly all
+        ([AGREES] * 8 + [OPEN] * 2, "contradicted"),
+        ([AGREES] * 5 + [NO_GAP] * 9, "contradicted"),
+        ([AGREES] * 5 + [OPPOSITE], "supported"),
+        # Holm takes the counterexample away, but it still keeps from a contradiction.
+        ([AGREES] * 16 + [OPPOSITE], "inconclusive"),
+        ([NO_GAP] * 3, "not comparable"),
+        ([], "not comparable"),
+    ],
+)
+def test_a_factor_explains_if_enough_tasks_agree_and_none_does_not(tasks, expected):
+    assert factor_verdict(*tasks) == expected
+
+
+def test_every_factor_has_to_fail():
+    fails, explains = factor_of(OPPOSITE), factor_of(*[AGREES] * 5, name="g")
+    unclear, none = factor_of(AGREES, name="h"), factor_of(NO_GAP, name="i")
+
+    def found(*factors):
+        row = explanation.judge(factors, ["s"], "multi", 5.0)[-1]
+        return row.verdict, row.reason
+
+    assert found(fails, fails) == ("supported", "")
+    assert found(fails, unclear) == ("inconclusive", "")
+    assert found(fails, explains) == ("contradicted", "")
+    why = "i: none of 1 task has a gap to be explained"
+    assert found(fails, none) == ("supported", why)
+    assert found(none)[0] == "not comparable"
+
+
+def test_a_factor_that_explains_one_setting_alone_is_not_consistent():
+    one = factor_of(*[AGREES] * 5, setting="one").tasks
+    two = factor_of(OPPOSITE, setting="two").tasks
+    both = explanation.Factor("f", [*one, *two], {})
+    rows = explanation.judge([both], ["one", "two"], "multi", 5.0)
+    expected = {"one": "contradicted", "two": "supported", "": "supported"}
+    assert summary(rows) == expected
+
+
+def tasks_of(conflict, optimization, generalization=None, setting="s"):
+    other = [0.0] * len(conflict) if generalization is None else generalization
+    return [
+        Affected(
+            setting,
+            str(k),
+            c,
+            {"optimization": d, "generalization": g, "transfer": -g},
+            3,
+        )
+        for k, (c, d, g) in enumerate(zip(conflict, optimization, other, strict=True))
+    ]
+
+
+def test_a_perfect_order_of_five_tasks():
+    """Half a swap of neighbours less than 1 is 0.95; the exact p is 2 / 5!."""
+    found = harm.correlation(tasks_of(range(5), [1, 2, 30, 31, 99]), "optimization")
+    z, error = np.arctanh(0.95), ((1 + 0.95**2 / 2) / 2) ** 0.5
+    assert found.z[:2] == pytest.approx((z, error)) and found.df == 4
+    assert 2 / 120 < p_nonzero(found.z) < 0.05 and found.tasks == 5
+
+
+def test_degrees_of_freedom_are_those_within_settings():
+    """Levels and scales of settings do not count, nor settings of two tasks."""
+    three = range(3)
+    one = tasks_of(three, [1, 2, 3], setting="one")
+    two = tasks_of([c + 9 for c in three], [300, 200, 100], setting="two")
+    pair = tasks_of([1, 1], [5, 6], setting="pair")
+    found = harm.correlation([*one, *two, *pair], "optimization")
+    assert (found.z.value, found.df, found.tasks) == (0, 4, 6)
+    rows = harm.judge([*one, *pair], ["one", "pair"], "multi", 0.5)
+    assert set(summary(rows).values()) == {"not comparable"}
+    assert rows[3].reason.startswith("2 degrees of freedom (tasks - 1, of settings")
+    assert rows[7].reason.startswith("0 degrees of freedom")
+
+
+RANKS = np.arange(60.0)
+SHUFFLED = np.random.default_rng(3).permutation(60)  # rho = .06
+TILTED = RANKS + 45 * np.random.default_rng(1).normal(size=60)
+
+
+@pytest.mark.parametrize(
+    ("optimization", "generalization", "expected"),
+    [
+        (RANKS, SHUFFLED, "supported"),
+        (-RANKS, SHUFFLED, "contradicted"),
+        (SHUFFLED, SHUFFLED, "contradicted"),  # no harm
+        (RANKS, RANKS, "contradicted"),
+        (RANKS, -RANKS, "contradicted"),
+        (RANKS, TILTED, "inconclusive"),  # .48: around the margin
+        (TILTED, SHUFFLED, "supported"),
+    ],
+)
+def test_conflict_has_to_harm_optimization_alone(
+    optimization, generalization, expected
+):
+    tasks = tasks_of(RANKS, optimization, generalization)
+    assert summary(harm.judge(tasks, ["s"], "multi", 0.5))["s"] == expected
+
+
+def remedy_of(*delta_m, change=(30, 31, 32), name="multi-a", settings="st"):
+    transfer = [
+        paired("", s, delta_m=own, better=np.array(own) > 0)
+        for s, own in zip(settings, delta_m, strict=False)
+    ]
+    optimization = [paired("t", one.setting, D=change) for one in transfer]
+    return remedy.Remedy(name, transfer, optimization)
+
+
+HELPS, FAILS, NOISY = [2, 2.1, 2.2], [0, 0.05, -0.05], [-3, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("remedies", "expected"),
+    [
+        ([remedy_of(HELPS)], "contradicted"),
+        ([remedy_of(FAILS)], "supported"),
+        ([remedy_of(NOISY)], "inconclusive"),
+        ([remedy_of(FAILS), remedy_of(NOISY)], "inconclusive"),
+        ([remedy_of(FAILS), remedy_of(HELPS)], "contradicted"),
+        ([remedy_of(FAILS, change=(-1, 0, 1))], "contradicted"),  # nothing changes
+        ([remedy_of(FAILS, change=(-9, 0, 9))], "inconclusive"),
+        ([remedy_of(FAILS), remedy_of(FAILS, change=(-1, 0, 1))], "supported"),
+        # Better than the sum (.2 +- .12), by less than the margin.
+        ([remedy_of([0.15, 0.2, 0.25])], "supported"),
+        # p = .0008 of one of 65.
+        ([remedy_of(HELPS)] + [remedy_of(NOISY)] * 60, "contradicted"),
+        ([remedy_of(HELPS)] + [remedy_of(NOISY)] * 70, "inconclusive"),
+    ],
+)
+def test_a_remedy_helps_or_does_not(remedies, expected):
+    rows = remedy.judge(remedies, ["s"], 5.0, 0.5)
+    assert summary(rows) == {"s": expected, "": expected}
+
+
+@pytest.mark.parametrize(
+    ("delta_m", "expected"),
+    [
+        ([HELPS, HELPS], "contradicted"),
+        ([HELPS, FAILS], "supported"),  # not in each setting
+        ([HELPS, NOISY], "inconclusive"),
+        ([NOISY, FAILS], "supported"),
+    ],
+)
+def test_reliably_is_in_every_setting(delta_m, expected):
+    rows = remedy.judge([remedy_of(*delta_m)], ["s", "t"], 5.0, 0.5)
+    assert rows[-1].verdict == expected
+    assert "in 2 settings" in rows[-3].statement
+
+
+# What follows goes from records to verdicts.
+
+QUICK: Any = {"resamples": 50}
+
+
+def overall(df, **options):
+    found = analysis.claims(df, **QUICK, **options)
+    assert list(found.columns) == list(Row._fields)
+    assert set(found["verdict"]) <= {
+        "supported",
+        "contradicted",
+        "inconclusive",
+        "not comparable",
+    }
+    assert (found["statement"] != "").all()
+    bare = found["verdict"] == "not comparable"
+    assert (found[bare]["reason"] != "").all()
+    rows = found[(found["setting"] == "") & (found["subject"] == "")]
+    return rows.set_index("claim")
+
+
+SIGNAL: Any = {"gap": 0.3, "unlike": -0.5, "harm": 0.4, "change": 0.2}
+
+
+def test_records_in_which_the_claims_hold():
+    rng = np.random.default_rng(0)
+    df = pd.concat([study(rng, tasks=4, setting=s, **SIGNAL) for s in "rs"])
+    found = overall(df)["verdict"].to_dict()
+    # Of 2 x 4 tasks, no correlation is surely negligible.
+    assert found == {
+        "C1": "supported",
+        "C2": "supported",
+        "C3": "inconclusive",
+        "C4": "supported",
+    }
+
+
+def test_records_in_which_the_claims_do_not_hold():
+    """No gap (C1) and, elsewhere, factors that explain one; SMTOs that help."""
+    rng = np.random.default_rng(1)
+    nothing = study(rng, tasks=2, noise=0.002, help=0.05)
+    found = overall(nothing)
+    assert found.loc["C1", "verdict"] == found.loc["C4", "verdict"] == "contradicted"
+    assert found.loc["C2", "verdict"] == "not comparable"
+    explained = study(rng, gap=0.3, explained=0.5, harm=-0.4, optimizers=())
+    found = overall(explained)["verdict"].to_dict()
+    assert (found["C2"], found["C3"]) == ("contradicted", "contradicted")
+
+
+@pytest.fixture(scope="module")
+def records():
+    return study(np.random.default_rng(2), tasks=3, **SIGNAL)
+
+
+@pytest.fixture(scope="module")
+def judged(records):
+    return analysis.claims(records, **QUICK)
+
+
+def test_numbers_are_those_of_the_other_tables(records, judged):
+    found = judged.query("setting == 's'").set_index(["claim", "subject"])["effect"]
+    delta_m = analysis.delta_m(records, "multi").query("variant == 'multi-pcgrad'")
+    assert found["C4", "transfer"] == pytest.approx(delta_m["delta_m"].iloc[0])
+    gaps = analysis.gap(records).query("bin < 7 and st_seed == mt_seed")
+    by_task = gaps.groupby("task")[["gap", "st"]].mean()
+    early = 100 * (by_task["gap"] / by_task["st"]).mean()
+    assert found["C1", "early"] == pytest.approx(early)
+    losses = records.query("split == 'probe' and name == 'loss'")
+    means = losses.groupby(["variant", "task"])["value"].mean()
+    ratio = means["multi-pcgrad"] / means["multi"] - 1
+    assert found["C4", "optimization"] == pytest.approx(100 * ratio.mean())
+    affected = harm.observe(
+        records,
+        paired_gaps(records, "multi", "single", "test", 20),
+        variant="multi",
+        baseline="single",
+        split="test",
+    )
+    conflict = (
+        analysis.conflict_effects(records).groupby("task").mean(numeric_only=True)
+    )
+    assert [one.conflict for one in affected] == pytest.approx(conflict["conflict"])
+    ratio = 100 * (means["multi"] / means["single"] - 1)
+    shown = [one.outcomes["optimization"] for one in affected]
+    assert shown == pytest.approx(ratio.tolist())
+
+
+def test_correlations_are_within_tasks_and_bins_and_as_expected(records, judged):
+    found = judged.query("claim == 'C2'")
+    found = found[found["setting"] == "s"].set_index("subject")["effect"]
+    table = analysis.correlate(
+        analysis.contrasts(records, FACTORS), within=("task", "bin"), resamples=50
+    ).query("statistic == 'spearman'")
+    rho = table.set_index("factor")["value"]
+    assert found["fisher_trace"] == rho["fisher_trace"]
+    assert found["coherence"] == pytest.approx(-rho["coherence"])
+
+
+def test_a_setting_does_not_depend_on_the_others(records, judged):
+    other = study(np.random.default_rng(3), gap=0.1, setting="a", tasks=2)
+    beside = analysis.claims(pd.concat([other, records]), **QUICK)
+    one, two = (
+        df[df["setting"] == "s"].reset_index(drop=True) for df in (judged, beside)
+    )
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_tasks_may_have_rates_of_their_own(records, judged):
+    rate = records["task"].map({"t0": 1e-2, "t1": 1e-3}).fillna(1e-4)
+    own = records.assign(learning_rate=rate.where(records["variant"] == "multi", 1e-3))
+    pd.testing.assert_frame_equal(analysis.claims(own, **QUICK), judged)
+    with pytest.raises(InputError, match="task 't0' with 2 pairs"):
+        analysis.claims(pd.concat([own, records]), **QUICK)
+
+
+def without(column, *values):
+    return lambda df: df[~df[column].isin(values)]
+
+
+def diverged(df):
+    """All but one seed of MT did."""
+    marks = df[(df["variant"] == "multi") & (df["seed"] > 0)].drop_duplicates("seed")
+    return pd.concat([df, marks.assign(task="", name="diverged", step=3)])
+
+
+def apart(df):
+    at = (df["variant"] == "multi") & (df["split"] == "probe") & (df["name"] == "loss")
+    return df.assign(value=df["value"].where(~at, df["value"] * 1e6))
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        (
+            without("seed", 1, 2),
+            dict.fromkeys(("C1", "C2", "C4"), "1 common sound seed, fewer than 2"),
+        ),
+        (diverged, dict.fromkeys(("C1", "C2"), "1 common sound seed, fewer than 2")),
+        (without("task", "t1", "t2"), {"C3": "0 degrees of freedom"}),
+        (without("variant", "multi-pcgrad"), {"C4": "no SMTO was trained"}),
+        (without("variant", "single"), dict.fromkeys(("C1", "C2", "C3"), "'single'")),
+        (without("variant", "multi"), dict.fromkeys(("C1", "C2", "C4"), "'multi'")),
+        (without("scope", "task"), {"C2": "no factor of sharpness_l2, "}),
+        (without("scope", "shared"), {"C3": "hold no 'mean_cosine'"}),
+        (without("split", "test"), dict.fromkeys(("C1", "C2", "C3", "C4"), "'test'")),
+        (without("split", "validation"), dict.fromkeys(("C3", "C4"), "'validation'")),
+        (without("split", "probe"), {"C1": "hold no 'loss'", "C2": "no factor"}),
+        (apart, dict.fromkeys(("C1", "C2"), "no overlap of training losses")),
+        (lambda df: df[:0], {"C1": "no task", "C3": "no task", "C4": "no SMTO"}),
+    ],
+)
+def test_what_is_missing_is_said(records, change, reasons):
+    found = overall(change(records))
+    for claim, reason in reasons.items():
+        row = found.loc[claim]
+        assert row["verdict"] == "not comparable" and reason in row["reason"], row
+        assert np.isnan(row["effect"]) or claim == "C3"
+
+
+def test_a_factor_that_one_setting_lacks(records):
+    bare = study(np.random.default_rng(4), tasks=2, gap=0.3, setting="bare")
+    bare = bare[bare["name"] != "coherence"]
+    found = analysis.claims(pd.concat([records, bare]), **QUICK)
+    row = found[(found["setting"] == "bare") & (found["subject"] == "coherence")]
+    assert "no bin with the factor of all seeds (not recorded)" in row["reason"].iloc[0]
+
+
+def test_runs_that_do_not_differ_from_seed_to_seed():
+    """No variance, no warning: of all claims, the answer is the plain one."""
+    options: Any = {"gap": 0.3, "tasks": 3, "noise": 0, "unlike": 0.5, "change": 0.2}
+    found = overall(study(np.random.default_rng(0), **options))["verdict"]
+    assert found.to_dict() == {
+        "C1": "supported",
+        "C2": "supported",
+        "C3": "not comparable",
+        "C4": "supported",
+    }
+
+
+def test_scores_whose_mean_is_zero_have_no_percentage():
+    def runs(variant, score):
+        return [
+            curve(variant, [2.0, 1.0, 0.5], accuracy=score, seed=seed)
+            for seed in range(2)
+        ]
+
+    df = frame(*runs("single", 0.5), *runs("multi", 0.0), *runs("multi-a", 0.1))
+    found = analysis.claims(df, **QUICK).query("claim == 'C4' and setting == 's'")
+    row = found[found["subject"] == "transfer"].iloc[0]
+    assert row["verdict"] == "not comparable" and "not defined" in row["reason"]
+
+
+def test_missing_columns_are_an_error():
+    with pytest.raises(InputError, match="lack the columns"):
+        analysis.claims(pd.DataFrame({"setting": []}))

@@ -1,0 +1,93 @@
+"""Trials on a local Ray cluster: the same results, also when a worker is killed."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small
+import tiny_study
+from pandas.testing import assert_frame_equal
+
+from mtl_jax import cluster, records
+from mtl_jax.types import InputError
+
+CHANGES = {"base__steps": 200, "base__variants": "('multi',)"}
+"""Trials that take long enough to be killed."""
+PATIENCE = 300
+
+
+def command(path, *more):
+    arguments = tiny_study.arguments(path, **CHANGES)
+    return [sys.executable, "-m", "experiments.sweep", *arguments, *more]
+
+
+def workers():
+    """Process ids of the workers that train; Ray names them after what they do."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (entry / "cmdline").read_bytes().split(b"\0")[0]
+        except OSError:
+            continue
+        if name.startswith(b"ray::_finish"):
+            yield int(entry.name)
+
+
+def training(path):
+    """Trials under way."""
+    return [
+        folder
+        for folder in path.glob("sweep/*")
+        if list(folder.glob("checkpoints/[0-9]*"))
+        and not (folder / "finished.json").exists()
+    ]
+
+
+def test_a_killed_worker_changes_nothing(tmp_path):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command(tmp_path / "ray", "--engine=ray"),
+            cwd=small.ROOT, env=environment, stdout=file, stderr=file,
+        )  # fmt: skip
+    begun = time.monotonic()
+    while not training(tmp_path / "ray"):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < begun + PATIENCE
+        time.sleep(0.005)
+    victims = list(workers())
+    assert victims
+    for worker in victims:
+        os.kill(worker, signal.SIGKILL)
+    assert process.wait(PATIENCE) == 0, log.read_text()
+    text = log.read_text()
+    assert "sweep 2 of 2" in text and "Traceback" not in text
+    sessions = [len(small.sessions(f)) for f in (tmp_path / "ray").glob("sweep/*")]
+    assert max(sessions) == 2  # one was taken up again
+    subprocess.run(
+        command(tmp_path / "local"), cwd=small.ROOT, env=environment, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    for part in ("sweep/*", "final/*", "selected"):
+        expected = sorted((tmp_path / "local").glob(part))
+        assert expected
+        for folder in expected:
+            other = tmp_path / "ray" / folder.relative_to(tmp_path / "local")
+            found = records.read(other)
+            assert_frame_equal(found, records.read(folder), check_exact=True)
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'mtl_jax\[ray\]'"):
+        cluster.engine()
