@@ -159,6 +159,38 @@ def test_chosen_and_lost_candidates_are_marked():
     assert sorted(texts) == ["1", "3", "3.0", "c=0.4", "×"]
 
 
+def test_intervals_lie_on_what_is_negligible():
+    early = plots.Interval(8.0, 6.0, 10.0, "")
+    rows = {
+        "a": [plots.Mark("multi", early, hollow=True)],
+        "b": [plots.Mark("multi", plots.Interval(0, 0, 0, "one seed"))],
+    }
+    panel = plots.Panel("s", "gap (%)", 5.0, rows)
+    figure = plots.intervals([panel], LOOKS, {"multi": True})
+    (ax,) = figure.axes
+    (band,) = ax.patches
+    box = band.get_extents().transformed(ax.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((-5, 5))
+    marks: Any = [line for line in ax.lines if line.get_marker() == "s"]
+    assert [line.get_xdata() for line in marks] == [[8.0]]
+    assert marks[0].get_markerfacecolor() == "white"
+    assert [text.get_text() for text in ax.texts] == ["not comparable"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # from top to bottom
+
+
+def test_a_point_per_task():
+    x, y = ({"multi": np.array([1.0, 2.0]), "single": values} for values in (
+        np.array([3.0]), np.array([np.nan])))  # fmt: skip
+    panel = plots.Points("transfer", "%", x, y, "ρ = 0.1")
+    figure = plots.correlations([panel], LOOKS, "conflict", narrow=True)
+    (ax,) = figure.axes
+    lines: Any = [line for line in ax.lines if line.get_marker() in ("o", "s")]
+    shown = [line.get_xdata().tolist() for line in lines]
+    assert sorted(shown) == [[1.0, 2.0], [3.0]]
+    assert "ρ = 0.1" in [text.get_text() for text in ax.texts]
+
+
 def test_a_run_that_diverged_is_no_part_of_the_mean():
     values = np.array([[1.0, 2.0, 30.0], [1.0, 2.0, np.nan]])
     found = bundle.Bundle(np.arange(2.0), values, np.array([True, True, False]))

@@ -18,6 +18,7 @@ from mtl_jax.plots.learning import learning
 from mtl_jax.plots.ranking import ranking
 from mtl_jax.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
 from mtl_jax.plots.sweep import Grid, Tile, sweep
+from mtl_jax.plots.verdict import Mark, Panel, Points, correlations, intervals
 from mtl_jax.plots.weights import weighed, weights
 
 __all__ = [
@@ -30,11 +31,15 @@ __all__ = [
     "Grid",
     "Interval",
     "Look",
+    "Mark",
+    "Panel",
+    "Points",
     "Tile",
     "Trajectories",
     "conflict",
     "conflict_effects",
     "contrasts",
+    "correlations",
     "cosines",
     "costs",
     "effects",
@@ -42,6 +47,7 @@ __all__ = [
     "gap",
     "indexed",
     "learning",
+    "intervals",
     "looks",
     "matrices",
     "png",
