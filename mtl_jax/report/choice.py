@@ -97,7 +97,7 @@ def cells_text(variant: str, cells: Mapping[Cell, list[str]], choice: Choice) ->
         names = counted(len(tasks), "task") if many else listed(tasks)
         whose = f" ({names})" * (len(cells) > 1)
         texts.append(", ".join(filter(None, words)) + whose)
-    return ", ".join(texts)
+    return "; ".join(texts)
 
 
 def account(choice: Choice) -> str:

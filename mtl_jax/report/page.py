@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mtl_jax import plots
-from mtl_jax.report import tables
+from mtl_jax.report import claims, tables
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
 from mtl_jax.report.pictures import Picture, pictures
@@ -70,7 +70,7 @@ def write(
         )
     folder = Path(out) if out else paths[0] / FOLDER
     every = _find_all(paths)
-    found = correlations(every)
+    found, judged = correlations(every), claims.verdicts(every)
     looks = plots.looks(v for one in every for v in one.variants)
     sections = []
     with contextlib.ExitStack() as stack:
@@ -84,7 +84,12 @@ def write(
                     for picture in (*sweep(one, looks), *pictures(one, looks, found))
                 ]
                 sections.append(_section(one, looks, found, prefix, shown))
-            html = _render(sections, every, looks, found)
+            shown = [
+                _shown(folder, "", picture, MOST_NARROW > 0)
+                for picture in claims.pictures(judged, looks)
+            ]
+            top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
+            html = _render(top, sections, every, looks, found)
             _write(folder / PAGE, html.encode())
         except OSError as error:
             raise InputError(
@@ -185,9 +190,9 @@ def _facts(one: Findings) -> list[tuple[str, str]]:
     pairs = {v: cells_text(v, cells, one.choice) for v, cells in one.cells.items()}
     rate = next(iter(pairs.values()))
     if len(set(pairs.values())) > 1:
-        rate = ";\n".join(f"{variant}: {pair}" for variant, pair in pairs.items())
+        rate = "\n".join(f"{variant}: {pair}" for variant, pair in pairs.items())
     if any(len(cells) > 1 for v, cells in one.cells.items() if v != BASELINE):
-        rate += ".\nA task is shown in the runs that were chosen for it"
+        rate += "\nA task is shown in the runs that were chosen for it"
     chosen = account(one.choice) if one.choice.several else ""
     facts = [
         ("tasks", f"{len(one.tasks)}: {listed(one.tasks)}"),
@@ -231,7 +236,11 @@ def _plain(value: Any) -> str:
 
 
 def _render(
-    sections: Sequence[dict], every: Sequence[Findings], looks: Mapping, found: tuple
+    top: dict,
+    sections: Sequence[dict],
+    every: Sequence[Findings],
+    looks: Mapping,
+    found: tuple,
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -252,6 +261,7 @@ def _render(
         ]
     return environment.get_template("page.html.jinja").render(
         title="mtl_jax: " + listed([one.setting for one in every]),
+        claims=top,
         sections=sections,
         together=together,
         single=len(every) == 1,

@@ -58,7 +58,7 @@ def _caption(found: Findings, joined: bool, shown: Unit) -> str:
         text += ", of variants that chose task by task with the number of tasks"
     text += ". ×: every run diverged" + ", of some task" * joined + "."
     if (table.groupby("variant")["options"].nunique() > 1).any():
-        text += " Small print: options of the optimizer, where they were tried, too."
+        text += " Small print: the options of the optimizer that were tried there."
     return text
 
 

@@ -10,7 +10,7 @@ from mtl_jax.plots.style import Look
 from mtl_jax.report.findings import HEADLINE, Findings
 from mtl_jax.report.text import DASH, MINUS, Cell, effect, fixed, interval
 
-MOST_CANDIDATES = 150
+MOST_CANDIDATES = 40
 """Up to which all are shown; of more, those that were chosen."""
 
 
@@ -252,10 +252,8 @@ def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
     head += ["best validation", "diverged runs", "choice"]
     note = f"Everything on this page is of what was chosen. {found.choice.rule}"
     if not all_shown:
-        note = (
-            f"Of {len(table):,} candidates the chosen ones; the workdir's "
-            f"candidates.csv holds all. {note}"
-        )
+        rest = "; candidates.csv in the workdir holds all" * found.choice.swept
+        note = f"Of {len(table):,} candidates the chosen ones{rest}. {note}"
     return Table("candidates", "Candidates", head, rows, note)
 
 
