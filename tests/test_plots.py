@@ -1,5 +1,7 @@
 """Figures: what they show is what they were given, and nothing around them changes."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -112,6 +114,81 @@ def test_mean_over_tasks(table):
     both = [bundle.bundle(table, "test", "loss", t, "multi") for t in TASKS]
     mean = bundle.mean_over(both)
     np.testing.assert_allclose(mean.values, (both[0].values + both[1].values) / 2)
+
+
+def test_mean_over_tasks_with_unlike_steps():
+    early = bundle.Bundle(np.array([0.0, 1, 3]), np.ones((3, 2)), np.ones(2, bool))
+    late = bundle.Bundle(np.array([0.0, 2, 3]), np.zeros((3, 2)), np.ones(2, bool))
+    found = bundle.mean_over([early, late])
+    assert found.steps.tolist() == [0, 3]
+    np.testing.assert_allclose(found.values, 0.5)
+
+
+TILES = {
+    (rate, size): plots.Tile(shade, f"{shade}", [], False, False)
+    for shade, (rate, size) in enumerate([(0.1, 4), (0.1, 8), (0.01, 4), (0.01, 8)])
+}
+
+
+@pytest.mark.parametrize("less", [False, True])
+def test_the_best_candidate_is_the_darkest(less):
+    figure = plots.sweep(
+        [plots.Grid("multi", "red", TILES)], "loss", less_is_better=less
+    )
+    ax, bar = figure.axes
+    patches: Any = ax.patches
+    brightness = {one.get_xy(): sum(one.get_facecolor()[:3]) for one in patches}
+    best = min(brightness, key=lambda xy: brightness[xy])
+    # Learning rates rise, batch sizes go to the right.
+    assert best == ((-0.5, 0.5) if less else (0.5, -0.5))
+    low, high = bar.get_xlim()
+    assert (low > high) == less  # what is better is on the right
+
+
+def test_chosen_and_lost_candidates_are_marked():
+    tiles = TILES | {
+        (0.1, 4): plots.Tile(3, "3.0", ["c=0.4"], False, True),
+        (0.01, 4): plots.Tile(np.nan, "–", [], True, False),
+    }
+    figure = plots.sweep([plots.Grid("multi", "red", tiles)] * 2, "score", narrow=True)
+    ax: Any = figure.axes[0]
+    frames = {one.get_xy() for one in ax.patches if not one.get_fill()}
+    hatched = {one.get_xy() for one in ax.patches if one.get_hatch()}
+    assert frames == {(-0.5, 0.5)} and hatched == {(-0.5, -0.5)}
+    texts = [text.get_text() for text in ax.texts if text.get_text()]
+    assert sorted(texts) == ["1", "3", "3.0", "c=0.4", "×"]
+
+
+def test_intervals_lie_on_what_is_negligible():
+    early = plots.Interval(8.0, 6.0, 10.0, "")
+    rows = {
+        "a": [plots.Mark("multi", early, hollow=True)],
+        "b": [plots.Mark("multi", plots.Interval(0, 0, 0, "one seed"))],
+    }
+    panel = plots.Panel("s", "gap (%)", 5.0, rows)
+    figure = plots.intervals([panel], LOOKS, {"multi": True})
+    (ax,) = figure.axes
+    (band,) = ax.patches
+    box = band.get_extents().transformed(ax.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((-5, 5))
+    marks: Any = [line for line in ax.lines if line.get_marker() == "s"]
+    assert [line.get_xdata() for line in marks] == [[8.0]]
+    assert marks[0].get_markerfacecolor() == "white"
+    assert [text.get_text() for text in ax.texts] == ["not comparable"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # from top to bottom
+
+
+def test_a_point_per_task():
+    x, y = ({"multi": np.array([1.0, 2.0]), "single": values} for values in (
+        np.array([3.0]), np.array([np.nan])))  # fmt: skip
+    panel = plots.Points("transfer", "%", x, y, "ρ = 0.1")
+    figure = plots.correlations([panel], LOOKS, "conflict", narrow=True)
+    (ax,) = figure.axes
+    lines: Any = [line for line in ax.lines if line.get_marker() in ("o", "s")]
+    shown = [line.get_xdata().tolist() for line in lines]
+    assert sorted(shown) == [[1.0, 2.0], [3.0]]
+    assert "ρ = 0.1" in [text.get_text() for text in ax.texts]
 
 
 def test_a_run_that_diverged_is_no_part_of_the_mean():

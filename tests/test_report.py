@@ -8,16 +8,18 @@ import workdirs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from workdirs import FACTORS, trajectories
 
-from mtl_jax import report
+from mtl_jax import analysis, report
 from mtl_jax.plots import looks
-from mtl_jax.report import findings, page, pictures, sentences, tables
+from mtl_jax.report import claims, findings, page, pictures, sentences, tables
+from mtl_jax.report import sweep as report_sweep
+from mtl_jax.report.sweep import sweep
 from mtl_jax.types import InputError
 
 NASTY = "<b>&$x_1^"
 PICTURES = ["learning", "gap", "effects", "task-effects", "ranking", "factors"]
 PICTURES += ["factors-more", "conflict", "cosines", "weights", "contrasts"]
-PICTURES += ["conflict-effects", "costs"]
-TABLES = ["tasks", "delta-m", "gaps", "correlations", "conflict-correlations"]
+PICTURES += ["conflict-effects", "costs", "claim-1", "claim-2", "claim-4"]
+TABLES = ["claims", "tasks", "delta-m", "gaps", "correlations", "conflict-correlations"]
 VOID = {"meta", "img", "source", "br", "link"}
 
 
@@ -78,6 +80,11 @@ def correlations(found):
 
 
 @pytest.fixture(scope="module")
+def judged(found):
+    return claims.verdicts([found])
+
+
+@pytest.fixture(scope="module")
 def path(workdir):
     return report.write(workdir)
 
@@ -104,6 +111,7 @@ def undrawn(monkeypatch):
 def bare(monkeypatch):
     """Pages without pictures, where it is not about them."""
     monkeypatch.setattr(page, "pictures", lambda *_: [])
+    monkeypatch.setattr(page.claims, "pictures", lambda *_: [])
 
 
 def words_of(tmp_path, rows, **config):
@@ -285,7 +293,8 @@ class TestDegraded:
             if row["name"] == "accuracy":
                 row["value"] *= 0.5
         text = words_of(tmp_path, rows + worse)
-        assert "0.001, 32 (chosen by validation" in text
+        assert "0.001, 32 chosen by validation accuracy, among the runs" in text
+        assert "2 candidates for each choice, once for all tasks of multi" in text
         assert "Learning rates and batch sizes" in text and "0.5" in text
 
     def test_rates_without_validation(self, tmp_path):
@@ -361,6 +370,174 @@ class TestDegraded:
         assert (tmp_path / "out" / "s-x-gap.png").exists()
 
 
+CHOSEN = {("single", "a"): (0.01, 16), ("single", "b"): (0.1, 64)}
+APART = CHOSEN | {("multi", "a"): (0.1, 16), ("multi", "b"): (0.01, 64)}
+
+
+def selected(path, cells):
+    """A workdir as a study leaves it: every task in the runs that were chosen for it.
+
+    Values of whole runs are of the first task's, as `analysis.keep` has them.
+    """
+    rows = trajectories(steps=(0, 1, 10, 100))
+    for row in rows:
+        own = {task: cell for (v, task), cell in cells.items() if v == row["variant"]}
+        first = next(iter(own.values()))
+        row["learning_rate"], row["batch_size"] = own.get(row["task"], first)
+    return workdirs.write(path, rows)
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    run = selected(tmp_path_factory.mktemp("study") / "selected", APART)
+    workdirs.sweep(run, APART, {(0.01, 64): "c=1"})
+    return run
+
+
+class TestOfAStudy:
+    @pytest.mark.usefixtures("undrawn")
+    def test_the_page_says_what_was_chosen(self, apart):
+        parsed = Page(report.write(apart))
+        check_tables(parsed)
+        for text in (
+            "multi: 0.1, 16 (a); 0.01, 64, c=1 (b) A task is shown in the",
+            "in a sweep of its own: 4 candidates for each choice, task by task for "
+            "every variant; 2 of 4 choices lie at the edge of the grid",
+            "The best is chosen.",
+            "chosen at the edge of the grid",
+            "multi (its runs at 0.1, 16) mean cosine",
+        ):
+            assert text in parsed.words, text
+        assert "that most tasks chose (multi 0.1, 16)" in parsed.pictures["conflict"]
+        assert "The row of a task" in parsed.pictures["cosines"]
+        assert "The sweep is not in it" in parsed.pictures["costs"]
+        assert "provisional" not in parsed.words
+        assert "weights" not in parsed.pictures  # no run has those of all tasks
+
+    def test_nothing_is_chosen_a_second_time(self, apart):
+        found = findings.find(apart)
+        assert set(found.records["task"]) == {"", "a", "b"}
+        assert found.cells["multi"] == {(0.1, 16): ["a"], (0.01, 64): ["b"]}
+        assert len(found.choice.candidates) == 16 and found.choice.swept
+
+    def test_many_candidates_are_left_to_their_file(self, apart, monkeypatch):
+        found = findings.find(apart)
+        assert len(tables.candidates(found, looks(found.variants)).rows) == 16
+        monkeypatch.setattr(tables, "MOST_CANDIDATES", 15)
+        made = tables.candidates(found, looks(found.variants))
+        assert len(made.rows) == 4 and "Of 16 candidates the chosen ones" in made.note
+
+    @pytest.mark.usefixtures("bare")
+    def test_tables_that_no_sweep_left(self, tmp_path):
+        run = selected(tmp_path / "run", APART)
+        (run / "candidates.csv").write_text("a,b\n")
+        with pytest.raises(InputError, match="not what a sweep leaves"):
+            report.write(run)
+
+    def test_panels_and_marks(self, apart, monkeypatch):
+        found = findings.find(apart)
+        (picture,) = sweep(found, looks(found.variants))
+        grids = picture.draw.args[0]
+        assert [g.title for g in grids] == [f"{v}, {t}" for v, t in APART]
+        chosen = [cell for g in grids for cell, tile in g.tiles.items() if tile.chosen]
+        assert chosen == list(APART.values())
+        assert {tile.text for tile in grids[0].tiles.values()} == {"90.0", "80.0"}
+        assert grids[0].tiles[0.01, 64].notes == ["c=1"]
+        monkeypatch.setattr(report_sweep, "MOST_CHOICES", 3)
+        (picture,) = sweep(found, looks(found.variants))
+        single, _ = picture.draw.args[0]
+        assert single.tiles[0.1, 64].notes == ["1 task"]
+        assert single.tiles[0.1, 64].text == "85.0"
+        assert not single.tiles[0.1, 16].chosen
+
+    def test_cells_without_a_value(self, tmp_path):
+        run = selected(tmp_path / "run", APART)
+        workdirs.sweep(run, APART, validation=None, diverged=2)
+        found = findings.find(run)
+        (picture,) = sweep(found, looks(found.variants))
+        tiles = picture.draw.args[0][0].tiles
+        assert [tile.lost for tile in tiles.values()] == [False, True, True, True]
+
+    def test_nothing_to_choose_from(self, found):
+        assert not list(sweep(found, looks(found.variants)))
+
+
+class TestClaims:
+    def test_verdicts_are_those_of_the_analysis(self, found, parsed):
+        table = analysis.claims(found.records)
+        own = table[(table["setting"] == "") & (table["subject"] == "")]
+        for claim, verdict in own[["claim", "verdict"]].itertuples(index=False):
+            statement = claims.STATEMENTS[claim]
+            assert f"{claim} {statement} {verdict}" in parsed.words
+        assert "not selected on a sweep" in parsed.words
+        assert parsed.words.index("The four claims") < parsed.words.index("Gap (C1)")
+
+    def test_what_could_not_be_compared_says_why(self, parsed):
+        assert "not comparable 0 degrees of freedom" in parsed.words
+        assert "claim-3" not in parsed.pictures  # of two tasks
+
+    def test_rows_of_the_table(self, judged):
+        made = claims.section(judged)["tables"]["claims"]
+        assert "setting" not in made.head
+        early = next(row for row in made.rows if row[1].text == "early gap")
+        row = judged.of("C1", "early", "s")
+        assert float(early[3].text.replace("−", "-")) == pytest.approx(
+            row["effect"], abs=0.05
+        )
+        assert early[1].note == "% of ST's loss" and early[5].text == "3"
+        assert early[2].text == row["verdict"]
+
+    def test_pictures_show_what_the_verdicts_rest_on(self, found, judged):
+        every = claims.pictures(judged, looks(found.variants))
+        first, _, last = (picture.draw.args[0] for picture in every)
+        (panel,) = first
+        gap = next(one for one in judged.evidence.gaps if one.task == "b")
+        early, late = panel.rows["b"]
+        assert early.hollow and panel.margin == 5
+        assert late.interval.value == pytest.approx(gap.values["late"].mean())
+        transfer = judged.of("C4", "transfer")
+        assert last[0].rows["multi-pcgrad"][0].interval.low == transfer["low"]
+        assert [panel.title for panel in last] == ["transfer", "optimization"]
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_over_several_settings(self, tmp_path):
+        names = ("single", "multi", "multi-pcgrad")
+        tasks = [f"t{number}" for number in range(4)]
+        runs = []
+        for setting in "xy":
+            rows = trajectories(names, tasks, (0, 1, 2), steps=(0, 1, 10, 100))
+            for row in rows:
+                row["setting"] = setting
+                if row["split"] == "probe" and row["name"] == "loss":
+                    row["value"] *= 1 + (row["variant"] != "single") * (
+                        0.001 * tasks.index(row["task"])
+                    )
+            runs.append(workdirs.write(tmp_path / setting, rows))
+        workdirs.sweep(runs[0], {(name, ""): (1e-3, 32) for name in names})
+        parsed = Page(report.write(runs, tmp_path / "out"))
+        check_tables(parsed)
+        assert {f"claim-{number}" for number in range(1, 5)} <= set(parsed.pictures)
+        assert "C1 all settings the claim" in parsed.words
+        assert "rates of y were not selected on a sweep" in parsed.words
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({"seeds": (0,)}, "1 common sound seed, fewer than 2"),
+            ({"variants": ("multi",)}, "'single'"),
+            ({"variants": ("single",)}, "'multi'"),
+            ({"diverged": ("single", "multi")}, "no sound curve"),
+        ],
+    )
+    def test_nothing_to_judge_is_one_line(self, tmp_path, options, why):
+        run = workdirs.write(tmp_path / "run", trajectories(factors=(), **options))
+        judged = claims.verdicts([findings.find(run)])
+        made = claims.section(judged)
+        assert not made["told"] and not made["tables"]
+        assert why in made["nothing"] and len(made["nothing"]) < 600
+        assert not list(claims.pictures(judged, looks(["single", "multi"])))
+
+
 def test_there_must_be_records(tmp_path):
     with pytest.raises(InputError, match="holds no records"):
         report.write(tmp_path)
@@ -412,8 +589,10 @@ def overlaps(figure):
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_letters_do_not_lie_on_letters(found, correlations, narrow):
-    for picture in pictures.pictures(found, looks(found.variants), correlations):
+def test_letters_do_not_lie_on_letters(found, correlations, judged, narrow):
+    own = looks(found.variants)
+    every = [*pictures.pictures(found, own, correlations)]
+    for picture in every + [*claims.pictures(judged, own)]:
         figure = picture.draw(narrow=narrow)
         FigureCanvasAgg(figure)
         assert not overlaps(figure), picture.id

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from analysis.synthetic import curve
 
 from mtl_jax import records
@@ -125,3 +126,32 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], **config: Any) -> Path:
     sessions = {"data": {}, "sessions": [SESSION, SESSION]}
     (path / "run.json").write_text(json.dumps(sessions))
     return path
+
+
+def sweep(
+    path: Path,
+    cells: Mapping[tuple[str, str], tuple[float, int]],
+    options: Mapping[tuple[float, int], str] | None = None,
+    **columns: Any,
+) -> None:
+    """What a sweep of two rates and two batch sizes leaves beside records.
+
+    Args:
+      path: of the workdir.
+      cells: that were chosen, by variant and task (empty: all tasks).
+      options: of the optimizer in a cell.
+      columns: of every candidate that was not chosen.
+    """
+    rows = [
+        {"setting": "s", "variant": variant, "task": task, "learning_rate": rate}
+        | {"batch_size": size, "by": "accuracy", "validation": 0.9, "runs": 2}
+        | {"diverged": 0, "chosen": True, "at_edge": rate == 0.1}
+        | {"options": (options or {}).get((rate, size), "")}
+        | ({} if (rate, size) == cell else {"validation": 0.8, "chosen": False})
+        | ({} if (rate, size) == cell else columns)
+        for (variant, task), cell in cells.items()
+        for rate in (0.1, 0.01)
+        for size in (16, 64)
+    ]
+    pd.DataFrame(rows).to_csv(path / "candidates.csv", index=False)
+    (path / "selection.json").write_text(json.dumps({"rule": "The best is chosen."}))

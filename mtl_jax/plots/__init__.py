@@ -17,6 +17,8 @@ from mtl_jax.plots.gap import Compared, gap
 from mtl_jax.plots.learning import learning
 from mtl_jax.plots.ranking import ranking
 from mtl_jax.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
+from mtl_jax.plots.sweep import Grid, Tile, sweep
+from mtl_jax.plots.verdict import Mark, Panel, Points, correlations, intervals
 from mtl_jax.plots.weights import weighed, weights
 
 __all__ = [
@@ -26,12 +28,18 @@ __all__ = [
     "Cloud",
     "Compared",
     "Effects",
+    "Grid",
     "Interval",
     "Look",
+    "Mark",
+    "Panel",
+    "Points",
+    "Tile",
     "Trajectories",
     "conflict",
     "conflict_effects",
     "contrasts",
+    "correlations",
     "cosines",
     "costs",
     "effects",
@@ -39,11 +47,13 @@ __all__ = [
     "gap",
     "indexed",
     "learning",
+    "intervals",
     "looks",
     "matrices",
     "png",
     "ranking",
     "svg",
+    "sweep",
     "task_effects",
     "weighed",
     "weights",

@@ -1,6 +1,7 @@
 """Bundles: the runs of a variant along their steps, and how a bundle is drawn."""
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -86,11 +87,15 @@ def bundle(
 
 
 def mean_over(bundles: list[Bundle]) -> Bundle:
-    """Mean over tasks, seed by seed, where all have the same steps and seeds."""
-    first = bundles[0]
-    alike = [b for b in bundles if b.values.shape == first.values.shape]
-    values = np.mean([b.values for b in alike], axis=0)
-    return Bundle(first.steps, values, np.all([b.sound for b in alike], axis=0))
+    """Mean over tasks, seed by seed, at the steps that all have.
+
+    Tasks without a value, or with other numbers of seeds than the first, are left out.
+    """
+    recorded = [b for b in bundles if b.values.size] or bundles[:1]
+    alike = [b for b in recorded if len(b.sound) == len(recorded[0].sound)]
+    steps = reduce(np.intersect1d, [b.steps for b in alike])
+    values = np.mean([b.values[np.isin(b.steps, steps)] for b in alike], axis=0)
+    return Bundle(steps, values, np.all([b.sound for b in alike], axis=0))
 
 
 def draw(

@@ -116,7 +116,8 @@ def matrices(
         if own == variant and other != name and {task, other} <= place.keys():
             of = bundle(table, split, name, task, own, scope)
             found[place[task], place[other]] = of
-    steps = sorted({step for of in found.values() for step in of.steps})
+    every = [set(of.steps) for of in found.values()]
+    steps = sorted(set.intersection(*every) or set.union(*every)) if every else []
     made = {}
     for step in moments(steps) if steps else ():
         made[int(step)] = np.full((len(tasks), len(tasks)), np.nan)

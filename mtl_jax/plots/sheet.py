@@ -157,7 +157,9 @@ def note(ax: Axes, text: str, *, low: bool = False) -> None:
     )
 
 
-def color_bar(made: Sheet, norm: Normalize, colors: str, label: str) -> Axes:
+def color_bar(
+    made: Sheet, norm: Normalize, colors: str, label: str, extend: Any = "neither"
+) -> Axes:
     """A scale of colours in the strip above the panels (``head`` of 0.34 inches)."""
     width, height = made.figure.get_size_inches()
     own = 0.2 + 0.07 * len(label)
@@ -165,7 +167,7 @@ def color_bar(made: Sheet, norm: Normalize, colors: str, label: str) -> Axes:
         (own / width, 1 - 0.17 / height, 1.6 / width, 0.1 / height)
     )
     mapped = ScalarMappable(norm, colors)
-    made.figure.colorbar(mapped, cax=bar, orientation="horizontal")
+    made.figure.colorbar(mapped, cax=bar, orientation="horizontal", extend=extend)
     bar.tick_params(labelsize=8, pad=1.5, length=2)
     made.figure.text(0.1 / width, 1 - 0.165 / height, label, size=8.5)
     return bar

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mtl_jax import analysis, plots, records
 from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
+from mtl_jax.report.choice import Cell, Choice, choice_of
 from mtl_jax.types import InputError
 
 BASELINE = "single"
@@ -50,10 +51,10 @@ class Findings(NamedTuple):
     config: Mapping[str, Any]
     """Fields by their dotted names."""
     sessions: Sequence[Mapping[str, Any]]
-    candidates: Frame
-    """`analysis.candidates`; empty where validation data are missing."""
+    choice: Choice
     diverged: Frame
-    """A row per run that did, of all candidates: variant, seed, learning_rate, step."""
+    """A row per run that did, of all in the workdir: variant, seed, learning_rate,
+    batch_size, step, tasks."""
     records: Frame
     """Of the chosen candidates."""
     table: plots.Trajectories
@@ -61,6 +62,8 @@ class Findings(NamedTuple):
     variants: list[str]
     seeds: dict[str, list[int]]
     """Of every variant."""
+    cells: dict[str, dict[Cell, list[str]]]
+    """Learning rates and batch sizes of every variant, with the tasks shown in them."""
     scores: dict[str, str]
     """The score by which a task is shown; tasks without one are left out."""
     at_best: Frame
@@ -87,6 +90,15 @@ class Findings(NamedTuple):
         names = [n for n in own["name"].unique() if not n.endswith("_bound")]
         others = [name for name in names if name not in HEADLINE]
         return [name for name in HEADLINE if name in names] + others
+
+    def run_cell(self, variant: str) -> str:
+        """Learning rate and batch size of which values of whole runs are kept."""
+        own = self.records
+        own = own[(own["variant"] == variant) & (own["task"] == "")]
+        own = own[own["name"] != "diverged"]
+        if not len(own):
+            return ""
+        return f"{own['learning_rate'].iloc[0]:g}, {own['batch_size'].iloc[0]}"
 
     @property
     def drawn(self) -> "Findings":
@@ -121,13 +133,15 @@ def find(workdir: Path, setting: str = "") -> Findings:
       setting: a name for the setting, if not its own.
 
     Raises:
-      InputError: it holds no records.
+      InputError: it holds no records, or what a sweep left beside them is unfit.
     """
     whole: Frame = records.read(workdir)
     if setting:
         whole = whole.assign(setting=setting)
-    candidates = _or_empty(lambda: analysis.candidates(whole))
-    df = analysis.select(whole) if len(candidates) else _first_rates(whole)
+    made = choice_of(workdir, whole)
+    df = whole
+    if not made.swept:
+        df = analysis.select(whole) if len(made.candidates) else _first_rates(whole)
     tasks = list(dict.fromkeys(df[df["task"] != ""]["task"]))
     names = score_names(df, "test")
     scores = {key[1]: own[0] for key, own in names.items() if own}
@@ -141,13 +155,14 @@ def find(workdir: Path, setting: str = "") -> Findings:
         workdir=workdir,
         config=_json(workdir / "config.json", {}),
         sessions=_json(workdir / "run.json", {}).get("sessions", []),
-        candidates=candidates,
+        choice=made,
         diverged=_diverged(whole),
         records=df,
         table=plots.indexed(df),
         tasks=tasks,
         variants=variants,
         seeds={v: sorted(df[df["variant"] == v]["seed"].unique()) for v in variants},
+        cells={v: _cells(df, v, tasks) for v in variants},
         scores=scores,
         at_best=_at_best(df),
         transfer=_or_empty(lambda: analysis.transfer(df, BASELINE)),
@@ -242,6 +257,17 @@ def _diverged(df: Frame) -> Frame:
     rows = marks[[*RUN, "step"]].reset_index(drop=True)
     keys = rows[RUN].itertuples(index=False, name=None)
     return rows.assign(tasks=[", ".join(runs.get(key, [])) for key in keys])
+
+
+def _cells(df: Frame, variant: str, tasks: list[str]) -> dict[Cell, list[str]]:
+    own = df[(df["variant"] == variant) & (df["task"] != "")]
+    own = own[["task", "learning_rate", "batch_size"]].drop_duplicates("task")
+    cells = {task: (rate, size) for task, rate, size in own.itertuples(index=False)}
+    found: dict[Cell, list[str]] = {}
+    for task in tasks:
+        if task in cells:
+            found.setdefault(cells[task], []).append(task)
+    return found
 
 
 def _at_best(df: Frame) -> Frame:

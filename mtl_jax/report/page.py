@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mtl_jax import plots
-from mtl_jax.report import tables
+from mtl_jax.report import claims, tables
+from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
 from mtl_jax.report.pictures import Picture, pictures
 from mtl_jax.report.sentences import summary
+from mtl_jax.report.sweep import sweep
 from mtl_jax.report.text import counted, listed
 from mtl_jax.types import InputError
 
@@ -68,7 +70,7 @@ def write(
         )
     folder = Path(out) if out else paths[0] / FOLDER
     every = _find_all(paths)
-    found = correlations(every)
+    found, judged = correlations(every), claims.verdicts(every)
     looks = plots.looks(v for one in every for v in one.variants)
     sections = []
     with contextlib.ExitStack() as stack:
@@ -79,10 +81,15 @@ def write(
                 prefix = f"{_slug(one.setting)}-" if len(every) > 1 else ""
                 shown = [
                     _shown(folder, prefix, picture, len(every) <= MOST_NARROW)
-                    for picture in pictures(one, looks, found)
+                    for picture in (*sweep(one, looks), *pictures(one, looks, found))
                 ]
                 sections.append(_section(one, looks, found, prefix, shown))
-            html = _render(sections, every, looks, found)
+            shown = [
+                _shown(folder, "", picture, MOST_NARROW > 0)
+                for picture in claims.pictures(judged, looks)
+            ]
+            top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
+            html = _render(top, sections, every, looks, found)
             _write(folder / PAGE, html.encode())
         except OSError as error:
             raise InputError(
@@ -150,13 +157,12 @@ def _section(
         tables.conflict([_of(t, one.setting) for t in found[1:]], looks),
         tables.diverged(one, looks),
     ]
-    several = len(one.candidates) > 0 and not one.candidates["chosen"].all()
-    made += [tables.candidates(one, looks)] if several else []
+    made += [tables.candidates(one, looks)] if one.choice.several else []
     return {
         "id": _slug(one.setting),
         "prefix": prefix,
         "setting": one.setting,
-        "facts": _facts(one, several),
+        "facts": _facts(one),
         "variants": [(looks[v], counted(len(s), "seed")) for v, s in one.seeds.items()],
         "sentences": summary(one, found[0], [found[1], found[2]]),
         "seeds": one.seeds,
@@ -164,6 +170,7 @@ def _section(
         "tables": {table.id: table for table in made if table.rows},
         "has_baseline": BASELINE in one.variants,
         "config": {name: _plain(value) for name, value in one.config.items()},
+        "swept": one.choice.swept,
         "sessions": one.sessions,
     }  # fmt: skip
 
@@ -172,7 +179,7 @@ def _of(table: Any, setting: str) -> Any:
     return table[table["setting"] == setting] if len(table) else table
 
 
-def _facts(one: Findings, several: bool) -> list[tuple[str, str]]:
+def _facts(one: Findings) -> list[tuple[str, str]]:
     """What the head of a section says of the run."""
     planned = one.config.get("steps", one.step)
     steps = f"{one.step:,} of {planned:,}"
@@ -180,24 +187,19 @@ def _facts(one: Findings, several: bool) -> list[tuple[str, str]]:
         sound = one.table.places and not one.table.diverged.all()
         steps += ": unfinished, records so far" if sound else ": all runs diverged"
     seeds = sorted({seed for own in one.seeds.values() for seed in own})
-    chosen = one.records[one.records["task"] != ""]
-    cells = chosen.drop_duplicates(["variant", "learning_rate", "batch_size"])
-    pairs = {
-        variant: listed(
-            [f"{row.learning_rate:g}, {row.batch_size}" for row in own.itertuples()]
-        )
-        for variant, own in cells.groupby("variant", sort=False)
-    }
+    pairs = {v: cells_text(v, cells, one.choice) for v, cells in one.cells.items()}
     rate = next(iter(pairs.values()))
     if len(set(pairs.values())) > 1:
-        rate = "; ".join(f"{variant}: {pair}" for variant, pair in pairs.items())
-    if several:
-        rate += " (chosen by validation, see the table of candidates)"
+        rate = "\n".join(f"{variant}: {pair}" for variant, pair in pairs.items())
+    if any(len(cells) > 1 for v, cells in one.cells.items() if v != BASELINE):
+        rate += "\nA task is shown in the runs that were chosen for it"
+    chosen = account(one.choice) if one.choice.several else ""
     facts = [
         ("tasks", f"{len(one.tasks)}: {listed(one.tasks)}"),
         ("seeds", f"{len(seeds)}: {listed([str(seed) for seed in seeds])}"),
         ("steps", steps),
         ("learning rate, batch size", rate),
+        ("chosen", chosen),
         ("workdir", str(one.workdir)),
     ]
     if one.sessions:
@@ -207,7 +209,10 @@ def _facts(one: Findings, several: bool) -> list[tuple[str, str]]:
         devices = last.get("devices", [])
         kinds = [f"{devices.count(d)} × {d}" for d in dict.fromkeys(devices)]
         facts += [
-            ("begun", one.sessions[0].get("started", "").replace("T", " ")),
+            (
+                "begun",
+                min(s.get("started", "") for s in one.sessions).replace("T", " "),
+            ),
             ("hardware", ", ".join([*kinds, last.get("processor") or ""]).strip(", ")),
             ("versions", ", ".join([f"Python {last.get('python', '')}", *known])),
             ("git revision", _revision(last.get("git_revision"))),
@@ -231,7 +236,11 @@ def _plain(value: Any) -> str:
 
 
 def _render(
-    sections: Sequence[dict], every: Sequence[Findings], looks: Mapping, found: tuple
+    top: dict,
+    sections: Sequence[dict],
+    every: Sequence[Findings],
+    looks: Mapping,
+    found: tuple,
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -252,6 +261,7 @@ def _render(
         ]
     return environment.get_template("page.html.jinja").render(
         title="mtl_jax: " + listed([one.setting for one in every]),
+        claims=top,
         sections=sections,
         together=together,
         single=len(every) == 1,

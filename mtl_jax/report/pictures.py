@@ -61,7 +61,8 @@ def pictures(found: Findings, looks: Looks, correlations: tuple) -> Iterator[Pic
         yield Picture(
             "costs",
             "Where the time went",
-            f"Wall time, summed over {counted(len(found.sessions), 'session')}.",
+            f"Wall time, summed over {counted(len(found.sessions), 'session')}."
+            + " The sweep is not in it." * found.choice.swept,
             partial(plots.costs, seconds),
         )
 
@@ -188,13 +189,18 @@ def _ranking(found: Findings, looks: Looks) -> Iterator[Picture]:
 
 def _weights(found: Findings, looks: Looks) -> Iterator[Picture]:
     shown = found.shown(MOST_TASKS)
-    own = {v: looks[v] for v in found.variants if plots.weighed(found.table, shown, v)}
+    # Shares need the weights of all tasks in one run.
+    whole = [v for v in found.variants if len(found.cells[v]) == 1]
+    own = {v: looks[v] for v in whole if plots.weighed(found.table, shown, v)}
     if not own:
         return
+    apart = ", and those of which tasks have runs of their own" * (
+        len(whole) < len(found.variants)
+    )
     text = (
         f"Share of each task in the weights of the latest update, by its size; thick: "
         f"mean over seeds. Equal shares are {1 / len(found.tasks):.2g}. Methods whose "
-        f"weights never differ are left out. {_selection(found, shown)}"
+        f"weights never differ are left out{apart}. {_selection(found, shown)}"
     )
     draw = partial(plots.weights, found.table, shown, own)
     yield Picture("weights", "Weights over training", text, draw)
@@ -275,7 +281,8 @@ def _conflict(found: Findings, looks: Looks) -> Iterator[Picture]:
         f"Gradients of the tasks on the trunk, whole probe: mean cosine of pairs, "
         f"share of pairs with a negative one, norm of the mean of unit gradients "
         f"(larger is less conflict); below, the cosine of each task's gradient with "
-        f"the next update. {_lines(found)} {_selection(found, shown)}"
+        f"the next update. {_whole_runs(found, list(own))}{_lines(found)} "
+        f"{_selection(found, shown)}"
     )
     draw = partial(plots.conflict, found.table, shown, own)
     yield Picture("conflict", "Conflict over training", text, draw)
@@ -286,10 +293,25 @@ def _conflict(found: Findings, looks: Looks) -> Iterator[Picture]:
             "Cosine of every pair of task gradients at the first, the middle and the "
             "last point of the trajectory, mean over seeds; red is conflict."
         )
+        if any(len(found.cells[variant]) > 1 for variant in matrices):
+            text += " The row of a task is of the runs chosen for it."
         if len(found.tasks) > 10:
             text += f" {len(found.tasks)} tasks, in the order of the tables."
         draw = partial(plots.cosines, matrices, found.tasks, looks)
         yield Picture("cosines", "Cosines between tasks", text, draw)
+
+
+def _whole_runs(found: Findings, variants: list[str]) -> str:
+    """Of which runs the values of whole runs are, where tasks have their own."""
+    own = [v for v in variants if len(found.cells[v]) > 1]
+    cells = [f"{v} {found.run_cell(v)}" for v in own if found.run_cell(v)]
+    if not cells:
+        return ""
+    return (
+        f"Tasks were chosen apart: what is of whole runs is of those with the learning "
+        f"rate and batch size that most tasks chose ({listed(cells)}), what is of a "
+        f"task, of its own. "
+    )
 
 
 def _contrasts(found: Findings, looks: Looks, table: Frame) -> Iterator[Picture]:

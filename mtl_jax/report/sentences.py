@@ -159,7 +159,9 @@ def _conflict(found: Findings, tables: Sequence[Frame]) -> str:
             said = [f"mean cosine {fixed(first, 2)} at first, {fixed(last, 2)} at last"]
             for table, what in zip(tables, ("D", "transfer"), strict=False):
                 said += _correlation(table, found.setting, variant, what)
-            parts.append(f"{variant} {', '.join(said)}")
+            where = found.run_cell(variant) if len(found.cells[variant]) > 1 else ""
+            at = f" (its runs at {where})" * bool(where)
+            parts.append(f"{variant}{at} {', '.join(said)}")
     if not parts:
         return "No conflict between task gradients was recorded (C3 is open)."
     meaning = "; D is training loss MT − ST at equal step" * bool(tables)

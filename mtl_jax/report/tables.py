@@ -8,7 +8,10 @@ from mtl_jax.analysis.curves import Frame
 from mtl_jax.plots.axis import unit
 from mtl_jax.plots.style import Look
 from mtl_jax.report.findings import HEADLINE, Findings
-from mtl_jax.report.text import DASH, Cell, effect, fixed, interval
+from mtl_jax.report.text import DASH, MINUS, Cell, effect, fixed, interval
+
+MOST_CANDIDATES = 40
+"""Up to which all are shown; of more, those that were chosen."""
 
 
 class Table(NamedTuple):
@@ -220,46 +223,59 @@ def _statistics(own: Frame) -> list[Cell]:
 
 def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
     """Learning rates and batch sizes that were tried, and those that were chosen."""
+    table = found.choice.candidates
+    all_shown = len(table) <= MOST_CANDIDATES
+    shown = table if all_shown else found.choice.chosen
+    with_options = bool((table["options"] != "").any())
     rows = []
-    for _, row in found.candidates.iterrows():
+    for _, row in shown.iterrows():
         share = unit(row["by"])
         digits = 3 if share.factor == 1 else 1
         value = Cell(fixed(share.factor * row["validation"], digits), share.label)
         if not math.isfinite(row["validation"]):
             value = Cell(DASH, "no value before divergence")
+        edge = "at the edge of the grid" * bool(row["at_edge"])
         rows.append(
             [
                 Cell(row["variant"], color=looks[row["variant"]].color),
                 Cell(row["task"] or "all"),
-                Cell(f"{row['learning_rate']:g}".replace("-", "−")),
+                _rate(row["learning_rate"]),
                 Cell(str(row["batch_size"])),
+                *[Cell(row["options"] or DASH)] * with_options,
                 value,
                 Cell(f"{row['diverged']} of {row['runs']}"),
-                Cell("chosen" if row["chosen"] else ""),
+                Cell("chosen", edge) if row["chosen"] else Cell(""),
             ]
         )
-    head = ["variant", "task", "learning rate", "batch size", "best validation"]
-    head += ["diverged runs", "choice"]
-    note = (
-        "Everything on this page is of what was chosen: the best mean over seeds (and, "
-        "where a model serves several tasks, over these) of the best validation value "
-        "along a run."
-    )
-    return Table("candidates", "Learning rates and batch sizes", head, rows, note)
+    head = ["variant", "task", "learning rate", "batch size"]
+    head += ["options"] * with_options
+    head += ["best validation", "diverged runs", "choice"]
+    note = f"Everything on this page is of what was chosen. {found.choice.rule}"
+    if not all_shown:
+        rest = "; candidates.csv in the workdir holds all" * found.choice.swept
+        note = f"Of {len(table):,} candidates the chosen ones{rest}. {note}"
+    return Table("candidates", "Candidates", head, rows, note)
 
 
 def diverged(found: Findings, looks: Mapping[str, Look]) -> Table:
-    """Runs that diverged, at all rates."""
+    """Runs that diverged, at all rates of the workdir."""
     rows = [
         [
             Cell(row["variant"], color=looks[row["variant"]].color),
             Cell(str(row["seed"])),
-            Cell(f"{row['learning_rate']:g}".replace("-", "−")),
+            _rate(row["learning_rate"]),
+            Cell(str(row["batch_size"])),
             Cell(row["tasks"]),
             Cell(f"{row['step']:,}"),
         ]
         for _, row in found.diverged.iterrows()
     ]
-    head = ["variant", "seed", "learning rate", "tasks", "step"]
+    head = ["variant", "seed", "learning rate", "batch size", "tasks", "step"]
     note = "Frozen from that step on; they are drawn up to a cross and in no gap."
+    if found.choice.swept:
+        note += " Runs of the sweep are not here but counted among the candidates."
     return Table("diverged", "Runs that diverged", head, rows, note)
+
+
+def _rate(value: float) -> Cell:
+    return Cell(f"{value:g}".replace("-", MINUS))

@@ -60,15 +60,31 @@ expected and without what task and bin explain (`correlate`; of all factors, the
 highest); of the third, that of optimization; of the fourth, the best SMTO's Delta_m.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mtl_jax.analysis.bootstrap import RESAMPLES
 from mtl_jax.analysis.claims import explanation, harm, persistence, remedy
-from mtl_jax.analysis.claims.paired import gaps
+from mtl_jax.analysis.claims.paired import Paired, gaps
 from mtl_jax.analysis.claims.row import Row
 from mtl_jax.analysis.curves import Frame, check, need_one_rate
+
+MARGIN, MARGIN_DELTA_M, MARGIN_RHO = 5.0, 0.5, 0.5
+"""What is negligible: percent of losses and factors, of Delta_m; a correlation."""
+
+
+class Evidence(NamedTuple):
+    """What verdicts rest on, task by task."""
+
+    settings: list[str]
+    variant: str
+    """MT with the sum of losses."""
+    gaps: list[Paired]
+    """C1: ``early``, ``late`` and ``mean``, percent of ST's loss."""
+    factors: list[explanation.Factor]
+    affected: list[harm.Affected]
+    remedies: list[remedy.Remedy]
 
 
 def claims(
@@ -78,9 +94,9 @@ def claims(
     split: str = "test",
     points: int = 20,
     *,
-    margin: float = 5.0,
-    margin_delta_m: float = 0.5,
-    margin_rho: float = 0.5,
+    margin: float = MARGIN,
+    margin_delta_m: float = MARGIN_DELTA_M,
+    margin_rho: float = MARGIN_RHO,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
@@ -107,18 +123,51 @@ def claims(
     Raises:
       InputError: columns are missing, or a task has several rates.
     """
+    found = observe(
+        df, baseline, unitary, split, points, seed=seed, resamples=resamples
+    )
+    return judge(found, margin, margin_delta_m, margin_rho)
+
+
+def observe(
+    df: Frame,
+    baseline: str = "single",
+    unitary: str = "multi",
+    split: str = "test",
+    points: int = 20,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Evidence:
+    """What there is to judge; arguments and errors are those of `claims`."""
     check(df)
     need_one_rate(df)
-    settings = sorted(df["setting"].unique())
     gap = gaps(df, unitary, baseline, split, points)
     options: Any = {"seed": seed, "resamples": resamples}
-    factors = explanation.observe(df, gap, unitary, baseline, split, points, **options)
-    affected = harm.observe(df, gap, unitary, baseline, split)
-    remedies = remedy.observe(df, unitary, baseline, split)
+    return Evidence(
+        settings=sorted(df["setting"].unique()),
+        variant=unitary,
+        gaps=gap,
+        factors=explanation.observe(
+            df, gap, unitary, baseline, split, points, **options
+        ),
+        affected=harm.observe(df, gap, unitary, baseline, split),
+        remedies=remedy.observe(df, unitary, baseline, split),
+    )
+
+
+def judge(
+    found: Evidence,
+    margin: float = MARGIN,
+    margin_delta_m: float = MARGIN_DELTA_M,
+    margin_rho: float = MARGIN_RHO,
+) -> Frame:
+    """The table of `claims`, from what was observed."""
+    names, variant = found.settings, found.variant
     rows = [
-        *persistence.judge(gap, settings, unitary, margin),
-        *explanation.judge(factors, settings, unitary, margin),
-        *harm.judge(affected, settings, unitary, margin_rho),
-        *remedy.judge(remedies, settings, margin, margin_delta_m),
+        *persistence.judge(found.gaps, names, variant, margin),
+        *explanation.judge(found.factors, names, variant, margin),
+        *harm.judge(found.affected, names, variant, margin_rho),
+        *remedy.judge(found.remedies, names, margin, margin_delta_m),
     ]
     return pd.DataFrame(rows, columns=list(Row._fields))

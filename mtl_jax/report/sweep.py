@@ -1,0 +1,107 @@
+"""Pictures of the sweep: validation over learning rates and batch sizes."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+
+from mtl_jax import plots
+from mtl_jax.analysis.curves import Frame, better
+from mtl_jax.plots.axis import Unit, unit
+from mtl_jax.plots.sheet import short
+from mtl_jax.report.findings import Findings
+from mtl_jax.report.pictures import Picture
+from mtl_jax.report.text import counted, fixed
+
+MOST_CHOICES = 12
+"""Choices up to which every one has a panel; of more, every variant has one."""
+MOST_OPTIONS = 2
+"""Named in a cell."""
+ANY_UNIT = Unit("way from the worst to the best (%)", 1, "%")
+
+
+def sweep(found: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
+    """The heat maps of a setting, if there was something to choose."""
+    if not found.choice.several:
+        return
+    table = _shaded(found.choice.candidates)
+    apart = table.groupby(["variant", "task"], sort=False)
+    every = [(v, t, own) for (v, t), own in apart]
+    joined = len(every) > MOST_CHOICES
+    if joined:
+        every = [(v, "", own) for v, own in table.groupby("variant", sort=False)]
+    grids = [
+        _grid(own, f"{short(v)}, {short(t)}" if t else short(v), looks)
+        for v, t, own in every
+    ]
+    shown = unit(table["by"].iloc[0]) if table["by"].nunique() == 1 else ANY_UNIT
+    tasks = len({task for _, task, _ in every if task})
+    draw = partial(
+        plots.sweep,
+        grids,
+        shown.label,
+        less_is_better=shown != ANY_UNIT and better(table["by"].iloc[0]) < 0,
+        columns=tasks if 2 <= tasks <= 4 else 4,
+    )
+    yield Picture("sweep", "The sweep", _caption(found, joined, shown), draw)
+
+
+def _caption(found: Findings, joined: bool, shown: Unit) -> str:
+    table = found.choice.candidates
+    mean = "seeds" + " and tasks" * (joined or bool((table["task"] == "").any()))
+    text = (
+        f"Best validation value along a run, {shown.label}, mean over {mean}, of every "
+        f"learning rate and batch size; the darker the better, with the same colours "
+        f"in all panels (the worst third of the candidates has one). Framed: chosen"
+    )
+    if joined and (table["task"] != "").any():
+        text += ", of variants that chose task by task with the number of tasks"
+    text += ". ×: every run diverged" + ", of some task" * joined + "."
+    if (table.groupby("variant")["options"].nunique() > 1).any():
+        text += " Small print: the options of the optimizer that were tried there."
+    return text
+
+
+def _shaded(table: Frame) -> Frame:
+    """With numbers in the unit of the page, and what the colours say."""
+    factors = np.array([unit(name).factor for name in table["by"]])
+    table = table.assign(value=factors * table["validation"])
+    table["lost"] = (table["diverged"] == table["runs"]) | table["value"].isna()
+    table["shade"] = table["value"]
+    if table["by"].nunique() > 1:
+        table["sign"] = [better(name) for name in table["by"]]
+        own = (table["sign"] * table["value"]).groupby(
+            [table["variant"], table["task"]]
+        )
+        low, high = own.transform("min"), own.transform("max")
+        span = (high - low).where(high > low, 1.0)
+        table["shade"] = 100 * (table["sign"] * table["value"] - low) / span
+    return table
+
+
+def _grid(own: Frame, title: str, looks: Mapping[str, plots.Look]) -> plots.Grid:
+    """Cells of a variant, means over its tasks."""
+    cells = own.groupby(["learning_rate", "batch_size"])
+    several, one_unit = own["task"].nunique() > 1, own["by"].nunique() == 1
+    percent = one_unit and unit(own["by"].iloc[0]).factor != 1
+    digits = 1 if percent else 3 if one_unit else 0
+    parts = [set(text.split(", ")) for text in own["options"].unique()]
+    alike = set.intersection(*parts)
+    tiles = {
+        cell: _tile(rows, several, alike, digits, one_unit) for cell, rows in cells
+    }
+    return plots.Grid(title, looks[own["variant"].iloc[0]].color, tiles)
+
+
+def _tile(
+    rows: Frame, several: bool, alike: set[str], digits: int, one_unit: bool
+) -> plots.Tile:
+    lost, count = bool(rows["lost"].any()), int(rows["chosen"].sum())
+    shade = float(rows["shade"].mean())
+    value = float(rows["value"].mean()) if one_unit else shade
+    options = filter(None, rows["options"].iloc[0].split(", "))
+    notes = [text for text in options if text not in alike][:MOST_OPTIONS]
+    gone, runs = int(rows["diverged"].sum()), int(rows["runs"].sum())
+    notes += [f"{gone}/{runs} ×"] * (0 < gone < runs and not lost)
+    notes += [counted(count, "task")] * (several and count > 0)
+    return plots.Tile(shade, fixed(value, digits), notes, lost, count > 0)
