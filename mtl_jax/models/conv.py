@@ -190,7 +190,7 @@ def _conv_pool_windows(x: Array, kernel: Array, bias: Array, form: str) -> Array
     )
     rows_of_window = shifted.transpose(0, 4, 1, 2, 3).reshape(4 * out, -1)
     y = rows_of_window @ x.reshape(-1, rows * columns * batch)
-    y = y.reshape(4, out, rows, columns, batch) + bias[:, None, None, None]
+    y = y.reshape(4, out, rows, columns, batch) + bias[None, :, None, None, None]
     unstack = _unstack if form == "gemm_forward" else _unstack_by_hand
     return jax.nn.relu(_max_of_four(*unstack(y)))
 
