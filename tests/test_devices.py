@@ -82,8 +82,13 @@ def test_records_are_the_same_on_one_device_as_on_8(there, tmp_path):
     ]
     assert set(one["run"]) == set(range(9))
     assert "sharpness_l2" in set(one["name"])
-    assert_frame_equal(one, many, check_exact=True)
     equal(state, other)
+    # XLA fuses a program for one device otherwise than one for several: factors differ
+    # in the last bit or two. What training and evaluation find does not.
+    assert_frame_equal(one, many, rtol=2e-6)
+    of_splits = [df[df["name"].isin(["loss", "accuracy"])] for df in (one, many)]
+    assert len(of_splits[0]) == 9 * 4 * 3 * 2  # runs, points, splits, names
+    assert_frame_equal(*of_splits, check_exact=True)
 
 
 class Case(NamedTuple):

@@ -73,6 +73,7 @@ def test_two_processes_stop_go_on_and_end_as_one(folder, start):
     processes, begun = start(two, 2), time.monotonic()
     while not list((two / records.FOLDER).glob("*2.parquet")):
         assert time.monotonic() < begun + PATIENCE
+        assert all(process.is_alive() for process in processes)
         time.sleep(0.01)
     os.kill(processes[1].pid, signal.SIGTERM)
     assert ends(processes) == [128 + signal.SIGTERM] * 2
