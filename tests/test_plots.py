@@ -117,11 +117,12 @@ def test_mean_over_tasks(table):
 
 
 def test_mean_over_tasks_with_unlike_steps():
-    early = bundle.Bundle(np.array([0.0, 1, 3]), np.ones((3, 2)), np.ones(2, bool))
-    late = bundle.Bundle(np.array([0.0, 2, 3]), np.zeros((3, 2)), np.ones(2, bool))
+    values, sound = np.array([[1.0], [5.0], [2.0]]), np.ones(1, bool)
+    early = bundle.Bundle(np.array([0.0, 1, 3]), values, sound)
+    late = bundle.Bundle(np.array([0.0, 2, 3]), 2 * values, sound)
     found = bundle.mean_over([early, late])
     assert found.steps.tolist() == [0, 3]
-    np.testing.assert_allclose(found.values, 0.5)
+    np.testing.assert_allclose(found.values, [[1.5], [3]])
 
 
 TILES = {
@@ -180,13 +181,14 @@ def test_intervals_lie_on_what_is_negligible():
 
 
 def test_a_point_per_task():
-    x, y = ({"multi": np.array([1.0, 2.0]), "single": values} for values in (
-        np.array([3.0]), np.array([np.nan])))  # fmt: skip
+    x = {"multi": np.array([1.0, 2.0]), "single": np.array([3.0])}
+    y = {"multi": np.array([4.0, 5.0]), "single": np.array([np.nan])}
     panel = plots.Points("transfer", "%", x, y, "ρ = 0.1")
     figure = plots.correlations([panel], LOOKS, "conflict", narrow=True)
     (ax,) = figure.axes
     lines: Any = [line for line in ax.lines if line.get_marker() in ("o", "s")]
     shown = [line.get_xdata().tolist() for line in lines]
+    assert [4.0, 5.0] in [line.get_ydata().tolist() for line in lines]
     assert sorted(shown) == [[1.0, 2.0], [3.0]]
     assert "ρ = 0.1" in [text.get_text() for text in ax.texts]
 

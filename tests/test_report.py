@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import workdirs
@@ -10,7 +11,7 @@ from workdirs import FACTORS, trajectories
 
 from mtl_jax import analysis, report
 from mtl_jax.plots import looks
-from mtl_jax.report import claims, findings, page, pictures, sentences, tables
+from mtl_jax.report import choice, claims, findings, page, pictures, sentences, tables
 from mtl_jax.report import sweep as report_sweep
 from mtl_jax.report.sweep import sweep
 from mtl_jax.types import InputError
@@ -370,8 +371,9 @@ class TestDegraded:
         assert (tmp_path / "out" / "s-x-gap.png").exists()
 
 
-CHOSEN = {("single", "a"): (0.01, 16), ("single", "b"): (0.1, 64)}
-APART = CHOSEN | {("multi", "a"): (0.1, 16), ("multi", "b"): (0.01, 64)}
+LOW, HIGH = (0.01, 64), (0.1, 16)
+APART = {("single", "a"): LOW, ("single", "b"): HIGH, ("single", "c"): LOW}
+APART |= {("multi", "a"): HIGH, ("multi", "b"): HIGH, ("multi", "c"): LOW}
 
 
 def selected(path, cells):
@@ -379,7 +381,7 @@ def selected(path, cells):
 
     Values of whole runs are of the first task's, as `analysis.keep` has them.
     """
-    rows = trajectories(steps=(0, 1, 10, 100))
+    rows = trajectories(tasks="abc", steps=(0, 1, 10, 100))
     for row in rows:
         own = {task: cell for (v, task), cell in cells.items() if v == row["variant"]}
         first = next(iter(own.values()))
@@ -390,8 +392,13 @@ def selected(path, cells):
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory):
     run = selected(tmp_path_factory.mktemp("study") / "selected", APART)
-    workdirs.sweep(run, APART, {(0.01, 64): "c=1"})
+    workdirs.sweep(run, APART, {LOW: "c=1"})
     return run
+
+
+@pytest.fixture(scope="module")
+def study(apart):
+    return findings.find(apart)
 
 
 class TestOfAStudy:
@@ -400,9 +407,9 @@ class TestOfAStudy:
         parsed = Page(report.write(apart))
         check_tables(parsed)
         for text in (
-            "multi: 0.1, 16 (a); 0.01, 64, c=1 (b) A task is shown in the",
+            "multi: 0.1, 16 (a and b); 0.01, 64, c=1 (c) A task is shown in the",
             "in a sweep of its own: 4 candidates for each choice, task by task for "
-            "every variant; 2 of 4 choices lie at the edge of the grid",
+            "every variant; 3 of 6 choices lie at the edge of the grid",
             "The best is chosen.",
             "chosen at the edge of the grid",
             "multi (its runs at 0.1, 16) mean cosine",
@@ -414,49 +421,46 @@ class TestOfAStudy:
         assert "provisional" not in parsed.words
         assert "weights" not in parsed.pictures  # no run has those of all tasks
 
-    def test_nothing_is_chosen_a_second_time(self, apart):
-        found = findings.find(apart)
-        assert set(found.records["task"]) == {"", "a", "b"}
-        assert found.cells["multi"] == {(0.1, 16): ["a"], (0.01, 64): ["b"]}
-        assert len(found.choice.candidates) == 16 and found.choice.swept
+    def test_nothing_is_chosen_a_second_time(self, study):
+        assert set(study.records.query("variant == 'multi'")["task"]) == {*"abc", ""}
+        assert study.cells["multi"] == {HIGH: ["a", "b"], LOW: ["c"]}
+        assert len(study.choice.candidates) == 24 and study.choice.swept
 
-    def test_many_candidates_are_left_to_their_file(self, apart, monkeypatch):
-        found = findings.find(apart)
-        assert len(tables.candidates(found, looks(found.variants)).rows) == 16
-        monkeypatch.setattr(tables, "MOST_CANDIDATES", 15)
-        made = tables.candidates(found, looks(found.variants))
-        assert len(made.rows) == 4 and "Of 16 candidates the chosen ones" in made.note
+    def test_many_candidates_are_left_to_their_file(self, study, monkeypatch):
+        assert len(tables.candidates(study, looks(study.variants)).rows) == 24
+        monkeypatch.setattr(tables, "MOST_CANDIDATES", 23)
+        made = tables.candidates(study, looks(study.variants))
+        assert len(made.rows) == 6 and "Of 24 candidates the chosen ones" in made.note
 
     @pytest.mark.usefixtures("bare")
     def test_tables_that_no_sweep_left(self, tmp_path):
         run = selected(tmp_path / "run", APART)
-        (run / "candidates.csv").write_text("a,b\n")
+        workdirs.sweep(run, APART)
+        (run / "candidates.csv").write_text("variant,task\nmulti,a\n")
         with pytest.raises(InputError, match="not what a sweep leaves"):
             report.write(run)
 
-    def test_panels_and_marks(self, apart, monkeypatch):
-        found = findings.find(apart)
-        (picture,) = sweep(found, looks(found.variants))
+    def test_panels_and_marks(self, study, monkeypatch):
+        (picture,) = sweep(study, looks(study.variants))
         grids = picture.draw.args[0]
         assert [g.title for g in grids] == [f"{v}, {t}" for v, t in APART]
         chosen = [cell for g in grids for cell, tile in g.tiles.items() if tile.chosen]
         assert chosen == list(APART.values())
         assert {tile.text for tile in grids[0].tiles.values()} == {"90.0", "80.0"}
-        assert grids[0].tiles[0.01, 64].notes == ["c=1"]
-        monkeypatch.setattr(report_sweep, "MOST_CHOICES", 3)
-        (picture,) = sweep(found, looks(found.variants))
+        assert grids[0].tiles[LOW].notes == ["c=1"]
+        monkeypatch.setattr(report_sweep, "MOST_CHOICES", 5)
+        (picture,) = sweep(study, looks(study.variants))
         single, _ = picture.draw.args[0]
-        assert single.tiles[0.1, 64].notes == ["1 task"]
-        assert single.tiles[0.1, 64].text == "85.0"
-        assert not single.tiles[0.1, 16].chosen
+        assert single.tiles[HIGH].notes == ["1 task"]
+        assert single.tiles[HIGH].text == "83.3"
+        assert not single.tiles[0.1, 64].chosen
 
-    def test_cells_without_a_value(self, tmp_path):
-        run = selected(tmp_path / "run", APART)
-        workdirs.sweep(run, APART, validation=None, diverged=2)
-        found = findings.find(run)
+    def test_cells_without_a_value(self, study, tmp_path):
+        workdirs.sweep(tmp_path, APART, validation=None, diverged=2)
+        found = study._replace(choice=choice.choice_of(tmp_path, study.records))
         (picture,) = sweep(found, looks(found.variants))
         tiles = picture.draw.args[0][0].tiles
-        assert [tile.lost for tile in tiles.values()] == [False, True, True, True]
+        assert [cell for cell, tile in tiles.items() if not tile.lost] == [LOW]
 
     def test_nothing_to_choose_from(self, found):
         assert not list(sweep(found, looks(found.variants)))
@@ -478,7 +482,7 @@ class TestClaims:
 
     def test_rows_of_the_table(self, judged):
         made = claims.section(judged)["tables"]["claims"]
-        assert "setting" not in made.head
+        assert not made.rows[0][0].note  # there is one setting
         early = next(row for row in made.rows if row[1].text == "early gap")
         row = judged.of("C1", "early", "s")
         assert float(early[3].text.replace("−", "-")) == pytest.approx(
@@ -536,6 +540,13 @@ class TestClaims:
         assert not made["told"] and not made["tables"]
         assert why in made["nothing"] and len(made["nothing"]) < 600
         assert not list(claims.pictures(judged, looks(["single", "multi"])))
+
+
+def test_workdirs_are_called_by_what_differs():
+    paths = [Path(f"/a/{name}/digits/selected") for name in ("x", "y")]
+    assert [page._name(path, paths) for path in paths] == ["x", "y"]
+    assert page._name(paths[0], paths[:1]) == "selected"
+    assert page._name(paths[0], paths[:1] * 2) == str(paths[0])
 
 
 def test_there_must_be_records(tmp_path):

@@ -13,6 +13,8 @@ from mtl_jax.report.text import counted, listed
 from mtl_jax.types import InputError
 
 CANDIDATES, SELECTION = "candidates.csv", "selection.json"
+COLUMNS = ("setting", "variant", "task", "learning_rate", "batch_size", "by")
+COLUMNS += ("validation", "runs", "diverged", "chosen", "options", "at_edge")
 WORDS = ("setting", "variant", "task", "by", "options")
 MOST_NAMES = 6
 """Tasks up to which they are named one by one."""
@@ -80,7 +82,7 @@ def _swept(workdir: Path) -> Choice | None:
             na_values={"validation": [""]},
         )
         content = json.loads((workdir / SELECTION).read_text())
-        return Choice(table, content["rule"], True)
+        return Choice(table[[*COLUMNS]], content["rule"], True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{path} and {SELECTION} beside it are not what a sweep leaves ({error}); "

@@ -145,8 +145,7 @@ def _table(found: Verdicts) -> Table:
         reason = "" if said else _clipped(row["reason"])
         rows.append(
             [
-                Cell(row["claim"]),
-                *[Cell(row["setting"] or "all settings")] * several,
+                Cell(row["claim"], (row["setting"] or "all settings") * several),
                 Cell(_subject(row), row["unit"].replace("Delta_m", "Δm")),
                 Cell(row["verdict"], reason),
                 size,
@@ -155,8 +154,7 @@ def _table(found: Verdicts) -> Table:
                 Cell(f"{agree:.0%}" if math.isfinite(agree) else DASH),
             ]
         )
-    head = ["claim", *["setting"] * several, "what", "verdict", "effect", "tasks"]
-    head += ["seeds", "same sign"]
+    head = ["claim", "what", "verdict", "effect", "tasks", "seeds", "same sign"]
     note = (
         "Effects of the claims themselves: of C1 the late gap in the direction of the "
         "early one, of C2 the highest correlation of a factor's contrast with the gap, "
@@ -264,7 +262,8 @@ def _explanation(found: Verdicts) -> Iterator[Picture]:
         f"{f', {len(shown)} of them are shown' * (len(shown) < len(keys))}."
     )
     legend = dict.fromkeys(looks, False) if several else {}
-    draw = partial(plots.intervals, drawn, looks, legend, columns=4)
+    columns = max(3, len(drawn))
+    draw = partial(plots.intervals, drawn, looks, legend, columns=columns)
     yield Picture("claim-2", "C2: do factors explain the gap?", text, draw)
 
 
@@ -344,7 +343,7 @@ def _remedy(found: Verdicts, looks: Looks) -> Iterator[Picture]:
             title = (setting or "all settings") if several else subject
             panels.append(plots.Panel(title, label, margin, marks))
     text = (
-        "Every multi-task optimizer against the sum of losses, as much tuned, the best "
+        "Every multi-task optimizer against the sum of losses, the best "
         "first: Δm of the test scores"
         + ("" if several else ", and the training loss at equal step (mean over tasks)")
         + ", with 95% t intervals over seeds. Grey: negligible."

@@ -108,9 +108,12 @@ def _find_all(paths: Sequence[Path]) -> list[Findings]:
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:
-    """Last part of a path, or the whole if another ends alike."""
-    ends = [other.name for other in paths]
-    return path.name if ends.count(path.name) == 1 else str(path)
+    """The last part of a path in which it differs from all others, or the whole."""
+    for end in range(1, len(path.parts)):
+        others = [other.parts[-end:][:1] for other in paths]
+        if others.count(path.parts[-end:][:1]) == 1:
+            return path.parts[-end]
+    return str(path)
 
 
 def _shown(folder: Path, prefix: str, picture: Picture, twice: bool) -> Shown:
