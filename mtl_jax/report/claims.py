@@ -137,8 +137,8 @@ def _table(found: Verdicts) -> Table:
     rows = []
     for _, row in shown.iterrows():
         digits = 2 if "correlation" in row["unit"] or "Delta" in row["unit"] else 1
-        ends = (round(row[end], 9) for end in ("effect", "low", "high"))
-        size = effect(*ends, digits, "" if math.isfinite(row["effect"]) else " ")
+        value, low, high = (round(row[end], 9) for end in ("effect", "low", "high"))
+        size = effect(value, low, high, digits, "" if math.isfinite(value) else " ")
         agree, known = row["sign_consistency"], row["verdict"] != NOT_COMPARABLE
         whole = found.of(row["claim"], "", row["setting"])
         said = row["subject"] and row["reason"] == whole["reason"]
