@@ -48,6 +48,8 @@ def _smoke(own: Any) -> None:
 def _small(own: Any) -> None:
     own.base.variants = (*FEW, "multi-uw")
     own.base.steps = 1_000
+    own.base.trajectory.dense = 2  # a CPU spends most of its time on looking
+    own.base.trajectory.count = 14
     own.grid.learning_rates = (1e-2, 5e-3, 1e-3, 5e-4)
     own.grid.batch_sizes = (16, 64)
     own.grid.options.cagrad.c = (0.2, 0.8)
