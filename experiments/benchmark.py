@@ -131,7 +131,8 @@ def _pool(tasks: int) -> Dataset:
         x=rng.random((POOL, 28, 28, 1), np.float32),
         y=rng.integers(0, 10, POOL, dtype=np.int32),
         rows={"train": rows},
-        num_classes=(10,) * tasks,
+        objectives=("softmax",) * tasks,
+        widths=(10,) * tasks,
         provenance={},
     )
 

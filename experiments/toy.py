@@ -41,7 +41,7 @@ from experiments import entry
 from mtl_jax import directions, smto
 from mtl_jax.plots import toy as pictures
 from mtl_jax.plots.style import png, svg
-from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, Params
+from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, ModelState, Params
 
 OUT = flags.DEFINE_string("out", None, "Folder of the figures.")
 METHODS = flags.DEFINE_list("methods", None, "Names; all if unset.")
@@ -156,10 +156,13 @@ def tasks_at(theta: Array, scale: float) -> directions.Tasks:
     """The problem as two tasks whose heads have no parameters."""
     lowest = jnp.array([scale * LOWEST, LOWEST])
     return directions.Tasks(
-        represent=lambda shared, model_state, _: (shared, model_state),
-        head_loss=lambda _, z, task: jnp.dot(task, losses(z, scale) - lowest),
+        represent=lambda shared, state, _: (shared, state),
+        head_loss=lambda _, state, z, task: (
+            jnp.dot(task, losses(z, scale) - lowest),
+            state,
+        ),
         params=Params(theta, jnp.zeros((2, 0))),
-        model_state=(),
+        model_state=ModelState((), ()),
         batch=Batch((), TASKS),
         axes=ONE_INPUT,
         task_map=jax.vmap,

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from mtl_jax import types
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.settings import Setting
 from mtl_jax.train import Data, take
-from mtl_jax.types import TASK_AXES, Array, Params, PyTree
+from mtl_jax.types import TASK_AXES, Array, ModelState, Params, PyTree
 
 
 class Rounds(NamedTuple):
@@ -47,7 +48,7 @@ def sums(
     setting: Setting,
     task_map: AxisMap,
     params: Params,
-    model_state: PyTree,
+    model_state: ModelState,
     rows: Array,
     mask: Array,
     task_ids: Array,
@@ -70,7 +71,7 @@ def sums(
     """
     objective = setting.objective
 
-    def batch_sums(own: Params, own_state: PyTree, x: Array, y: Array, m: Array):
+    def batch_sums(own: Params, own_state: ModelState, x: Array, y: PyTree, m: Array):
         outputs = setting.predict(own, own_state, x)
         statistics = {
             "loss": objective.example_loss(outputs, y),
@@ -82,13 +83,13 @@ def sums(
         totals = jax.tree.map(lambda s: jnp.tensordot(m, s, axes=1), statistics)
         return {**totals, "count": m.sum()}
 
-    x_axis = setting.batch_axes.x
+    x_axis, state_axes = setting.batch_axes.x, types.state_axes(setting.batch_axes)
 
     def round_sums(xs: tuple[Array, Array]) -> PyTree:
         rows, mask = xs  # [T, B]
         rows = rows if x_axis is not None else rows[0]
         batch = take(data, rows, task_ids, setting.batch_axes)
-        return task_map(batch_sums, (TASK_AXES, x_axis, x_axis, 0, 0))(
+        return task_map(batch_sums, (TASK_AXES, state_axes, x_axis, 0, 0))(
             params, model_state, batch.x, batch.y, mask
         )
 

@@ -24,7 +24,7 @@ Array([0.75], dtype=float32)
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from mtl_jax.types import Array, PyTree
 class Score(NamedTuple):
     """A score over a whole split, from sums over its examples."""
 
-    statistics: Callable[[Array, Array], PyTree]
+    statistics: Callable[[Array, Any], PyTree]
     """``(outputs [B, ...], targets [B, ...])`` to leaves ``[B, ...]`` to be summed."""
     value: Callable[[PyTree, Array], Array]
     """``(sums, number of examples)`` to the score."""
@@ -46,9 +46,9 @@ class Score(NamedTuple):
 class Objective(NamedTuple):
     """What a task's outputs are trained and scored by."""
 
-    example_loss: Callable[[Array, Array], Array]
+    example_loss: Callable[[Array, Any], Array]
     """``(outputs [B, ...], targets [B, ...])`` to losses ``[B]`` in nats."""
-    sample_targets: Callable[..., Array]
+    sample_targets: Callable[..., Any]
     """``(key, outputs [B, ...], targets=None)`` to targets drawn from the model's
     likelihood; invalid where the true ``targets``, if given, are invalid. Likelihoods
     without invalid targets ignore them."""
@@ -56,9 +56,11 @@ class Objective(NamedTuple):
     probabilities: Callable[[Array], Array] | None = None
     """Outputs to the probabilities ``[B, C]`` of the targets 0, ..., C - 1; None where
     targets cannot be enumerated."""
-    observations: Callable[[Array, Array], Array] | None = None
+    observations: Callable[[Array, Any], Array] | None = None
     """``(outputs [B, ...], targets [B, ...])`` to how many independent observations
     ``[B]`` an example's targets are, of which its loss is the mean. None: one."""
+    is_scalar: bool = False
+    """Outputs are one number where others are a last axis of them."""
 
 
 def _mean(sums: PyTree, count: Array) -> Array:
@@ -111,6 +113,7 @@ BERNOULLI = Objective(
     sample_targets=_bernoulli_sample,
     scores={"accuracy": Score(_bernoulli_correct, _mean)},
     probabilities=_bernoulli_probabilities,
+    is_scalar=True,
 )
 """A binary attribute: logits ``[B]``, labels 0 or 1 ``[B]``."""
 
@@ -132,6 +135,7 @@ GAUSSIAN = Objective(
     example_loss=_gaussian_loss,
     sample_targets=_gaussian_sample,
     scores={"mse": Score(_squared_error, _mean, higher_is_better=False)},
+    is_scalar=True,
 )
 """Regression with unit variance: means ``[B]``, targets ``[B]``; the loss is the
 negative log-likelihood without its constant."""
@@ -269,6 +273,7 @@ DEPTH = Objective(
         "relative_error": Score(_relative_error, _ratio, higher_is_better=False),
     },
     observations=_measured_pixels,
+    is_scalar=True,
 )
 """Depth or disparity under L1: depths ``[B, ...]``, targets ``[B, ...]``.
 
@@ -278,3 +283,12 @@ NYUv2, or not finite is invalid; a negative one is valid, as draws may be negati
 loss is the mean over an image's valid pixels; the scores weigh all valid pixels of the
 split alike, in the unit of the targets and relative to them.
 """
+
+OBJECTIVES: dict[str, Objective] = {
+    "softmax": SOFTMAX,
+    "bernoulli": BERNOULLI,
+    "gaussian": GAUSSIAN,
+    "segmentation": SEGMENTATION,
+    "depth": DEPTH,
+}
+"""Every objective by its name."""

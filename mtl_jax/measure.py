@@ -27,8 +27,8 @@ from mtl_jax.factors.contract import (
 from mtl_jax.observe import RowOf
 from mtl_jax.records import Row
 from mtl_jax.settings import Setting
-from mtl_jax.train import Data, TrainState, take
-from mtl_jax.types import ONE_INPUT, Array, Batch, Params, PyTree, Scalar
+from mtl_jax.train import TrainState, pool, take
+from mtl_jax.types import ONE_INPUT, Array, Batch, ModelState, Params, PyTree, Scalar
 from mtl_jax.variants import Variant
 
 RUN_EXAMPLES = 1_024
@@ -43,7 +43,7 @@ class View(NamedTuple):
 
     params: Params
     """Trunk, and the head of the task."""
-    model_state: PyTree
+    model_state: ModelState
     task: Array
     """Its number in the setting."""
 
@@ -78,15 +78,15 @@ def compile_all(made: Experiment, states: list[TrainState]) -> list[list[Gauge]]
     like = {len(view.task): view for view in all_views}  # of every size, one
     compile_task = partial(_compile_task, setting, run_map, batch, seed)
     compile_run = partial(_compile_run, setting, run_map, batch)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as threads:
         shared = {
-            (name, size): pool.submit(compile_task, factor, view)
+            (name, size): threads.submit(compile_task, factor, view)
             for name, factor in factors[0].items()
             for size, view in like.items()
         }
         own = [
             {
-                name: pool.submit(compile_run, factor, variant, state)
+                name: threads.submit(compile_run, factor, variant, state)
                 for name, factor in factors[1].items()
                 if variant.task_ids.shape[1] > 1
             }
@@ -120,12 +120,11 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
     size = min(len(rows) for rows in probe)
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     rows = np.stack([order.permutation(own)[:size] for own in probe])
-    examples: Any = setting.data.x, setting.data.y
     if setting.batch_axes == ONE_INPUT:
         rows = rows[0]
     tasks: Any = np.arange(len(setting.tasks))
     indices: Any = rows
-    return take(Data(*examples), indices, tasks, setting.batch_axes)
+    return jax.device_get(take(pool(setting), indices, tasks, setting.batch_axes))
 
 
 def views(setting: Setting, variant: Variant, states: TrainState) -> View:
@@ -144,12 +143,17 @@ def views(setting: Setting, variant: Variant, states: TrainState) -> View:
             jax.tree.map(repeated, states.params.shared),
             jax.tree.map(flat, states.params.heads),
         ),
-        model_state=jax.tree.map(repeated if one_input else flat, states.model_state),
+        model_state=ModelState(
+            jax.tree.map(repeated if one_input else flat, states.model_state.trunk),
+            jax.tree.map(flat, states.model_state.heads),
+        ),
         task=flat(variant.task_ids),  # type: ignore[arg-type]
     )
 
 
-def _mean_loss(setting: Setting, params: Params, state: PyTree, batch: Batch) -> Scalar:
+def _mean_loss(
+    setting: Setting, params: Params, state: ModelState, batch: Batch
+) -> Scalar:
     outputs = setting.predict(params, state, batch.x)
     return setting.objective.example_loss(outputs, batch.y).mean()
 
@@ -173,7 +177,8 @@ def _compile_task(
                 objective=setting.objective,
                 params=view.params,
                 batch=Batch(
-                    batch.x if shared_input else batch.x[view.task], batch.y[view.task]
+                    batch.x if shared_input else batch.x[view.task],
+                    jax.tree.map(lambda leaf: leaf[view.task], batch.y),
                 ),
                 key=jax.random.fold_in(jax.random.key(seed), view.task),
             )
@@ -201,11 +206,13 @@ def _compile_run(
 
     def of_run(state: TrainState, rate: Array, tasks: Array, batches: Batch) -> PyTree:
         def of_task(params: Params, inputs: Batch) -> Scalar:
-            x, model_state = inputs.x
-            return _mean_loss(setting, params, model_state, Batch(x, inputs.y))
+            (x, trunk), (y, heads) = inputs
+            own = ModelState(trunk, heads)
+            return _mean_loss(setting, params, own, Batch(x, y))
 
         def inputs(batch: Batch) -> Batch:
-            return Batch((batch.x, state.model_state), batch.y)
+            own = state.model_state
+            return Batch((batch.x, own.trunk), (batch.y, own.heads))
 
         def update(losses: Array, grads: Params) -> tuple[PyTree, PyTree]:
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -226,7 +233,7 @@ def _compile_run(
                 ),
                 update=update,
                 params=state.params,
-                batches=Batch(x, batches.y[:, tasks]),
+                batches=Batch(x, jax.tree.map(lambda leaf: leaf[:, tasks], batches.y)),
                 learning_rate=rate,
             )
         )
@@ -244,7 +251,7 @@ def _compile_run(
 
 def _mini_batches(batch: Batch, axes: Batch) -> Batch:
     """An even number of mini-batches ``[M, T, B, ...]`` (a shared ``x`` without T)."""
-    count = min(RUN_EXAMPLES, batch.y.shape[1])
+    count = min(RUN_EXAMPLES, jax.tree.leaves(batch.y)[0].shape[1])
     size = min(BATCH, count // 2)
     number = 2 * (count // (2 * size))
 
@@ -254,7 +261,8 @@ def _mini_batches(batch: Batch, axes: Batch) -> Batch:
     def cut_tasks(leaf: np.ndarray) -> np.ndarray:  # [T, N, ...] to [M, T, B, ...]
         return np.stack([cut(own) for own in leaf], axis=1)
 
-    return Batch((cut if axes.x is None else cut_tasks)(batch.x), cut_tasks(batch.y))
+    x = (cut if axes.x is None else cut_tasks)(batch.x)
+    return Batch(x, jax.tree.map(cut_tasks, batch.y))
 
 
 def _task_rows(

@@ -73,7 +73,8 @@ def values(
         found = evaluate.values(setting, own, rounds)
         for (split, name), per_task in found.items():
             for task, value in zip(variant.task_ids[run], per_task, strict=True):
-                yield row_of(run, step, split, int(task), name, value)
+                if name == "loss" or name in setting.scores[task]:
+                    yield row_of(run, step, split, int(task), name, value)
 
 
 def updates(

@@ -15,7 +15,7 @@ from mtl_jax.evaluate import Rounds
 from mtl_jax.settings import Setting
 from mtl_jax.smto import SmtoState
 from mtl_jax.stack import Stack
-from mtl_jax.train import Data, TrainState, init_state, train_chunk
+from mtl_jax.train import Data, TrainState, init_state, pool, train_chunk
 from mtl_jax.types import Array, PyTree
 from mtl_jax.variants import Variant
 
@@ -85,10 +85,9 @@ def compile_all(
       sharing: devices that share the batch of a run.
     """
     stacks = [stack.make(len(variant.seeds), sharing) for variant in variants]
-    examples: Any = setting.data.x, setting.data.y
     constants = {  # once a mesh: variants of as many runs share it
         mesh: (
-            stack.everywhere(runs, Data(*examples)),
+            stack.everywhere(runs, pool(setting)),
             *stack.everywhere(runs, (rounds.rows, rounds.mask), stack.split(3)),
         )
         for mesh, runs in {runs.mesh: runs for runs in stacks}.items()
@@ -97,9 +96,9 @@ def compile_all(
     # What is evaluated does not depend on how it was trained: variants of as many runs
     # and tasks have one program.
     alike = {(one[2], one[0].task_ids.shape[1]): one for one in every}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as threads:
         looks = {
-            key: pool.submit(
+            key: threads.submit(
                 _compile_look,
                 setting,
                 run_map,
@@ -111,7 +110,7 @@ def compile_all(
             for key, (variant, own, runs) in alike.items()
         }
         chunks = [
-            pool.submit(
+            threads.submit(
                 _compile_chunk,
                 setting,
                 run_map,

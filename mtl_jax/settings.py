@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
-from mtl_jax import data, losses, models
+from mtl_jax import data, models
 from mtl_jax.data import Dataset
-from mtl_jax.losses import Objective
+from mtl_jax.kinds import of_head, of_kinds
+from mtl_jax.losses import OBJECTIVES, Objective
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.rotation import GENERATOR, rotation
 from mtl_jax.types import (
     ONE_INPUT,
@@ -24,6 +25,7 @@ from mtl_jax.types import (
     Batch,
     Config,
     InputError,
+    ModelState,
     Params,
     PyTree,
     Scalar,
@@ -36,20 +38,25 @@ class Setting(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     """Names of all ``T`` tasks."""
-    init: Callable[[Array, Array], tuple[Params, PyTree]]
+    init: Callable[[Array, Array], tuple[Params, ModelState]]
     """``init(key, task_ids [T]) -> (params, model_state)``. The trunk depends on the
     key only and a head on the key and its task, so that single-task and multi-task
     runs of one seed start from the same point."""
     represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
-    """``(trunk's parameters, model state, x [B, ...]) -> (representation [B, ...],
-    model state)``, in training mode."""
-    head_loss: Callable[[PyTree, Array, Array], Scalar]
-    """``(parameters of one head, representation [B, ...], y [B, ...]) -> mean
-    loss``."""
-    predict: Callable[[Params, PyTree, Array], Array]
+    """``(parameters and state of the trunk, x [B, ...]) -> (representation [B, ...],
+    state)``, in training mode."""
+    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]]
+    """``(parameters and state of one head, representation [B, ...], y [B, ...]) ->
+    (mean loss, state)``, in training mode."""
+    predict: Callable[[Params, ModelState, Array], Array]
     """``(params of one task, its model state, x [B, ...]) -> outputs``, in evaluation
     mode."""
     objective: Objective
+    """Of all tasks; of several kinds by `kinds.of_kinds`."""
+    kinds: np.ndarray | None
+    """Number of every task's kind ``[T]``; None where all are alike."""
+    scores: tuple[tuple[str, ...], ...]
+    """Names of every task's scores."""
     data: Dataset
     batch_axes: Batch
     """`OWN_INPUTS` or `ONE_INPUT`."""
@@ -87,9 +94,9 @@ def load(name: str, **options: Any) -> Dataset:
 
 
 def from_dataset(
-    name: str, dataset: Dataset, trunk: nn.Module, *, rotated: bool = False
+    name: str, dataset: Dataset, trunk: Trunk, *, rotated: bool = False
 ) -> Setting:
-    """Classification tasks of one trunk with a linear head each.
+    """The tasks of a data set on one trunk, with a head each.
 
     Args:
       name: of the setting.
@@ -99,39 +106,36 @@ def from_dataset(
         first, that the loss does not train: for methods that turn it.
 
     Raises:
-      InputError: tasks with different numbers of classes, or images that the trunk
-        cannot take.
+      InputError: images that the trunk cannot take.
     """
-    classes = set(dataset.num_classes)
-    if len(classes) != 1:
-        raise InputError(
-            f"tasks with {sorted(classes)} classes cannot share one stack of heads; "
-            f"give every task as many classes."
-        )
-    head = nn.Dense(classes.pop())
+    head = trunk.head(max(dataset.widths))
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
     like = jax.eval_shape(
         lambda x: trunk.init_with_output(jax.random.key(0), x, train=False)[0], sample
     )
-    batch_axes = OWN_INPUTS if dataset.y.ndim == 1 else ONE_INPUT
+    batch_axes = ONE_INPUT if dataset.one_input else OWN_INPUTS
+    objective, kinds = _objective(dataset)
 
-    def init(key: Array, task_ids: Array) -> tuple[Params, PyTree]:
+    def init(key: Array, task_ids: Array) -> tuple[Params, ModelState]:
         trunk_key, heads_key = jax.random.split(key)
-        variables = dict(trunk.init(trunk_key, sample, train=False))
-        shared = variables.pop("params")
+        trunk_state = dict(trunk.init(trunk_key, sample, train=False))
+        shared = trunk_state.pop("params")
         zeros = jnp.zeros(like.shape, like.dtype)
-        heads = jax.vmap(
-            lambda task: head.init(jax.random.fold_in(heads_key, task), zeros)["params"]
+        heads_state = jax.vmap(
+            lambda task: dict(
+                head.init(jax.random.fold_in(heads_key, task), zeros, train=False)
+            )
         )(task_ids)
+        heads = heads_state.pop("params")
         if rotated:
             square = (len(task_ids), like.shape[-1], like.shape[-1])
             heads = {**heads, GENERATOR: jnp.zeros(square, like.dtype)}
-        if batch_axes.x is not None:  # own inputs, own batch statistics
+        if not dataset.one_input:  # own inputs, own batch statistics
             copies = task_ids.shape[0]
-            variables = jax.tree.map(
-                lambda leaf: jnp.repeat(leaf[None], copies, axis=0), variables
+            trunk_state = jax.tree.map(
+                lambda leaf: jnp.repeat(leaf[None], copies, axis=0), trunk_state
             )
-        return Params(shared, heads), variables
+        return Params(shared, heads), ModelState(trunk_state, heads_state)
 
     def features(
         shared: PyTree, state: PyTree, x: Array, train: bool
@@ -144,24 +148,34 @@ def from_dataset(
         )
         return found
 
-    def outputs(heads: PyTree, z: Array) -> Array:
+    def outputs(
+        heads: PyTree, state: PyTree, z: Array, train: bool
+    ) -> tuple[Array, PyTree]:
         if rotated:
             heads = dict(heads)
             generator = jax.lax.stop_gradient(heads.pop(GENERATOR))
             z = z @ rotation(generator).T
-        found: Any = head.apply({"params": heads}, z)
+        found: Any = head.apply(
+            {"params": heads, **state},
+            z,
+            train=train,
+            mutable=list(state) if train else [],
+        )
         return found
 
     def represent(shared: PyTree, state: PyTree, x: Array) -> tuple[Array, PyTree]:
         return features(shared, state, x, train=True)
 
-    def head_loss(heads: PyTree, z: Array, y: Array) -> Scalar:
-        return objective.example_loss(outputs(heads, z), y).mean()
+    def head_loss(
+        heads: PyTree, state: PyTree, z: Array, y: PyTree
+    ) -> tuple[Scalar, PyTree]:
+        found, state = outputs(heads, state, z, train=True)
+        return objective.example_loss(found, y).mean(), state
 
-    def predict(params: Params, state: PyTree, x: Array) -> Array:
-        return outputs(params.heads, features(params.shared, state, x, train=False)[0])
+    def predict(params: Params, state: ModelState, x: Array) -> Array:
+        z, _ = features(params.shared, state.trunk, x, train=False)
+        return outputs(params.heads, state.heads, z, train=False)[0]
 
-    objective = losses.SOFTMAX
     return Setting(
         name=name,
         tasks=dataset.tasks,
@@ -170,9 +184,21 @@ def from_dataset(
         head_loss=head_loss,
         predict=predict,
         objective=objective,
+        kinds=kinds,
+        scores=tuple(tuple(OBJECTIVES[o].scores) for o in dataset.objectives),
         data=dataset,
         batch_axes=batch_axes,
     )
+
+
+def _objective(dataset: Dataset) -> tuple[Objective, np.ndarray | None]:
+    """The objective of all tasks, and the kind of each where they are not alike."""
+    of_tasks = list(zip(dataset.objectives, dataset.widths, strict=True))
+    kinds = list(dict.fromkeys(of_tasks))
+    every = [of_head(OBJECTIVES[name], width) for name, width in kinds]
+    if len(kinds) == 1:
+        return every[0], None
+    return of_kinds(every), np.array([kinds.index(own) for own in of_tasks], np.int32)
 
 
 def _as_inputs(x: Array) -> Array:

@@ -15,9 +15,10 @@ from jax import lax
 from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.directions import Tasks, Way
+from mtl_jax.kinds import Kinded
 from mtl_jax.settings import Setting
 from mtl_jax.smto import SmtoState
-from mtl_jax.types import Array, Batch, Params, PyTree
+from mtl_jax.types import Array, Batch, ModelState, Params, PyTree
 
 SMOOTHING = 0.9
 """Weight of the past in the running training loss."""
@@ -29,8 +30,7 @@ class TrainState(NamedTuple):
     step: Array
     """Updates made, int32 ``[]``."""
     params: Params
-    model_state: PyTree
-    """Batch statistics, ``[T, ...]`` for own inputs, ``[...]`` for one input."""
+    model_state: ModelState
     smto: SmtoState
     opt: PyTree
     key: Array
@@ -48,6 +48,8 @@ class Data(NamedTuple):
 
     x: Array
     y: Array
+    kinds: Array | None
+    """As `Setting.kinds`."""
 
 
 class Method(NamedTuple):
@@ -83,10 +85,21 @@ def init_state(
     )
 
 
+def pool(setting: Setting) -> Data:
+    """The pool of a setting, where it lies."""
+    leaves: Any = setting.data.x, setting.data.y, setting.kinds
+    return Data(*leaves)
+
+
 def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
     """Batch of rows of the pool: ``[T, B]`` for own inputs, ``[B]`` for one input."""
     x, y = data.x[rows], data.y[rows]
-    return Batch(x, y if batch_axes.x is not None else y[:, task_ids].T)
+    if batch_axes.x is None:
+        y = y[:, task_ids].swapaxes(0, 1)
+    if data.kinds is None:
+        return Batch(x, y)
+    kind = jnp.broadcast_to(data.kinds[task_ids][:, None], y.shape[:2])
+    return Batch(x, Kinded(kind, y))
 
 
 def train_step(

@@ -45,6 +45,21 @@ OWN_INPUTS = Batch(x=0, y=0)
 ONE_INPUT = Batch(x=None, y=0)
 """Axes of a batch of one input ``[B, ...]`` with ``T`` labels ``[T, B, ...]``."""
 
+
+class ModelState(NamedTuple):
+    """What a pass in training mode updates beside the parameters: batch statistics."""
+
+    trunk: PyTree
+    """``[T, ...]`` for own inputs, ``[...]`` for one input."""
+    heads: PyTree
+    """``[T, ...]``."""
+
+
+def state_axes(axes: Batch) -> ModelState:
+    """Axes of a model state over tasks, from those of the batch."""
+    return ModelState(trunk=axes.x, heads=0)
+
+
 Config = Any
 """An ``ml_collections.ConfigDict``; its fields are unknown to a type checker."""
 

@@ -129,7 +129,16 @@ def dataset(*, one_input):
     x = rng.integers(256, size=(size, SIDE, SIDE, 1), dtype=np.uint8)
     y = rng.integers(CLASSES, size=(size, T), dtype=np.int32)
     y = y if one_input else y[:, 0]
-    return Dataset(("a", "b", "c"), x, y, {"train": tuple(rows)}, (CLASSES,) * T, {})
+    return Dataset(
+        tasks=("a", "b", "c"),
+        x=x,
+        y=y,
+        rows={"train": tuple(rows)},
+        objectives=("softmax",) * T,
+        widths=(CLASSES,) * T,
+        provenance={},
+        one_input=one_input,
+    )
 
 
 @functools.cache

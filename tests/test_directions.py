@@ -7,15 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from tiny import MLP, NORMALISED, SEED, TASKS, B, T, batch, by, close, setting, stepped
+from tiny import (
+    MLP,
+    NORMALISED,
+    SEED,
+    TASKS,
+    B,
+    T,
+    batch,
+    by,
+    close,
+    of_task,
+    setting,
+    stepped,
+)
 
 from mtl_jax import directions, smto, train, tree
 from mtl_jax.axis_map import sequential
 from mtl_jax.directions import gramian
 from mtl_jax.rotation import GENERATOR, rotation
-from mtl_jax.types import Batch, InputError, Params
+from mtl_jax.types import Batch, InputError, ModelState, Params
 
 KEY = jax.random.key(7)
+NO_STATE = ModelState({}, {})
 INPUTS = pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
 MAPS = pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", "seq"])
 
@@ -52,6 +66,11 @@ jax.tree_util.register_pytree_node(
     ),
     lambda aux, leaves: directions.Tasks(aux[0], aux[1], *leaves, aux[3], aux[4]),
 )
+
+
+def of_first(states):
+    """Model state of one input, from the states of all tasks."""
+    return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
 
 
 GRADS = jax.jit(lambda tasks: tasks.grads())
@@ -100,8 +119,8 @@ def test_gramian_only_never_holds_the_jacobian():
             x = jnp.tanh(x @ kernel)
         return x, state
 
-    def head_loss(head, z, y):
-        return jnp.mean((z @ head - y) ** 2)
+    def head_loss(head, state, z, y):
+        return jnp.mean((z @ head - y) ** 2), state
 
     shared = [jnp.eye(width) for _ in range(layers)]
     params = Params(shared, jnp.ones((count, width)))
@@ -114,7 +133,13 @@ def test_gramian_only_never_holds_the_jacobian():
 
         def find(params, own):
             tasks = directions.Tasks(
-                represent, head_loss, params, {}, own, Batch(0, 0), jax.vmap
+                represent,
+                head_loss,
+                params,
+                NO_STATE,
+                own,
+                Batch(0, 0),
+                jax.vmap,
             )
             return way.find(tasks, state, KEY).grads
 
@@ -140,11 +165,10 @@ def test_representation_weights_are_those_of_its_gramian(one_input, task_map):
     def at_z(t):
         head = jax.tree.map(lambda leaf: leaf[t], state.params.heads)
         x, y = batch(one).x, batch(one).y[t]
-        own = state.model_state
-        if not one_input:
-            x, own = x[t], jax.tree.map(lambda leaf: leaf[t], own)
-        z, _ = one.represent(state.params.shared, own, x)
-        grad = jax.grad(lambda z: one.head_loss(head, z, y))(z)
+        own = of_task(one, state.model_state, t)
+        x = x if one_input else x[t]
+        z, _ = one.represent(state.params.shared, own.trunk, x)
+        grad = jax.grad(lambda z: one.head_loss(head, own.heads, z, y)[0])(z)
         return grad.sum(axis=0) if not one_input else grad.ravel()
 
     rows = jnp.stack([at_z(t) for t in range(T)])
@@ -155,7 +179,7 @@ def test_representation_weights_are_those_of_its_gramian(one_input, task_map):
     used = found.smto.weights
     close(found.grads.shared, tree.combine(used, grads.shared), rtol=1e-4)
     close(found.grads.heads, tree.scale_rows(used, grads.heads), rtol=1e-4)
-    expected = jax.tree.map(lambda leaf: leaf[0], states) if one_input else states
+    expected = of_first(states) if one_input else states
     close(found.model_state, expected)
 
 
@@ -232,7 +256,7 @@ def test_perturbed_gradients_are_those_at_the_points(one_input, task_map, name):
     losses, states, grads = rows_of(one)
     close(found.losses, losses)
     # The second pass moves no batch statistics.
-    expected = jax.tree.map(lambda leaf: leaf[0], states) if one_input else states
+    expected = of_first(states) if one_input else states
     close(found.model_state, expected)
     flat, unravel = ravel_pytree(found.grads.shared)
     total = ravel_pytree(jax.tree.map(lambda g: g.sum(axis=0), grads.shared))[0]
@@ -250,13 +274,12 @@ def test_perturbed_gradients_are_those_at_the_points(one_input, task_map, name):
         up = ravel_pytree(heads)[0]
         point = unravel(shared + rho * own / jnp.linalg.norm(own))
         there = back(head + rho * up / jnp.linalg.norm(up))
-        x, stats = batch(one).x, state.model_state
-        if not one_input:
-            x, stats = x[t], jax.tree.map(lambda leaf, t=t: leaf[t], stats)
+        x, stats = batch(one).x, of_task(one, state.model_state, t)
+        x = x if one_input else x[t]
 
         def loss(shared, there=there, x=x, stats=stats, t=t):
-            z, _ = one.represent(shared, stats, x)
-            return one.head_loss(there, z, batch(one).y[t])
+            z, _ = one.represent(shared, stats.trunk, x)
+            return one.head_loss(there, stats.heads, z, batch(one).y[t])[0]
 
         moved.append(ravel_pytree(jax.grad(loss)(point))[0])
     np.testing.assert_allclose(flat, sum(moved), rtol=1e-3, atol=1e-5)
@@ -282,7 +305,7 @@ def test_famo_looks_back_at_the_same_batch(one_input, task_map):
     assert np.abs(gained.logits).min() > 0.02  # Adam's first step
     # Once through the network, not twice.
     _, states, _ = rows_of(one)
-    expected = jax.tree.map(lambda leaf: leaf[0], states) if one_input else states
+    expected = of_first(states) if one_input else states
     close(after.model_state, expected)
 
 
@@ -302,9 +325,9 @@ def test_a_gradient_that_is_not_finite_is_skipped(make, name):
 
     options = {"inner": "sum"} if name == "fmtl" else {}
 
-    def head_loss(head, z, y):
+    def head_loss(head, state, z, y):
         del y
-        return jnp.mean(head["bias"] ** 2) + jnp.sum(jnp.sqrt(jnp.abs(0 * z)))
+        return jnp.mean(head["bias"] ** 2) + jnp.sum(jnp.sqrt(jnp.abs(0 * z))), state
 
     one = one._replace(head_loss=head_loss)
     chosen = by(make, smto.make(name, **options))
@@ -349,8 +372,8 @@ def test_rotations_start_at_the_identity(one_input):
     heads = jax.tree.map(lambda leaf: leaf[0], state.params.heads)
     one_head = {name: leaf for name, leaf in heads.items() if name != GENERATOR}
     x = batch(one).x if one_input else batch(one).x[0]
-    found = one.predict(Params(state.params.shared, heads), {}, x)
-    expected = plain.predict(Params(state.params.shared, one_head), {}, x)
+    found = one.predict(Params(state.params.shared, heads), NO_STATE, x)
+    expected = plain.predict(Params(state.params.shared, one_head), NO_STATE, x)
     close(found, expected)
 
 
@@ -372,7 +395,7 @@ def test_rotograd_balances_and_turns(one_input):
         head = jax.tree.map(lambda leaf: leaf[t], state.params.heads)
         x = batch(one).x if one_input else batch(one).x[t]
         z, _ = one.represent(state.params.shared, {}, x)
-        grad = jax.grad(lambda z: one.head_loss(head, z, batch(one).y[t]))(z)
+        grad = jax.grad(lambda z: one.head_loss(head, {}, z, batch(one).y[t])[0])(z)
         return grad if one_input else grad.sum(axis=0, keepdims=True)
 
     rows = jnp.stack([at_z(t) for t in range(T)])

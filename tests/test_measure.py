@@ -320,8 +320,10 @@ def test_all_factors_where_tasks_share_their_input():
         x=rng.random((60, 4), np.float32),
         y=rng.integers(0, 2, (60, 2), dtype=np.int32),
         rows={"train": rows, "validation": rows, "test": rows},
-        num_classes=(2, 2),
+        objectives=("softmax",) * 2,
+        widths=(2, 2),
         provenance={},
+        one_input=True,
     )
     changes = {"factors.names": (*TASK_FACTORS, *RUN_FACTORS), "data.tasks": 2}
     changes |= {f"factors.{n}.iterations": 2 for n in ("hessian", "gauss_newton")}

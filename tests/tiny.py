@@ -11,13 +11,14 @@ from flax import linen as nn
 from mtl_jax import directions, settings, smto, train
 from mtl_jax.data import Dataset
 from mtl_jax.models import mlp
-from mtl_jax.types import OWN_INPUTS
+from mtl_jax.models.trunk import Trunk
+from mtl_jax.types import OWN_INPUTS, ModelState, state_axes
 
 T, B, D, CLASSES, MOMENTUM = 3, 8, 5, 4, 0.9
 TASKS: Any = np.arange(T)
 
 
-class Normalised(nn.Module):
+class Normalised(Trunk):
     """A trunk with batch statistics."""
 
     @nn.compact
@@ -38,8 +39,10 @@ def dataset(*, one_input):
         x=x.reshape(-1, D).astype(np.float32),
         y=y if one_input else y[:, 0],
         rows={"train": tuple(rows)},
-        num_classes=(CLASSES,) * T,
+        objectives=("softmax",) * T,
+        widths=(CLASSES,) * T,
         provenance={},
+        one_input=one_input,
     )
 
 
@@ -75,9 +78,7 @@ def batch(one, task_ids=TASKS, step=0):
     """Rows of every task's own inputs, or of one input, from the pool."""
     rows: Any = np.stack(one.data.rows["train"])[:, step * B : (step + 1) * B]
     rows = rows[task_ids] if one.batch_axes == OWN_INPUTS else rows[0]
-    return train.take(
-        train.Data(one.data.x, one.data.y), rows, task_ids, one.batch_axes
-    )
+    return train.take(train.pool(one), rows, task_ids, one.batch_axes)
 
 
 def stepped(one, method, state, batch):
@@ -87,10 +88,26 @@ def stepped(one, method, state, batch):
     return step(state, batch)
 
 
+def of_task(one, state, t):
+    """Model state of one task."""
+    axes = state_axes(one.batch_axes)
+
+    def row(axis, leaf):
+        return leaf if axis is None else leaf[t]
+
+    return ModelState(
+        *(
+            jax.tree.map(functools.partial(row, axis), part)
+            for axis, part in zip(axes, state, strict=True)
+        )
+    )
+
+
 def train_loss(one, params, state, batch):
     """Loss of one task in training mode, and its model state."""
-    z, state = one.represent(params.shared, state, batch.x)
-    return one.head_loss(params.heads, z, batch.y), state
+    z, trunk = one.represent(params.shared, state.trunk, batch.x)
+    loss, heads = one.head_loss(params.heads, state.heads, z, batch.y)
+    return loss, ModelState(trunk, heads)
 
 
 def close(a, b, rtol=1e-5, atol=1e-6):

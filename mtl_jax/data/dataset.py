@@ -17,12 +17,18 @@ class Dataset(NamedTuple):
     x: np.ndarray
     """Inputs ``[N, ...]``; images are uint8 ``[N, H, W, C]``."""
     y: np.ndarray
-    """Targets: ``[N]`` where every task has own inputs, ``[N, T]`` for one input
-    with ``T`` labels."""
+    """Targets: ``[N, ...]`` where every task has own inputs, ``[N, T, ...]`` for one
+    input with ``T`` labels. ``...`` is nothing, or the pixels; one type for all
+    tasks."""
     rows: dict[str, tuple[np.ndarray, ...]]
     """Per split (``train``, ``validation``, ``test``) and task: int32 rows of
     the pool, ``[n]``."""
-    num_classes: tuple[int, ...]
-    """Number of classes of every task."""
+    objectives: tuple[str, ...]
+    """What every task is judged by, names in `losses.OBJECTIVES`."""
+    widths: tuple[int, ...]
+    """Numbers that every task's head gives, an example or a pixel: the classes, or
+    1."""
     provenance: dict[str, Any]
     """Where it came from, as JSON: source, files with sha256, split seed, remarks."""
+    one_input: bool = False
+    """Whether tasks share their inputs."""

@@ -67,7 +67,8 @@ def load(seed: int = 0, tasks: int = 3, relation: str = "same") -> Dataset:
         x=x,
         y=y,
         rows=rows,
-        num_classes=(10,) * tasks,
+        objectives=("softmax",) * tasks,
+        widths=(10,) * tasks,
         provenance={
             "sources": {"digits": origin},
             "seed": seed,

@@ -28,7 +28,7 @@ def load(directory: str = "", source: str = "auto", seed: int = 0) -> Dataset:
         "test": _halves(test_deck, SIZES["test"]),
     }
     provenance = {"sources": {"fashion_mnist": origin}, "seed": seed, "remarks": []}
-    return Dataset(TASKS, x, y, rows, (10, 10), provenance)
+    return Dataset(TASKS, x, y, rows, ("softmax",) * 2, (10, 10), provenance)
 
 
 def _halves(deck: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,8 @@ def load(
         x=np.concatenate(xs),
         y=np.concatenate(ys),
         rows={split: tuple(parts) for split, parts in rows.items()},
-        num_classes=(10, 10, 10),
+        objectives=("softmax",) * 3,
+        widths=(10,) * 3,
         provenance=provenance,
     )
 

@@ -11,20 +11,19 @@ from mtl_jax.axis_map import AxisMap
 from mtl_jax.gradients import task_grads, task_losses
 from mtl_jax.smto import SmtoState
 from mtl_jax.smto.lift import cosines, initial, settle
-from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
+from mtl_jax.types import Array, Batch, ModelState, Params, PyTree, Scalar
 
 
 class Tasks(NamedTuple):
     """The tasks of a run at one point, on one batch; their losses are cut in two."""
 
     represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
-    """``(trunk's parameters, model state, x [B, ...]) -> (z [B, ...], model
+    """``(parameters and state of the trunk, x [B, ...]) -> (z [B, ...], state)``."""
+    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]]
+    """``(parameters and state of one head, z [B, ...], y [B, ...]) -> (mean loss,
     state)``."""
-    head_loss: Callable[[PyTree, Array, Array], Scalar]
-    """``(parameters of one head, z [B, ...], y [B, ...]) -> mean loss``."""
     params: Params
-    model_state: PyTree
-    """``[T, ...]`` for own inputs, ``[...]`` for one input."""
+    model_state: ModelState
     batch: Batch
     axes: Batch
     """`OWN_INPUTS` or `ONE_INPUT`."""
@@ -32,17 +31,19 @@ class Tasks(NamedTuple):
 
     @property
     def inputs(self) -> Batch:
-        """The batch for `loss`: batch statistics are mapped over tasks as inputs
-        are."""
-        return Batch((self.batch.x, self.model_state), self.batch.y)
+        """The batch for `loss`: the trunk's state is mapped over tasks as inputs are,
+        the heads' as targets."""
+        state = self.model_state
+        return Batch((self.batch.x, state.trunk), (self.batch.y, state.heads))
 
-    def loss(self, params: Params, inputs: Batch) -> tuple[Scalar, PyTree]:
+    def loss(self, params: Params, inputs: Batch) -> tuple[Scalar, ModelState]:
         """Loss of one task, and its model state."""
-        x, model_state = inputs.x
-        z, updated = self.represent(params.shared, model_state, x)
-        return self.head_loss(params.heads, z, inputs.y), updated
+        (x, trunk), (y, heads) = inputs
+        z, trunk = self.represent(params.shared, trunk, x)
+        loss, heads = self.head_loss(params.heads, heads, z, y)
+        return loss, ModelState(trunk, heads)
 
-    def grads(self) -> tuple[tuple[Array, PyTree], Params]:
+    def grads(self) -> tuple[tuple[Array, ModelState], Params]:
         """``(losses [T], model states [T, ...])`` and gradients ``[T, ...]``."""
         return task_grads(
             self.loss,
@@ -59,11 +60,12 @@ class Tasks(NamedTuple):
             self.loss, self.params, self.inputs, self.axes, task_map=self.task_map
         )[0]
 
-    def updated(self, states: PyTree) -> PyTree:
-        """Model state from what every task made of it; of one input, the first's."""
+    def updated(self, states: ModelState) -> ModelState:
+        """Model state from what every task made of it: the trunk of one input has the
+        first's."""
         if self.axes.x is not None:
             return states
-        return jax.tree.map(lambda leaf: leaf[0], states)
+        return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
 
 
 class Found(NamedTuple):
@@ -73,7 +75,7 @@ class Found(NamedTuple):
     """``[T]``, before the step."""
     grads: Params
     """To step along: shared leaves ``[...]``, heads ``[T, ...]``."""
-    model_state: PyTree
+    model_state: ModelState
     smto: SmtoState
 
 

@@ -18,7 +18,7 @@ from mtl_jax.directions.contract import (
 from mtl_jax.directions.representation import at_heads, represent
 from mtl_jax.smto import Cotangent, GramianWeighting, SmtoState, Solution
 from mtl_jax.smto.lift import weigh_gram
-from mtl_jax.types import Array, Params, PyTree
+from mtl_jax.types import Array, ModelState, Params, PyTree
 
 Pull = Callable[[Array, Array, Array, SmtoState, Array], tuple[Array, Solution, PyTree]]
 """``(z [N, B, D], grads [T, B, D], losses, state, key) -> (grads to pull back [T, B,
@@ -62,8 +62,8 @@ def by_cotangent(method: Cotangent, weighted_heads: bool = False) -> Way:
 
 def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
-        z, pull_back, model_state = represent(tasks)
-        losses, heads, grads = at_heads(tasks, z)
+        z, pull_back, trunk = represent(tasks)
+        losses, heads, grads, states = at_heads(tasks, z)
         own_inputs = tasks.axes.x is not None
         flat = grads.reshape(*grads.shape[:2], -1)  # [T, B, D]
         seen = z.reshape(*z.shape[: 2 if own_inputs else 1], -1)
@@ -74,6 +74,6 @@ def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
         found = after(state, *solution, shared, None, method)
         shared, found = settled(losses, shared, found, state)
         combined = Params(shared, weigh_heads(weighted_heads, solution.weights, heads))
-        return Found(losses, combined, model_state, found)
+        return Found(losses, combined, ModelState(trunk, states), found)
 
     return Way(starting(init_method), find, with_latest(weighted_heads))

@@ -13,7 +13,7 @@ from mtl_jax.directions.contract import (
 from mtl_jax.directions.representation import at_heads, represent
 from mtl_jax.rotation import GENERATOR
 from mtl_jax.smto import Rotation, SmtoState
-from mtl_jax.types import Array, Params
+from mtl_jax.types import Array, ModelState, Params
 
 
 def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
@@ -25,8 +25,8 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
     """
 
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
-        z, pull_back, model_state = represent(tasks)
-        losses, heads, grads = at_heads(tasks, z)
+        z, pull_back, trunk = represent(tasks)
+        losses, heads, grads, states = at_heads(tasks, z)
         own_inputs = tasks.axes.x is not None
         rows = grads.sum(axis=1, keepdims=True) if own_inputs else grads
         generators = tasks.params.heads[GENERATOR]
@@ -37,6 +37,7 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
         found = after(state, weights, residual, shared, None, inner)
         shared, found = settled(losses, shared, found, state)
         heads = {**weigh_heads(weighted_heads, weights, heads), GENERATOR: slopes}
+        model_state = ModelState(trunk, states)
         return Found(losses, Params(shared, heads), model_state, found)
 
     return Way(starting(method.init), find, with_latest(weighted_heads))

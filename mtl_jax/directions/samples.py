@@ -24,7 +24,7 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
         pieces = Batch(
             _cut(tasks.batch.x, parts, 0 if tasks.axes.x is None else 1),
-            _cut(tasks.batch.y, parts, 1),
+            jax.tree.map(lambda leaf: _cut(leaf, parts, 1), tasks.batch.y),
         )
         mapped = tasks.task_map(lambda piece: tasks._replace(batch=piece).grads(), (0,))
         (losses, model_states), grads = mapped(pieces)

@@ -1,17 +1,16 @@
-"""Trunks by name, in linen: ``trunk(x [B, ...], train) -> features [B, D]``."""
+"""Trunks by name, in linen; see `trunk.Trunk`."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-from flax import linen as nn
-
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import InputError
 
-TRUNKS: dict[str, Callable[..., nn.Module]] = {
+TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
     "mlp": mlp,
     "resnet": resnet,
@@ -19,7 +18,7 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
 """Every trunk by its name."""
 
 
-def make(name: str, **options: Any) -> nn.Module:
+def make(name: str, **options: Any) -> Trunk:
     """Make a trunk by name; options are those of its factory.
 
     Raises:

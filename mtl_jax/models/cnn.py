@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mtl_jax.models.conv import check_form, conv_pool
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
 
 PADDINGS = ("same", "valid")
@@ -29,7 +30,7 @@ class ConvPool(nn.Module):
         return conv_pool(x, kernel, bias, self.form)
 
 
-class CNN(nn.Module):
+class CNN(Trunk):
     """Convolutions with pooling, then one dense layer: features ``[B, hidden]``."""
 
     channels: Sequence[int]
@@ -61,7 +62,7 @@ def cnn(
     padding: str = "same",
     hidden: int = 128,
     conv: str = "auto",
-) -> nn.Module:
+) -> Trunk:
     """Make the trunk.
 
     Args:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
 
 
-class MLP(nn.Module):
+class MLP(Trunk):
     """Dense layers with ReLU: features ``[B, widths[-1]]``."""
 
     widths: Sequence[int]
@@ -23,7 +24,7 @@ class MLP(nn.Module):
         return x
 
 
-def mlp(widths: Sequence[int] = (128, 128)) -> nn.Module:
+def mlp(widths: Sequence[int] = (128, 128)) -> Trunk:
     """Make the trunk.
 
     Raises:

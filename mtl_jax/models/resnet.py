@@ -10,6 +10,7 @@ import jax
 from flax import linen as nn
 
 from mtl_jax.models.conv import check_form, conv
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
 
 MOMENTUM, EPSILON = 0.9, 1e-5
@@ -52,7 +53,7 @@ class Block(nn.Module):
         return jax.nn.relu(x + y)
 
 
-class ResNet(nn.Module):
+class ResNet(Trunk):
     """Stem, stages of blocks, mean over positions: features ``[B, widths[-1]]``."""
 
     widths: Sequence[int]
@@ -81,7 +82,7 @@ def resnet(
     blocks: Sequence[int] = (1, 1, 1, 1),
     stem_stride: int = 1,
     conv: str = "auto",
-) -> nn.Module:
+) -> Trunk:
     """Make the trunk.
 
     Args:

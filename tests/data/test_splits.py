@@ -66,8 +66,8 @@ def assert_sound(dataset):
     assert (dataset.x.dtype, dataset.y.dtype) == (np.uint8, np.int32)
     assert list(dataset.rows) == ["train", "validation", "test"]
     for own in dataset.rows.values():
-        assert len(own) == len(dataset.tasks) == len(dataset.num_classes)
-        for r, classes in zip(own, dataset.num_classes, strict=True):
+        assert len(own) == len(dataset.tasks) == len(dataset.objectives)
+        for r, classes in zip(own, dataset.widths, strict=True):
             assert set(dataset.y[r].tolist()) <= set(range(classes))
     assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
     assert {"sources", "seed", "remarks"} == set(dataset.provenance)

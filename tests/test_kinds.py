@@ -1,0 +1,138 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import CLASSES, MLP, SEED, TASKS, T, batch, dataset, method, stepped
+
+from mtl_jax import metrics, settings, train
+from mtl_jax.axis_map import sequential
+from mtl_jax.kinds import Kinded, of_head, of_kinds
+from mtl_jax.losses import BERNOULLI, DEPTH, SEGMENTATION, SOFTMAX
+
+B, W, SIDE = 6, 4, 3
+KINDS = [of_head(SOFTMAX, 3), of_head(BERNOULLI, 1), of_head(SOFTMAX, 2)]
+ALONE = [(SOFTMAX, slice(3)), (BERNOULLI, 0), (SOFTMAX, slice(2))]
+OUTPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(B, W)), jnp.float32)
+LABELS = jnp.array([0, 1, 1, 0, 1, 0], jnp.float32)
+NONE: Any = None
+MAPS = pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", "seq"])
+
+
+def targets(kind, value=LABELS):
+    return Kinded(jnp.full(len(value), kind, jnp.int32), value)
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_a_kind_is_judged_as_if_it_were_alone(kind):
+    objective, own = ALONE[kind]
+    every = of_kinds(KINDS)
+    narrow, labels = OUTPUTS[:, own], LABELS.astype(jnp.int32)
+    np.testing.assert_array_equal(
+        every.example_loss(OUTPUTS, targets(kind)),
+        objective.example_loss(narrow, labels),
+    )
+    np.testing.assert_array_equal(
+        every.scores["accuracy"].statistics(OUTPUTS, targets(kind)),
+        objective.scores["accuracy"].statistics(narrow, labels),
+    )
+    key = jax.random.key(3)
+    drawn = every.sample_targets(key, OUTPUTS, targets(kind))
+    assert drawn.value.dtype == LABELS.dtype
+    np.testing.assert_array_equal(drawn.kind, kind)
+    np.testing.assert_array_equal(drawn.value, objective.sample_targets(key, narrow))
+    assert every.observations is not None
+    np.testing.assert_array_equal(every.observations(OUTPUTS, targets(kind)), 1)
+
+
+def test_outputs_of_other_kinds_have_no_influence():
+    def loss(outputs, kind):
+        return of_kinds(KINDS).example_loss(outputs, targets(kind)).mean()
+
+    for kind, width in enumerate((3, 1, 2)):
+        slope = jax.grad(loss)(OUTPUTS, kind)
+        assert (slope[:, :width] != 0).all() and (slope[:, width:] == 0).all()
+
+
+def pixels():
+    rng = np.random.default_rng(1)
+    outputs = jnp.asarray(rng.normal(size=(2, B, SIDE, SIDE, W)), jnp.float32)
+    labels = rng.integers(-1, W, size=(B, SIDE, SIDE))
+    depths = np.where(rng.random((B, SIDE, SIDE)) < 0.3, 0, rng.random((B, SIDE, SIDE)))
+    return outputs, jnp.asarray(np.stack([labels, depths]), jnp.float32)
+
+
+@MAPS
+def test_pixels_of_two_kinds_side_by_side(task_map):
+    outputs, values = pixels()
+    every = of_kinds([of_head(SEGMENTATION, W), of_head(DEPTH, 1)])
+    both = Kinded(jnp.repeat(jnp.arange(2)[:, None], B, axis=1), values)
+    found = task_map(every.example_loss, (0, 0))(outputs, both)
+    depths = DEPTH.example_loss(outputs[1, ..., 0], values[1])
+    labels = SEGMENTATION.example_loss(outputs[0], values[0])
+    np.testing.assert_allclose(found, [labels, depths], rtol=1e-6)
+    assert set(every.scores) == {*SEGMENTATION.scores, *DEPTH.scores}
+    for kind, own in enumerate((SEGMENTATION, DEPTH)):
+        for name, score in every.scores.items():
+            sums = task_map(score.statistics, (0, 0))(outputs, both)
+            here = jax.tree.map(lambda leaf, k=kind: leaf[k].sum(axis=0), sums)
+            if name not in own.scores:
+                assert all((leaf == 0).all() for leaf in jax.tree.leaves(here))
+                continue
+            alone = outputs[kind, ..., 0] if own.is_scalar else outputs[kind]
+            wanted = own.scores[name].statistics(alone, values[kind])
+            wanted = jax.tree.map(lambda leaf: leaf.sum(axis=0), wanted)
+            value = own.scores[name].value
+            np.testing.assert_allclose(
+                value(here, NONE), value(wanted, NONE), rtol=1e-6
+            )
+    seen = task_map(every.observations, (0, 0))(outputs, both)
+    np.testing.assert_array_equal(seen[1], (values[1] != 0).sum(axis=(1, 2)))
+
+
+def test_fisher_trace_of_a_kind_is_that_of_the_task_alone():
+    objective, own = ALONE[1]
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(B, W)), jnp.float32)
+    params, key = jnp.eye(W), jax.random.key(0)
+
+    def trace(objective, predict, targets):
+        return metrics.fisher_trace(
+            predict, objective, params, x, key=key, targets=targets, batch_size=2
+        ).value
+
+    found = trace(of_kinds(KINDS), lambda p, x: x @ p, targets(1))
+    wanted = trace(objective, lambda p, x: (x @ p)[:, own], LABELS)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def mixed():
+    """The tiny setting with a task of 4, one of 2 classes, and a binary one."""
+    data = dataset(one_input=True)
+    y = np.stack([data.y[:, 0], data.y[:, 1] % 2, data.y[:, 2] % 2], axis=1)
+    objectives = ("softmax", "softmax", "bernoulli")
+    data = data._replace(y=y, objectives=objectives, widths=(CLASSES, 2, 1))
+    return settings.from_dataset("mixed", data, MLP)
+
+
+@MAPS
+def test_unlike_tasks_train_side_by_side_and_alone(task_map):
+    one, chosen = mixed(), method(lifted=True, task_map=task_map)
+    np.testing.assert_array_equal(one.kinds, range(3))
+    state = train.init_state(one, chosen, SEED, TASKS)
+    own = batch(one)
+    after, losses = stepped(one, chosen, state, own)
+    for t in range(T):
+        alone = train.init_state(one, chosen, SEED, TASKS[t : t + 1])
+        part = own._replace(y=jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], own.y))
+        moved, loss = stepped(one, chosen, alone, part)
+        np.testing.assert_allclose(loss[0], losses[t], rtol=1e-6)
+        heads = jax.tree.map(lambda leaf, t=t: leaf[t], after.params.heads)
+        for a, b in zip(
+            *map(jax.tree.leaves, (moved.params.heads, heads)), strict=True
+        ):
+            np.testing.assert_allclose(a[0], b, rtol=1e-5, atol=1e-6)
+    # A binary task's head moves by its first output only.
+    before = state.params.heads["kernel"][2]
+    step = np.asarray(after.params.heads["kernel"][2] - before)
+    assert step[:, 0].any() and not step[:, 1:].any()
