@@ -169,16 +169,24 @@ def train_chunk(
 ) -> tuple[TrainState, Array]:
     """``count`` steps of one run on the batches ``rows[:count]``.
 
-    ``count`` is an array, so chunks of every length are one program.
+    ``count`` is an array, so chunks of every length are one program. A run that has
+    diverged takes no more steps: where runs are mapped one after another it costs
+    nothing.
 
     Returns:
       The new state, and the losses ``[T]`` of the last step.
     """
 
-    def body(i: Array, carry: tuple) -> tuple:
-        state, _ = carry
-        batch = take(data, rows[i], task_ids, setting.batch_axes)
-        return train_step(setting, method, state, batch, learning_rate)
+    def goes_on(carry: tuple) -> Array:
+        i, state, _ = carry
+        return (i < count) & (state.diverged < 0)
 
-    start = (state, jnp.full_like(state.running_loss, jnp.nan))
-    return lax.fori_loop(0, count, body, start)
+    def body(carry: tuple) -> tuple:
+        i, state, _ = carry
+        batch = take(data, rows[i], task_ids, setting.batch_axes)
+        return i + 1, *train_step(setting, method, state, batch, learning_rate)
+
+    losses = jnp.full_like(state.running_loss, jnp.nan)
+    start = (jnp.zeros((), jnp.int32), state, losses)
+    _, state, losses = lax.while_loop(goes_on, body, start)
+    return state, losses

@@ -232,6 +232,10 @@ def test_chunk_is_steps_one_after_another():
     none, losses = chunk(start, 0)
     close(none, start)
     assert np.isnan(losses).all() and chunk._cache_size() == 1
+    frozen = start._replace(diverged=jnp.asarray(0, jnp.int32))
+    after, losses = chunk(frozen, 2)
+    close(after, frozen, rtol=0, atol=0)
+    assert np.isnan(losses).all()  # no step was taken
 
 
 def test_batch_axes_follow_the_targets():
