@@ -24,6 +24,7 @@ drift, so only ratios within one table mean something. Times are per step, in ms
 import platform
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -38,7 +39,7 @@ from configs import default
 from experiments import entry, factor_workloads, solver_workloads
 from experiments.ways import HEADER, Way
 from experiments.ways import rows as ways_rows
-from mtl_jax import axis_map, evaluate, models, programs, settings, variants
+from mtl_jax import axis_map, models, programs, settings, stack, train, variants
 from mtl_jax.data import Dataset
 from mtl_jax.types import InputError
 
@@ -72,6 +73,8 @@ Rows = list[tuple[str, ...]]
 
 def main() -> int:
     """Run the chosen workloads and print their tables."""
+    # W5 counts compilation, which must not come out of a cache.
+    jax.config.update("jax_enable_compilation_cache", False)
     _check("workloads", WORKLOADS.value, MAKERS)
     _check("methods", METHODS_FLAG.value, METHODS)
     _check("tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
@@ -156,16 +159,30 @@ def _our_step(
     shapes = [(len(v.seeds), steps, v.task_ids.shape[1], size) for v in every]
     rows = [rng.integers(0, POOL, shape).astype(np.int32) for shape in shapes]
     states = [programs.init_states(setting, v, run_map) for v in every]
-    rounds = evaluate.rounds({"train": setting.data.rows["train"]}, BATCH)
+    stacks = [stack.make(len(v.seeds)) for v in every]
     began = time.perf_counter()
-    compiled = programs.compile_all(setting, every, states, rounds, run_map, shapes)
+    with ThreadPoolExecutor() as threads:  # as `programs.compile_all` does
+        chunks = list(
+            threads.map(
+                lambda v, own, runs, shape: programs.compile_chunk(
+                    setting,
+                    run_map,
+                    v,
+                    own,
+                    runs,
+                    stack.everywhere(runs, train.pool(setting)),
+                    shape,
+                ),
+                *(every, states, stacks, shapes),
+            )
+        )
     seconds = time.perf_counter() - began
 
-    states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
+    states = [stack.spread(runs, own) for runs, own in zip(stacks, states, strict=True)]
 
     def run() -> None:
         for i, own in enumerate(rows):
-            states[i], _ = compiled[i].chunk(states[i], own, steps)
+            states[i], _ = chunks[i](states[i], own, steps)
         jax.block_until_ready(states)
 
     return run, seconds

@@ -111,7 +111,7 @@ def compile_all(
         }
         chunks = [
             threads.submit(
-                _compile_chunk,
+                compile_chunk,
                 setting,
                 run_map,
                 variant,
@@ -138,7 +138,7 @@ def compile_all(
     ]
 
 
-def _compile_chunk(
+def compile_chunk(
     setting: Setting,
     run_map: AxisMap,
     variant: Variant,
@@ -147,7 +147,17 @@ def _compile_chunk(
     data: Data,
     rows_shape: tuple[int, ...],
 ) -> Callable[[TrainState, np.ndarray, int], tuple[TrainState, Report]]:
-    """`Programs.chunk` of a variant."""
+    """`Programs.chunk` of a variant.
+
+    Args:
+      setting: the setting.
+      run_map: how the runs of a device are mapped.
+      variant: the variant.
+      states: of its runs, for their shapes.
+      runs: where they lie.
+      data: the pool, everywhere on that stack.
+      rows_shape: shape of the rows of a chunk.
+    """
 
     def chunk(states: TrainState, rows: Array, count: Array, rest: tuple) -> Any:
         one_chunk = partial(train_chunk, setting, variant.method)
