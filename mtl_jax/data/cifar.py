@@ -94,15 +94,10 @@ def _python(path: Path, content: bytes) -> Examples:
         fine, coarse = (
             np.array(found[key], np.int64) for key in (b"fine_labels", b"coarse_labels")
         )
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is not a file of CIFAR-100's python version ({error}); put the "
-            "official file there"
-        ) from error
     except Exception as error:  # damage shows as ten unrelated types
         raise InputError(
-            f"{path} cannot be unpickled ({type(error).__name__}: {error}); copy the "
-            "official file again"
+            f"{path} is not a complete file of CIFAR-100's python version "
+            f"({type(error).__name__}: {error}); put the official file there"
         ) from error
     if not planes.shape == (len(fine), PIXELS) == (len(coarse), PIXELS):
         raise InputError(
@@ -164,5 +159,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for what the pickle asks for."""
         if (module, name) not in self.GLOBALS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which is refused"
+            )
         return self.GLOBALS[module, name]
