@@ -38,11 +38,12 @@ def official(folder: Path) -> dict[str, tuple[Path, ...]]:
     return max(there, key=len)
 
 
-def wanted(splits: list[str]) -> str:
+def wanted(folder: Path, splits: list[str]) -> str:
     """Names of the official files of these splits."""
+    del folder
     names = (
-        f"{', '.join(f'{split}{ending}' for split in splits)} of {folder}.tar.gz"
-        for folder, ending in FOLDERS.items()
+        f"{', '.join(f'{split}{ending}' for split in splits)} of {archive}.tar.gz"
+        for archive, ending in FOLDERS.items()
     )
     return ", or ".join(names)
 

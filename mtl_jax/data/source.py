@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtl_jax.data import cache, cifar, idx
+from mtl_jax.data import cache, celeba_files, cifar, idx
 from mtl_jax.types import DataMissing, InputError
 
 Files = dict[str, tuple[Path, ...]]
@@ -38,8 +38,8 @@ class Layout(NamedTuple):
     splits: tuple[str, ...]
     official: Callable[[Path], Files]
     """Official files in a folder, of the splits that are there."""
-    wanted: Callable[[list[str]], str]
-    """Names of the official files of these splits, for people."""
+    wanted: Callable[[Path, list[str]], str]
+    """Names of the official files of these splits that a folder lacks, for people."""
     prepared: str
     """TFDS's name; empty where TFDS does not have it."""
 
@@ -102,15 +102,12 @@ def find(
     layout = LAYOUTS[name]
     root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = Path(os.path.abspath(os.path.expanduser(root)))
-    own = layout.prepared or name
+    folder = _named(root, name)
     look = {
-        "tfds": (own, lambda folder: _prepared(folder, own, layout.splits)),
-        "files": (name, layout.official),
+        "tfds": lambda: _prepared(root, layout.prepared or name, layout.splits),
+        "files": lambda: layout.official(folder),
     }
-    candidates = []
-    for kind in SOURCES[source]:
-        folder = _named(root, look[kind][0])
-        candidates.append(Found(name, kind, folder, look[kind][1](folder)))
+    candidates = [Found(name, k, folder, look[k]()) for k in SOURCES[source]]
     found = max(candidates, key=lambda candidate: len(candidate.files))
     if not found.files or (len(found.files) < len(layout.splits) and not partial):
         raise DataMissing(absence(found))
@@ -167,7 +164,7 @@ def absence(found: Found) -> str:
     text = (
         f"{found.name} has no {' and no '.join(missing)} split in {found.folder} "
         "(--config.data.source and --config.data.dir say where to look). "
-        f"Put the official files there: {layout.wanted(missing)}"
+        f"Put the official files there: {layout.wanted(found.folder, missing)}"
     )
     if not layout.prepared:
         return f"{text} (TFDS does not have it)"
@@ -198,15 +195,16 @@ def _official(folder: Path) -> Files:
     return files
 
 
-def _wanted(splits: list[str]) -> str:
+def _wanted(folder: Path, splits: list[str]) -> str:
+    del folder
     return ", ".join(f"{STEMS[s]}-{part}.gz" for s in splits for part in PARTS)
 
 
-def _prepared(folder: Path, name: str, splits: tuple[str, ...]) -> Files:
+def _prepared(root: Path, name: str, splits: tuple[str, ...]) -> Files:
     """Array-record shards per split, of the newest version that has any."""
     versions = {
         tuple(int(number) for number in info.parent.name.split(".")): info.parent
-        for info in folder.glob("*/dataset_info.json")
+        for info in _named(root, name).glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
     }
     for _, version in sorted(versions.items(), reverse=True):
@@ -237,12 +235,21 @@ def _decode(found: Found) -> cache.Arrays:
     return arrays
 
 
-def prepared(shards: tuple[Path, ...], split: str) -> Any:
-    """Open a split that TFDS prepared as array_record, without TensorFlow."""
+def prepared(
+    shards: tuple[Path, ...], split: str, encoded: tuple[str, ...] = ()
+) -> Any:
+    """Open a split that TFDS prepared as array_record, without TensorFlow.
+
+    Args:
+      shards: its files.
+      split: its name.
+      encoded: features that are to be left as they are stored.
+    """
     import tensorflow_datasets as tfds  # a third of a second, so only here
 
     builder: Any = tfds.builder_from_directory(shards[0].parent)
-    return builder.as_data_source(split)
+    decoders: Any = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    return builder.as_data_source(split, decoders=decoders or None)
 
 
 def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
@@ -273,6 +280,9 @@ def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
 
 _MNISTS = Layout(tuple(STEMS), _official, _wanted, "")
 _IDX = Reader(lambda files: idx.pair(*files), (28, 28, 1), {"y": ("label", 10)})
+_CELEBA = Layout(
+    celeba_files.SPLITS, celeba_files.official, celeba_files.wanted, "celeb_a"
+)
 _CIFAR100 = Layout(cifar.SPLITS, cifar.official, cifar.wanted, "cifar100")
 _CIFAR100_LABELS = {
     "y": ("label", cifar.FINE),
@@ -284,6 +294,7 @@ LAYOUTS = {
     "fashion_mnist": _MNISTS._replace(prepared="fashion_mnist"),
     "notmnist": _MNISTS,
     "cifar100": _CIFAR100,
+    "celeba": _CELEBA,
 }
 """Data sets that `find` looks for."""
 READERS = {
