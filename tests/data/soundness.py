@@ -10,7 +10,9 @@ def sizes(dataset):
 
 
 def everything(dataset):
-    return np.concatenate([np.concatenate(rows) for rows in dataset.rows.values()])
+    """Rows of all splits; those of one task where all tasks have the same."""
+    count = 1 if dataset.one_input else len(dataset.tasks)
+    return np.concatenate([np.concatenate(r[:count]) for r in dataset.rows.values()])
 
 
 def assert_sound(dataset):
@@ -19,12 +21,15 @@ def assert_sound(dataset):
     assert rows.dtype == np.int32
     assert len(set(rows.tolist())) == len(rows)
     assert rows.min() >= 0 and rows.max() < len(dataset.x)
-    assert (dataset.x.dtype, dataset.y.dtype) == (np.uint8, np.int32)
+    assert dataset.x.dtype == np.uint8
+    assert np.issubdtype(dataset.y.dtype, np.signedinteger)
     assert list(dataset.rows) == ["train", "validation", "test"]
     for own in dataset.rows.values():
         assert len(own) == len(dataset.tasks) == len(dataset.objectives)
-        for r, classes in zip(own, dataset.widths, strict=True):
-            assert set(dataset.y[r].tolist()) <= set(range(classes))
+        for task, (r, width) in enumerate(zip(own, dataset.widths, strict=True)):
+            y = dataset.y[:, task] if dataset.one_input else dataset.y
+            assert set(y[r].tolist()) <= set(range(max(width, 2)))
+            assert r is own[0] or not dataset.one_input
     assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
     assert {"sources", "seed", "remarks"} == set(dataset.provenance)
 
