@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from mtl_jax.data import digits, fashion_mtl, mnists
+from mtl_jax.data import cityscapes, digits, fashion_mtl, mnists
 from mtl_jax.data.dataset import Dataset
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
+    "cityscapes": cityscapes.load,
     "digits": digits.load,
     "fashion_mtl": fashion_mtl.load,
     "mnists": mnists.load,

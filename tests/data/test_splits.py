@@ -241,5 +241,5 @@ def test_digits_out_of_range():
 
 
 def test_loaders_are_named_after_their_setting():
-    assert set(LOADERS) == {"digits", "fashion_mtl", "mnists"}
+    assert set(LOADERS) == {"cityscapes", "digits", "fashion_mtl", "mnists"}
     assert LOADERS["digits"]().tasks == ("digits_0", "digits_1", "digits_2")
