@@ -11,7 +11,6 @@ full width, so that an absolute error of .0130 is 3.3 of these pixels. ``p = 0``
 measured and stays 0, which `losses.DEPTH` leaves out.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -42,7 +41,7 @@ SOURCES = ("auto", "files")
 
 IGNORED = -1
 """The label of pixels that count for nothing."""
-CATEGORIES = "flat construction object nature sky human vehicle".split()
+CATEGORIES = ["flat", "construction", "object", "nature", "sky", "human", "vehicle"]
 LABELS = (
     ("unlabeled", "void", IGNORED),
     ("ego vehicle", "void", IGNORED),
@@ -172,7 +171,11 @@ def _check(source: str, classes: int, size: tuple[int, int]) -> None:
         raise InputError(f"unknown source {source!r}; choose of {known}")
     if classes not in CLASSES:
         raise InputError(f"{classes} classes are asked for; choose 7 or 19")
-    if len(size) != 2 or not all(1 <= s <= most for s, most in zip(size, FULL)):  # noqa: B905
+    fits = len(size) == 2 and all(
+        isinstance(side, int) and 1 <= side <= most
+        for side, most in zip(size, FULL, strict=True)
+    )
+    if not fits:
         raise InputError(f"size is {size}; choose (height, width) up to {FULL}")
 
 
@@ -263,11 +266,10 @@ def _decode(
     return {"x": x, "y": np.stack([of_class[ids[nearest]], depth])}
 
 
-@functools.cache
-def _nearest(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the pixels in the middle of every smaller image's pixels."""
+def _nearest(size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Index of those pixels that are nearest to the middles of a small image's."""
     rows, columns = (
-        ((np.arange(small) + 0.5) * (large / small)).astype(int)
+        (2 * np.arange(small) + 1) * large // (2 * small)
         for small, large in zip(size, FULL, strict=True)
     )
     return np.ix_(rows, columns)
@@ -276,6 +278,8 @@ def _nearest(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def _open(path: Path, *modes: str) -> Image.Image:
     """Read a PNG of one of these modes (Pillow's name of the type of pixels)."""
     try:
+        with Image.open(path) as image:
+            image.verify()  # loading alone lets bits flip, and verifying spends it
         with Image.open(path) as image:
             image.load()
     except Exception as error:  # damage shows as any of five types
