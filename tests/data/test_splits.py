@@ -207,5 +207,6 @@ def test_digits_out_of_range():
 
 
 def test_loaders_are_named_after_their_setting():
-    assert set(LOADERS) == {"celeba", "cifar100", "digits", "fashion_mtl", "mnists"}
+    named = {"celeba", "cifar100", "cityscapes", "digits", "fashion_mtl", "mnists"}
+    assert set(LOADERS) == named
     assert LOADERS["digits"]().tasks == ("digits_0", "digits_1", "digits_2")
