@@ -3,9 +3,9 @@
   python -m experiments.train --config=configs/celeba.py \\
       --config.data.dir=DATA --workdir=runs/celeba
 
-For accelerators. The first start decodes all images, once. A few attributes only:
---config.data.attributes="('Male', 'Smiling')". Published, with Adam at 1e-3 and batches
-of 128: accuracy .909 (Kurin et al. 2022), mean over attributes.
+For accelerators. The first start decodes all images, once: a minute on 2 CPU cores and
+2.5 GB of cache. A few attributes only: --config.data.attributes=Male,Smiling.
+Published, with Adam at 1e-3 and batches of 128: accuracy .909 (Kurin et al. 2022).
 """
 
 from typing import Any

@@ -100,18 +100,21 @@ def load(
 
 def _columns(attributes: tuple[str, ...]) -> list[int]:
     """Places of these attributes among all; of all if there are none."""
-    for place, name in enumerate(attributes):
+    # A flag without quotes, Male,Young, arrives as one entry.
+    words = (word.strip() for entry in attributes for word in entry.split(","))
+    names = [word for word in words if word]
+    for place, name in enumerate(names):
         if name not in ATTRIBUTES:
             close = difflib.get_close_matches(name, ATTRIBUTES, cutoff=0.4)
             raise InputError(
                 f"unknown attribute {name!r} of celeba; choose of "
                 f"{', '.join(close or ATTRIBUTES)}{' and others' if close else ''}"
             )
-        if name in attributes[:place]:
+        if name in names[:place]:
             raise InputError(
                 f"attribute {name!r} of celeba is asked for twice; name it once"
             )
-    return [ATTRIBUTES.index(name) for name in attributes or ATTRIBUTES]
+    return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
 
 
 def _rows(order: np.ndarray, tasks: int) -> dict[str, tuple[np.ndarray, ...]]:

@@ -172,6 +172,7 @@ def test_attributes_by_name(directory):
     assert some.tasks == ("Smiling", "Male") and some.widths == (1, 1)
     np.testing.assert_array_equal(some.y, every.y[:, [31, 20]])
     np.testing.assert_array_equal(everything(some), everything(every))
+    assert celeba.load(str(directory), attributes=("Smiling,Male",)).tasks == some.tasks
 
 
 @pytest.mark.parametrize(
