@@ -17,6 +17,7 @@ from mtl_jax.types import DataMissing, InputError
 
 COUNTS = {"train": 17, "validation": 6, "test": 7}
 COUNT = 30
+ATTRS, EVAL = "list_attr_celeba.txt", "list_eval_partition.txt"
 RNG = np.random.default_rng(3)
 NAMES = [f"{number:06d}.jpg" for number in range(1, COUNT + 1)]
 VALUES = RNG.choice([1, -1], size=(COUNT, 40))
@@ -28,12 +29,12 @@ IMAGES = [
 ]
 """Four rectangles of one colour each."""
 FILES = {
-    "list_attr_celeba.txt": f"{COUNT}\n{' '.join(ATTRIBUTES)} \n"
+    ATTRS: f"{COUNT}\n{' '.join(ATTRIBUTES)} \n"
     + "".join(
         f"{name} {' '.join(f'{value:2d}' for value in row)}\n"
         for name, row in zip(NAMES, VALUES, strict=True)
     ),
-    "list_eval_partition.txt": "".join(
+    EVAL: "".join(
         f"{name} {split}\n" for name, split in zip(NAMES, PARTITION, strict=True)
     ),
 }
@@ -175,6 +176,15 @@ def test_attributes_by_name(directory):
     assert celeba.load(str(directory), attributes=("Smiling,Male",)).tasks == some.tasks
 
 
+def test_columns_in_another_order(directory):
+    expected = celeba.load(str(directory))
+    lines = [line.split() for line in FILES[ATTRS].splitlines()]
+    turned = [lines[0], lines[1][::-1], *([n, *v[::-1]] for n, *v in lines[2:])]
+    text = "".join(" ".join(words) + "\n" for words in turned)
+    (directory / "celeba" / ATTRS).write_text(text)
+    assert_same(celeba.load(str(directory)), expected)
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -214,7 +224,6 @@ def grey(height, width):
     return encoded(np.zeros((height, width, 3), np.uint8), "jpeg").getvalue()
 
 
-ATTRS, EVAL = "list_attr_celeba.txt", "list_eval_partition.txt"
 ROW = FILES[ATTRS].splitlines(keepends=True)[4]
 DAMAGE = {
     "a row too few": (replace(ATTRS, ROW, ""), [ATTRS, "29 rows", "promises '30'"]),
