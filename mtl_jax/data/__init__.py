@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
-from mtl_jax.data import digits, fashion_mtl, mnists
+from mtl_jax.data import celeba, cifar100, cityscapes, digits, fashion_mtl, mnists
 from mtl_jax.data.dataset import Dataset
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
     "digits": digits.load,
     "fashion_mtl": fashion_mtl.load,
     "mnists": mnists.load,
+    "cifar100": cifar100.load,
+    "celeba": celeba.load,
+    "cityscapes": cityscapes.load,
 }
 """Setting to loader; loaders take what they offer as keywords."""
 

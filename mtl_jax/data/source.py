@@ -1,30 +1,58 @@
-"""Images of the MNIST family, as prepared by TFDS or from the official files.
+"""Data sets of images, as prepared by TFDS or from the official files.
 
 Nothing is downloaded: `find` looks for the data at once and says how to get it;
 `read` decodes what was found, or takes it from the cache.
 """
 
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtl_jax.data import cache, idx
+from mtl_jax.data import cache, celeba_files, cifar, idx
 from mtl_jax.types import DataMissing, InputError
 
-Split = tuple[np.ndarray, np.ndarray]
-"""uint8 images ``[N, 28, 28, 1]`` and int32 labels ``[N]``."""
+Files = dict[str, tuple[Path, ...]]
+"""Per split, the files that it is read from."""
+Split = tuple[np.ndarray, ...]
+"""uint8 images ``[N, H, W, C]`` and, of every kind of label, int32 ``[N]``."""
 
 STEMS = {"train": "train", "test": "t10k"}
-"""Beginning of the official file names of a split."""
+"""Beginning of the MNIST family's official file names of a split."""
 PARTS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 """The rest of these names, but for .gz."""
 COUNTS = {"train": 60_000, "test": 10_000}
-"""Examples of an official split; fewer is an error."""
+"""Examples of an official split of the MNIST family; fewer is an error."""
 SOURCES = {"auto": ("tfds", "files"), "tfds": ("tfds",), "files": ("files",)}
 NAMES = ("mnist", "fashion_mnist", "notmnist")
+"""The MNIST family."""
+
+
+class Layout(NamedTuple):
+    """How a data set lies on the disk."""
+
+    splits: tuple[str, ...]
+    official: Callable[[Path], Files]
+    """Official files in a folder, of the splits that are there."""
+    wanted: Callable[[Path, list[str]], str]
+    """Names of the official files of these splits that a folder lacks, for people."""
+    prepared: str
+    """TFDS's name; empty where TFDS does not have it."""
+
+
+class Reader(NamedTuple):
+    """How examples of a data set are read."""
+
+    official: Callable[[tuple[Path, ...]], Split]
+    """Reads the official files of a split."""
+    shape: tuple[int, int, int]
+    """Of an image."""
+    labels: dict[str, tuple[str, int]]
+    """Per kind of label, TFDS's feature and the number of classes."""
 
 
 class Found(NamedTuple):
@@ -35,8 +63,8 @@ class Found(NamedTuple):
     """``tfds`` or ``files``."""
     folder: Path
     """The folder ``<directory>/<name>``, or the directory itself if so named."""
-    files: dict[str, tuple[Path, ...]]
-    """Per split that is there: TFDS's shards, or official images and labels."""
+    files: Files
+    """Of the splits that are there: TFDS's shards, or official files."""
 
 
 def images(
@@ -48,7 +76,7 @@ def images(
     when it prepares, and so a seed picks the same examples from either source.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `READERS`.
       directory: root folder; empty for TFDS's own ($TFDS_DATA_DIR or
         ~/tensorflow_datasets).
       source: one of `SOURCES`.
@@ -60,73 +88,104 @@ def images(
 def find(
     name: str, directory: str = "", source: str = "auto", partial: bool = False
 ) -> Found:
-    """Look for a data set without reading it; arguments as in `images`.
+    """Look for a data set of `LAYOUTS` without reading it; arguments as in `images`.
 
     Raises:
       DataMissing: it is not there; the message says where, and how to get it.
     """
-    for word, value, known in (("data set", name, NAMES), ("source", source, SOURCES)):
+    for word, value, known in (
+        ("data set", name, LAYOUTS),
+        ("source", source, SOURCES),
+    ):
         if value not in known:
             raise InputError(f"unknown {word} {value!r}; choose of {', '.join(known)}")
+    layout = LAYOUTS[name]
     root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = Path(os.path.abspath(os.path.expanduser(root)))
-    folder = root if root.name == name and not (root / name).is_dir() else root / name
-    look = {"tfds": _prepared, "files": _official}
-    candidates = [Found(name, k, folder, look[k](folder)) for k in SOURCES[source]]
+    folder = _named(root, name)
+    look = {
+        "tfds": lambda: _prepared(root, layout.prepared or name, layout.splits),
+        "files": lambda: layout.official(folder),
+    }
+    candidates = [Found(name, k, folder, look[k]()) for k in SOURCES[source]]
     found = max(candidates, key=lambda candidate: len(candidate.files))
-    if not found.files or (len(found.files) < len(STEMS) and not partial):
+    if not found.files or (len(found.files) < len(layout.splits) and not partial):
         raise DataMissing(absence(found))
     return found
 
 
-def read(found: Found) -> tuple[dict[str, Split], dict[str, Any]]:
+def read(
+    found: Found, counts: dict[str, int] | None = None
+) -> tuple[dict[str, Split], dict[str, Any]]:
     """Decode what was found: splits as in `images`, and where they came from.
 
+    Args:
+      found: of a data set in `READERS`.
+      counts: examples that a split must have; None for `COUNTS`.
+
     Raises:
-      InputError: a file is damaged, or holds fewer examples than `COUNTS`.
+      InputError: a file is damaged, or a split holds fewer examples.
     """
+    counts = COUNTS if counts is None else counts
+    digests = file_digests(found)
+    arrays = cache.arrays(found.name, digests, lambda: _decode(found))
+    parts = ("x", *READERS[found.name].labels)
+    splits = {s: tuple(arrays[f"{s}_{part}"] for part in parts) for s in found.files}
+    for split, (x, *_) in splits.items():
+        if len(x) < counts.get(split, 0):
+            raise InputError(
+                f"{found.name} has {len(x)} {split} examples in {found.folder}, "
+                f"expected {counts[split]}; get the complete official data"
+            )
+    return splits, origin(found, digests)
+
+
+def file_digests(found: Found) -> dict[str, str]:
+    """Sha256 of every file that was found, under its name."""
+    paths = [path for files in found.files.values() for path in files]
     try:
-        paths = [path for files in found.files.values() for path in files]
-        digests = {path.name: cache.sha256(path) for path in paths}
+        return {path.name: cache.sha256(path) for path in paths}
     except OSError as error:
         raise InputError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable"
         ) from error
-    arrays = cache.arrays(found.name, digests, lambda: _decode(found))
-    splits = {s: (arrays[f"{s}_x"], arrays[f"{s}_y"]) for s in found.files}
-    for split, (x, _) in splits.items():
-        if len(x) < COUNTS[split]:
-            raise InputError(
-                f"{found.name} has {len(x)} {split} examples in {found.folder}, "
-                f"expected {COUNTS[split]}; get the complete official data"
-            )
-    folder = str(paths[0].parent)
-    return splits, {"kind": found.kind, "folder": folder, "files": digests}
+
+
+def origin(found: Found, digests: dict[str, str]) -> dict[str, Any]:
+    """Where a data set came from, for `Dataset.provenance`."""
+    folder = next(iter(found.files.values()))[0].parent
+    return {"kind": found.kind, "folder": str(folder), "files": digests}
 
 
 def absence(found: Found) -> str:
     """Say which splits are missing, where, and the ways to get them."""
-    missing = [split for split in STEMS if split not in found.files]
-    names = ", ".join(f"{STEMS[s]}-{part}.gz" for s in missing for part in PARTS)
+    layout = LAYOUTS[found.name]
+    missing = [split for split in layout.splits if split not in found.files]
     text = (
         f"{found.name} has no {' and no '.join(missing)} split in {found.folder} "
         "(--config.data.source and --config.data.dir say where to look). "
-        f"Put the official files there: {names}"
+        f"Put the official files there: {layout.wanted(found.folder, missing)}"
     )
-    if found.name == "notmnist":
+    if not layout.prepared:
         return f"{text} (TFDS does not have it)"
-    prepared = next(found.folder.glob("*/dataset_info.json"), None)
+    folder = found.folder.parent / layout.prepared
+    prepared = next(folder.glob("*/dataset_info.json"), None)
     command = (
-        f"pip install 'mtl_jax[tfds-prepare]' && tfds build {found.name} "
-        f"--file_format=array_record --data_dir={found.folder.parent}"
+        f"pip install 'mtl_jax[tfds-prepare]' && tfds build {layout.prepared} "
+        f"--file_format=array_record --data_dir={folder.parent}"
     )
     if prepared:  # most likely as tfrecord, the default of TFDS
         command += f" --overwrite ({prepared.parent} is not complete in array_record)"
     return f"{text}; or prepare it with TFDS: {command}"
 
 
-def _official(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Official files per split for which images and labels are there."""
+def _named(root: Path, name: str) -> Path:
+    """The folder of that name in the root, or the root itself if it is it."""
+    return root if root.name == name and not (root / name).is_dir() else root / name
+
+
+def _official(folder: Path) -> Files:
+    """The MNIST family's files per split for which images and labels are there."""
     files = {}
     for split, stem in STEMS.items():
         for ending in (".gz", ""):
@@ -136,17 +195,22 @@ def _official(folder: Path) -> dict[str, tuple[Path, ...]]:
     return files
 
 
-def _prepared(folder: Path) -> dict[str, tuple[Path, ...]]:
+def _wanted(folder: Path, splits: list[str]) -> str:
+    del folder
+    return ", ".join(f"{STEMS[s]}-{part}.gz" for s in splits for part in PARTS)
+
+
+def _prepared(root: Path, name: str, splits: tuple[str, ...]) -> Files:
     """Array-record shards per split, of the newest version that has any."""
     versions = {
         tuple(int(number) for number in info.parent.name.split(".")): info.parent
-        for info in folder.glob("*/dataset_info.json")
+        for info in _named(root, name).glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
     }
     for _, version in sorted(versions.items(), reverse=True):
         files = {}
-        for split in STEMS:
-            shards = sorted(version.glob(f"{folder.name}-{split}.array_record*"))
+        for split in splits:
+            shards = sorted(version.glob(f"{name}-{split}.array_record*"))
             if shards:
                 files[split] = tuple(shards)
         if files:
@@ -156,35 +220,85 @@ def _prepared(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 def _decode(found: Found) -> cache.Arrays:
     """Read all splits from the source, in canonical order."""
-    decode = {"tfds": _from_tfds, "files": lambda _, files: idx.pair(*files)}
+    reader = READERS[found.name]
     arrays = {}
     for split, files in found.files.items():
-        x, y = decode[found.kind](split, files)
-        keys = np.column_stack([x.reshape(-1, 28 * 28), y.astype(np.uint8)])
+        if found.kind == "tfds":
+            x, y, *rest = _from_tfds(split, files, reader)
+        else:
+            x, y, *rest = reader.official(files)
+        pixels = x.reshape(len(x), math.prod(reader.shape))
+        keys = np.column_stack([pixels, y.astype(np.uint8)])
         order = np.argsort(keys.view(f"V{keys.shape[1]}")[:, 0], kind="stable")
-        arrays[f"{split}_x"], arrays[f"{split}_y"] = x[order], y[order]
+        for part, array in zip(("x", *reader.labels), (x, y, *rest), strict=True):
+            arrays[f"{split}_{part}"] = array[order]
     return arrays
 
 
-def _from_tfds(split: str, shards: tuple[Path, ...]) -> Split:
-    """Read a split that TFDS prepared as array_record, without TensorFlow."""
+def prepared(
+    shards: tuple[Path, ...], split: str, encoded: tuple[str, ...] = ()
+) -> Any:
+    """Open a split that TFDS prepared as array_record, without TensorFlow.
+
+    Args:
+      shards: its files.
+      split: its name.
+      encoded: features that are to be left as they are stored.
+    """
+    import tensorflow_datasets as tfds  # a third of a second, so only here
+
+    builder: Any = tfds.builder_from_directory(shards[0].parent)
+    decoders: Any = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    return builder.as_data_source(split, decoders=decoders or None)
+
+
+def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
+    """Read all examples of a split that TFDS prepared."""
     version = shards[0].parent
     try:
-        import tensorflow_datasets as tfds  # a third of a second, so only here
-
-        builder: Any = tfds.builder_from_directory(version)
-        data = builder.as_data_source(split)
+        data = prepared(shards, split)
         examples = data.__getitems__(range(len(data)))
         x = np.stack([example["image"] for example in examples])
-        y = np.array([example["label"] for example in examples], np.int32)
+        labels = tuple(
+            np.array([example[feature] for example in examples], np.int32)
+            for feature, _ in reader.labels.values()
+        )
     except Exception as error:  # damage shows as five unrelated types
         raise InputError(
             f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
             "prepare it again, or pass --config.data.source=files"
         ) from error
-    if x.shape[1:] != (28, 28, 1) or not 0 <= y.min() <= y.max() < idx.NUM_CLASSES:
-        raise InputError(
-            f"{version} holds images {x.shape[1:]} with labels {y.min()}..{y.max()}, "
-            "expected (28, 28, 1) with 0..9; prepare the official data set"
-        )
-    return x, y
+    for y, (feature, classes) in zip(labels, reader.labels.values(), strict=True):
+        if x.shape[1:] != reader.shape or not 0 <= y.min() <= y.max() < classes:
+            raise InputError(
+                f"{version} holds images {x.shape[1:]} with {feature} "
+                f"{y.min()}..{y.max()}, expected {reader.shape} with "
+                f"0..{classes - 1}; prepare the official data set"
+            )
+    return x, *labels
+
+
+_MNISTS = Layout(tuple(STEMS), _official, _wanted, "")
+_IDX = Reader(lambda files: idx.pair(*files), (28, 28, 1), {"y": ("label", 10)})
+_CELEBA = Layout(
+    celeba_files.SPLITS, celeba_files.official, celeba_files.wanted, "celeb_a"
+)
+_CIFAR100 = Layout(cifar.SPLITS, cifar.official, cifar.wanted, "cifar100")
+_CIFAR100_LABELS = {
+    "y": ("label", cifar.FINE),
+    "coarse": ("coarse_label", cifar.COARSE),
+}
+
+LAYOUTS = {
+    "mnist": _MNISTS._replace(prepared="mnist"),
+    "fashion_mnist": _MNISTS._replace(prepared="fashion_mnist"),
+    "notmnist": _MNISTS,
+    "cifar100": _CIFAR100,
+    "celeba": _CELEBA,
+}
+"""Data sets that `find` looks for."""
+READERS = {
+    **dict.fromkeys(NAMES, _IDX),
+    "cifar100": Reader(cifar.read, cifar.SHAPE, _CIFAR100_LABELS),
+}
+"""Data sets that `read` decodes into the cache as a whole."""

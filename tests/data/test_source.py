@@ -1,12 +1,11 @@
 import gzip
-import io
 import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from builder import build, encoded
 
 from mtl_jax.data import cache, source
 from mtl_jax.types import InputError
@@ -39,36 +38,20 @@ def write_files(folder, splits=("train", "test"), ending=".gz"):
 
 
 def prepare(directory, dataset="fashion_mnist"):
-    """What `tfds build` writes, by a builder like TFDS's own, which needs no TF."""
     import tensorflow_datasets as tfds
 
-    def png(image):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "png")
-        file.seek(0)
-        return file
-
-    class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = dataset
-        VERSION = tfds.core.Version("3.0.1")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            del dl_manager
-            return {split: self._generate_examples(split) for split in COUNTS}
-
-        def _generate_examples(self, split):
-            for key, (image, label) in enumerate(zip(*examples(split), strict=True)):
-                yield key, {"image": png(image), "label": int(label)}
-
-    Prepared(data_dir=directory, file_format="array_record").download_and_prepare()
+    features = {
+        "image": tfds.features.Image(shape=(28, 28, 1)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+    splits = {
+        split: [
+            {"image": encoded(image), "label": int(label)}
+            for image, label in zip(*examples(split), strict=True)
+        ]
+        for split in COUNTS
+    }
+    build(directory, dataset, features, splits)
 
 
 @pytest.fixture(scope="module")

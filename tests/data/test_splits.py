@@ -1,11 +1,11 @@
 import gzip
 import itertools
-import json
 import logging
 import struct
 
 import numpy as np
 import pytest
+from soundness import assert_seeded, assert_sound, everything, sizes
 
 from mtl_jax.data import LOADERS, digits, fashion_mtl, mnists, source
 from mtl_jax.types import InputError
@@ -45,42 +45,8 @@ def small(monkeypatch):
     monkeypatch.setattr(mnists, "SIZES", sizes)
 
 
-def sizes(dataset):
-    return {split: tuple(map(len, rows)) for split, rows in dataset.rows.items()}
-
-
-def everything(dataset):
-    return np.concatenate([np.concatenate(rows) for rows in dataset.rows.values()])
-
-
 def number(x):
     return x.reshape(len(x), -1)[:, :3].astype(int) @ [65536, 256, 1]
-
-
-def assert_sound(dataset):
-    """What holds for every setting: disjoint int32 rows, labels, JSON."""
-    rows = everything(dataset)
-    assert rows.dtype == np.int32
-    assert len(set(rows.tolist())) == len(rows)
-    assert rows.min() >= 0 and rows.max() < len(dataset.x)
-    assert (dataset.x.dtype, dataset.y.dtype) == (np.uint8, np.int32)
-    assert list(dataset.rows) == ["train", "validation", "test"]
-    for own in dataset.rows.values():
-        assert len(own) == len(dataset.tasks) == len(dataset.objectives)
-        for r, classes in zip(own, dataset.widths, strict=True):
-            assert set(dataset.y[r].tolist()) <= set(range(classes))
-    assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
-    assert {"sources", "seed", "remarks"} == set(dataset.provenance)
-
-
-def assert_seeded(load):
-    first, again, other = load(seed=0), load(seed=0), load(seed=1)
-    np.testing.assert_array_equal(first.x, again.x)
-    np.testing.assert_array_equal(first.y, again.y)
-    np.testing.assert_array_equal(everything(first), everything(again))
-    for split in first.rows:
-        for a, b in zip(first.rows[split], other.rows[split], strict=True):
-            assert set(a.tolist()) != set(b.tolist())
 
 
 def test_fashion_mtl(directory):
@@ -241,5 +207,6 @@ def test_digits_out_of_range():
 
 
 def test_loaders_are_named_after_their_setting():
-    assert set(LOADERS) == {"digits", "fashion_mtl", "mnists"}
+    named = {"celeba", "cifar100", "cityscapes", "digits", "fashion_mtl", "mnists"}
+    assert set(LOADERS) == named
     assert LOADERS["digits"]().tasks == ("digits_0", "digits_1", "digits_2")

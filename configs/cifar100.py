@@ -1,0 +1,27 @@
+"""CIFAR-100 as ten tasks of ten classes, on a ResNet-18 with a stem for small images.
+
+  python -m experiments.train --config=configs/cifar100.py \\
+      --config.data.dir=DATA --workdir=runs/cifar100
+
+For accelerators. The 20 superclasses of Rosenbaum et al. (2018) as tasks:
+--config.data.grouping=coarse. Where examples are missing: --config.data.partial=True.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    config: Any = default.get_config()
+    config.setting = "cifar100"
+    config.data.grouping = "labels"  # labels | random | superclasses | coarse
+    config.data.grouping_seed = 0  # of random
+    config.data.partial = False  # take what is there where examples are missing
+    config.model.name = "resnet"
+    config.model.resnet.widths = (64, 128, 256, 512)
+    config.model.resnet.blocks = (2, 2, 2, 2)
+    config.model.resnet.stem_stride = 1
+    return config

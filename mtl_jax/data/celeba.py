@@ -1,0 +1,214 @@
+"""CelebA: binary attributes of one image of a face (Liu et al. 2015, arXiv:1411.7766).
+
+Assumption: the whole aligned image of 178x218 pixels becomes a square of 64x64 by
+bilinear interpolation over the area, as in the data of Sener & Koltun (2018), whose
+protocol Kurin et al. (2022) take over; nothing is cropped.
+"""
+
+import difflib
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mtl_jax.data import celeba_files, prepare
+from mtl_jax.data import source as sources
+from mtl_jax.data.celeba_files import ATTRIBUTES, SPLITS
+from mtl_jax.data.dataset import Dataset
+from mtl_jax.types import InputError
+
+COUNTS = {"train": 162_770, "validation": 19_867, "test": 19_962}
+"""Images of the official partition; another number is an error."""
+FULL = (178, 218)
+"""Width and height of the aligned images."""
+
+
+class Stored(NamedTuple):
+    """The images of all splits, one split after the other, not yet decoded."""
+
+    image: Callable[[int], tuple[str, bytes, np.ndarray]]
+    """Number to what messages call it, the JPEG, and its attributes, int8 ``[40]``."""
+    files: dict[str, str]
+    """Digests that change if the images do."""
+
+
+def load(
+    directory: str = "",
+    source: str = "auto",
+    seed: int = 0,
+    attributes: tuple[str, ...] = (),
+    size: int = 64,
+) -> Dataset:
+    """A task per attribute, of one input; ``x`` is uint8 ``[202599, size, size, 3]``.
+
+    ``y`` is int8 ``[202599, T]``, 0 or 1. Splits are those of the official partition.
+    Images are mapped from the cache, not read; they are decoded into it once.
+
+    Args:
+      directory: holds the folder celeba (the official files, as they are or in the
+        official folders Img, Anno and Eval) or celeb_a (prepared by TFDS).
+      source: as in `source.images`.
+      seed: of nothing, as the partition is fixed; it is only noted.
+      attributes: names of those that become tasks, in this order; empty for all 40.
+      size: pixels of a side.
+
+    Raises:
+      DataMissing: a part of the tree is not there.
+      InputError: a file is damaged or not what its name says, or an option is out of
+        range.
+    """
+    columns = _columns(tuple(attributes))
+    if not 1 <= size <= min(FULL):
+        raise InputError(f"size is {size}; choose 1 to {min(FULL)} pixels")
+    found = sources.find("celeba", directory, source)
+    stored = {"files": _official, "tfds": _prepared}[found.kind](found)
+    arrays = prepare.arrays(
+        "celeba",
+        {**stored.files, "size": str(size)},
+        {
+            "x": ((size, size, 3), np.uint8),
+            "y": ((len(ATTRIBUTES),), np.int8),
+            "order": ((), np.uint64),
+        },
+        sum(COUNTS.values()),
+        lambda i: _decode(*stored.image(i), size),
+    )
+    folder = next(iter(found.files.values()))[0].parent
+    origin = {
+        "kind": found.kind,
+        "folder": str(folder),
+        "files": stored.files,
+    }
+    return Dataset(
+        tasks=tuple(ATTRIBUTES[column] for column in columns),
+        x=arrays["x"],
+        y=arrays["y"][:, columns],
+        rows=_rows(arrays["order"], len(columns)),
+        objectives=("bernoulli",) * len(columns),
+        widths=(1,) * len(columns),
+        provenance={
+            "sources": {"celeba": origin},
+            "seed": seed,
+            "remarks": [f"aligned images, resized to {size}x{size} pixels as a whole"],
+        },
+        one_input=True,
+    )
+
+
+def _columns(attributes: tuple[str, ...]) -> list[int]:
+    """Places of these attributes among all; of all if there are none."""
+    # A flag without quotes, Male,Young, arrives as one entry.
+    words = (word.strip() for entry in attributes for word in entry.split(","))
+    names = [word for word in words if word]
+    for place, name in enumerate(names):
+        if name not in ATTRIBUTES:
+            close = difflib.get_close_matches(name, ATTRIBUTES, cutoff=0.4)
+            raise InputError(
+                f"unknown attribute {name!r} of celeba; choose of "
+                f"{', '.join(close or ATTRIBUTES)}{' and others' if close else ''}"
+            )
+        if name in names[:place]:
+            raise InputError(
+                f"attribute {name!r} of celeba is asked for twice; name it once"
+            )
+    return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
+
+
+def _rows(order: np.ndarray, tasks: int) -> dict[str, tuple[np.ndarray, ...]]:
+    """Rows of every split, the same for all tasks, in canonical order.
+
+    TFDS shuffles when it prepares, and does not keep names: the order by a hash of the
+    example makes a seed pick the same examples from either source.
+    """
+    rows, start = {}, 0
+    for split in SPLITS:
+        stop = start + COUNTS[split]
+        own = start + np.argsort(order[start:stop], kind="stable")
+        rows[split] = (own.astype(np.int32),) * tasks
+        start = stop
+    return rows
+
+
+def _official(found: sources.Found) -> Stored:
+    """Images from the official files."""
+    parts = found.files["train"]
+    listed = celeba_files.read(parts, COUNTS)
+
+    def image(i: int) -> tuple[str, bytes, np.ndarray]:
+        path = parts[0] / listed.names[i]
+        try:
+            return str(path), path.read_bytes(), listed.attributes[i]
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); make it readable"
+            ) from error
+
+    return Stored(image, {"names and sizes": listed.digest})
+
+
+def _prepared(found: sources.Found) -> Stored:
+    """Images from what TFDS prepared."""
+    version = found.files["train"][0].parent
+    parts, numbers = [], []
+    for split in SPLITS:
+        try:
+            data = sources.prepared(found.files[split], split, encoded=("image",))
+        except Exception as error:  # damage shows as unrelated types
+            raise _unreadable(version, error) from error
+        if len(data) != COUNTS[split]:
+            raise InputError(
+                f"{version} has {len(data)} {split} images, expected {COUNTS[split]}; "
+                "prepare the official data set"
+            )
+        parts.append(data)
+        numbers += [(len(parts) - 1, i) for i in range(len(data))]
+
+    def image(i: int) -> tuple[str, bytes, np.ndarray]:
+        part, place = numbers[i]
+        try:
+            (record,) = parts[part].__getitems__([place])
+            values = [record["attributes"][name] for name in ATTRIBUTES]
+            encoded = record["image"]
+        except Exception as error:
+            raise _unreadable(version, error) from error
+        where = f"{version}, {SPLITS[part]} example {place},"
+        return where, encoded, np.array(values, np.int8)
+
+    return Stored(image, sources.file_digests(found))
+
+
+def _unreadable(version: Any, error: Exception) -> InputError:
+    return InputError(
+        f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
+        "prepare it again, or pass --config.data.source=files"
+    )
+
+
+def _decode(
+    name: str, encoded: bytes, attributes: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
+    """Decode an image at a smaller size; it goes with its attributes and a hash."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            found = image.size
+            if found == FULL:
+                small = image.convert("RGB").resize(
+                    (size, size), Image.Resampling.BILINEAR
+                )
+    except Exception as error:  # damage shows as any of five types
+        raise InputError(
+            f"{name} cannot be decoded ({type(error).__name__}: {error}); unpack the "
+            "official image again"
+        ) from error
+    if found != FULL:
+        raise InputError(
+            f"{name} is an image of {found[0]}x{found[1]} pixels, expected "
+            f"{FULL[0]}x{FULL[1]}; put the official aligned image there"
+        )
+    x = np.asarray(small)
+    digest = hashlib.blake2b(x.tobytes() + attributes.tobytes(), digest_size=8)
+    order = np.frombuffer(digest.digest(), np.uint64).reshape(())
+    return {"x": x, "y": attributes, "order": order}

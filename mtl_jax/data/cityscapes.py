@@ -1,0 +1,296 @@
+"""Cityscapes: semantic segmentation and depth of one street scene.
+
+Images of 1024x2048 pixels are taken down to 128x256 once, into the cache: pixels of the
+image by their mean over an area, labels and disparities by the nearest one.
+
+Depth is *inverse* depth, as in MTAN (Liu et al. 2019), whose arrays Kurin et al. (2022)
+train on: the disparity file's number ``p``, over 65,535. Assumption: MTAN does not say
+how its arrays were made; they end at .4922 (lorenmt/mtan#25), and so does the largest
+official ``p``, 32,257, over 65,535. The disparity is ``(p - 1) / 256`` pixels of the
+full width, so that an absolute error of .0130 is 3.3 of these pixels. ``p = 0`` was not
+measured and stays 0, which `losses.DEPTH` leaves out.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mtl_jax.data import prepare
+from mtl_jax.data.dataset import Dataset
+from mtl_jax.types import DataMissing, InputError
+
+TASKS = ("segmentation", "depth")
+COUNTS = {"train": 2_975, "val": 500}
+"""Images of the official splits with public labels; another number is an error."""
+TRAIN = 2_380
+"""Images of the official train split to train on; the others are for validation."""
+FULL = (1024, 2048)
+"""Height and width of all official images."""
+KINDS = {
+    "leftImg8bit": "_leftImg8bit.png",
+    "gtFine": "_gtFine_labelIds.png",
+    "disparity": "_disparity.png",
+}
+"""Folders of the official tree, and how names of their files end."""
+SOURCES = ("auto", "files")
+
+IGNORED = -1
+"""The label of pixels that count for nothing."""
+CATEGORIES = ["flat", "construction", "object", "nature", "sky", "human", "vehicle"]
+LABELS = (
+    ("unlabeled", "void", IGNORED),
+    ("ego vehicle", "void", IGNORED),
+    ("rectification border", "void", IGNORED),
+    ("out of roi", "void", IGNORED),
+    ("static", "void", IGNORED),
+    ("dynamic", "void", IGNORED),
+    ("ground", "void", IGNORED),
+    ("road", "flat", 0),
+    ("sidewalk", "flat", 1),
+    ("parking", "flat", IGNORED),
+    ("rail track", "flat", IGNORED),
+    ("building", "construction", 2),
+    ("wall", "construction", 3),
+    ("fence", "construction", 4),
+    ("guard rail", "construction", IGNORED),
+    ("bridge", "construction", IGNORED),
+    ("tunnel", "construction", IGNORED),
+    ("pole", "object", 5),
+    ("polegroup", "object", IGNORED),
+    ("traffic light", "object", 6),
+    ("traffic sign", "object", 7),
+    ("vegetation", "nature", 8),
+    ("terrain", "nature", 9),
+    ("sky", "sky", 10),
+    ("person", "human", 11),
+    ("rider", "human", 12),
+    ("car", "vehicle", 13),
+    ("truck", "vehicle", 14),
+    ("bus", "vehicle", 15),
+    ("caravan", "vehicle", IGNORED),
+    ("trailer", "vehicle", IGNORED),
+    ("train", "vehicle", 16),
+    ("motorcycle", "vehicle", 17),
+    ("bicycle", "vehicle", 18),
+)
+"""Name, category and number among the 19 classes of every id in a file of labels, as in
+cityscapesscripts/helpers/labels.py (github.com/mcordts/cityscapesScripts)."""
+CLASSES = {
+    7: [CATEGORIES.index(c) if c in CATEGORIES else IGNORED for _, c, _ in LABELS],
+    19: [number for _, _, number in LABELS],
+}
+"""Number of classes to the class of every id."""
+
+
+class Scene(NamedTuple):
+    """The files of one image."""
+
+    image: Path
+    labels: Path
+    disparity: Path
+
+
+def load(
+    directory: str = "",
+    source: str = "auto",
+    seed: int = 0,
+    classes: int = 7,
+    size: tuple[int, int] = (128, 256),
+) -> Dataset:
+    """Two tasks of one input: ``x`` is uint8 ``[N, H, W, 3]``.
+
+    ``y`` is float32 ``[N, 2, H, W]``: labels as numbers, `IGNORED` for none, and
+    inverse depths, 0 for none. The official val split is for testing, as the labels of
+    the test split are not public. Both arrays are mapped from the cache, not read.
+
+    Args:
+      directory: holds the folder cityscapes with the official tree.
+      source: auto or files; TFDS has no Cityscapes with both tasks.
+      seed: picks the images for validation out of the official train split.
+      classes: 7 categories or 19 classes.
+      size: height and width.
+
+    Raises:
+      DataMissing: the tree is not there, or a part of it.
+      InputError: a file is damaged or not what its name says, or a bad option.
+    """
+    _check(source, classes, size)
+    folder = _folder(directory)
+    found = {split: _scenes(folder, split) for split in COUNTS}
+    scenes = [scene for own in found.values() for scene in own]
+    digest = _fingerprint(folder, scenes)
+    height, width = size
+    of_class = np.array(CLASSES[classes], np.float32)
+    arrays = prepare.arrays(
+        "cityscapes",
+        {"files": digest, "classes": str(classes), "size": f"{height}x{width}"},
+        {
+            "x": ((height, width, 3), np.uint8),
+            "y": ((len(TASKS), height, width), np.float32),
+        },
+        len(scenes),
+        lambda i: _decode(scenes[i], of_class, (height, width)),
+    )
+    deck = np.random.default_rng(seed).permutation(len(found["train"]))
+    test = np.arange(len(deck), len(scenes))
+    parts = {"train": deck[:TRAIN], "validation": deck[TRAIN:], "test": test}
+    origin = {"kind": "files", "folder": str(folder), "names and sizes": digest}
+    return Dataset(
+        tasks=TASKS,
+        x=arrays["x"],
+        y=arrays["y"],
+        rows={split: (own.astype(np.int32),) * 2 for split, own in parts.items()},
+        objectives=TASKS,  # they are called alike
+        widths=(classes, 1),
+        provenance={
+            "sources": {"cityscapes": origin},
+            "seed": seed,
+            "remarks": [
+                f"{classes} classes at {height}x{width} pixels; depth is the number in "
+                "the disparity file over 65535; the test split is the official val"
+            ],
+        },
+        one_input=True,
+    )
+
+
+def _check(source: str, classes: int, size: tuple[int, int]) -> None:
+    """Raise an `InputError` for the first option that is out of its range."""
+    if source == "tfds":
+        raise InputError(
+            "TFDS has no Cityscapes with both labels and disparities; get the official "
+            "files and pass --config.data.source=files"
+        )
+    if source not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise InputError(f"unknown source {source!r}; choose of {known}")
+    if classes not in CLASSES:
+        raise InputError(f"{classes} classes are asked for; choose 7 or 19")
+    fits = len(size) == 2 and all(
+        isinstance(side, int) and 1 <= side <= most
+        for side, most in zip(size, FULL, strict=True)
+    )
+    if not fits:
+        raise InputError(f"size is {size}; choose (height, width) up to {FULL}")
+
+
+def _folder(directory: str) -> Path:
+    """The folder of the official tree; `source.find` has the same rule."""
+    root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path(os.path.abspath(os.path.expanduser(root)))
+    inside = root.name == "cityscapes" and not (root / "cityscapes").is_dir()
+    folder = root if inside else root / "cityscapes"
+    missing = [
+        f"{kind}/{split}"
+        for kind in KINDS
+        for split in COUNTS
+        if not (_of_kind(folder, kind) / split).is_dir()
+    ]
+    if missing:
+        archives = ", ".join(f"{kind}_trainvaltest.zip" for kind in KINDS)
+        raise DataMissing(
+            f"cityscapes has no {', no '.join(missing)} in {folder} (--config.data.dir "
+            "says where to look). Register at https://www.cityscapes-dataset.com, "
+            f"download {archives} and unpack them there"
+        )
+    return folder
+
+
+def _of_kind(folder: Path, kind: str) -> Path:
+    """A folder of the tree, or that of an archive that has one of its own."""
+    own = folder / f"{kind}_trainvaltest" / kind
+    return own if own.is_dir() else folder / kind
+
+
+def _scenes(folder: Path, split: str) -> list[Scene]:
+    """All images of an official split with their other files, in order of names."""
+    roots = [_of_kind(folder, kind) / split for kind in KINDS]
+    ending = KINDS["leftImg8bit"]
+    names = sorted(
+        path.relative_to(roots[0]).as_posix().removesuffix(ending)
+        for path in roots[0].glob(f"*/[!.]*{ending}")
+    )
+    if len(names) != COUNTS[split]:
+        raise InputError(
+            f"{roots[0]} has {len(names)} images, expected {COUNTS[split]}; unpack the "
+            "official leftImg8bit_trainvaltest.zip again, and nothing else there"
+        )
+    return [
+        Scene(*(r / f"{name}{e}" for r, e in zip(roots, KINDS.values(), strict=True)))
+        for name in names
+    ]
+
+
+def _fingerprint(folder: Path, scenes: list[Scene]) -> str:
+    """Sha256 of the names and sizes of all files; their 15 GB are not read."""
+    listing = []
+    for scene in scenes:
+        for kind, path in zip(KINDS, scene, strict=True):
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError as error:
+                raise InputError(
+                    f"{scene.image} has no {path} beside it; unpack the official "
+                    f"{kind}_trainvaltest.zip in {folder} again"
+                ) from error
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be read ({error.strerror}); make it readable"
+                ) from error
+            listing.append([path.parent.name, path.name, size])
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def _decode(
+    scene: Scene, of_class: np.ndarray, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Decode an image, its labels and its depths, at a smaller size."""
+    height, width = size
+    image = _open(scene.image, "RGB")
+    x = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+    ids = np.asarray(_open(scene.labels, "L"))
+    if ids.max() >= len(LABELS):
+        raise InputError(
+            f"{scene.labels} has the label {ids.max()}, expected the ids 0.."
+            f"{len(LABELS) - 1}; put the official gtFine_labelIds file there, not one "
+            "of trainIds"
+        )
+    disparity = np.asarray(_open(scene.disparity, "I;16", "I"))
+    nearest = _nearest(size)
+    depth = disparity[nearest].astype(np.float32) / np.float32(65_535)
+    return {"x": x, "y": np.stack([of_class[ids[nearest]], depth])}
+
+
+def _nearest(size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Index of those pixels that are nearest to the middles of a small image's."""
+    rows, columns = (
+        (2 * np.arange(small) + 1) * large // (2 * small)
+        for small, large in zip(size, FULL, strict=True)
+    )
+    return np.ix_(rows, columns)
+
+
+def _open(path: Path, *modes: str) -> Image.Image:
+    """Read a PNG of one of these modes (Pillow's name of the type of pixels)."""
+    try:
+        with Image.open(path) as image:
+            image.verify()  # loading alone lets bits flip, and verifying spends it
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # damage shows as any of five types
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); unpack the "
+            "official file again"
+        ) from error
+    found = *image.size[::-1], image.mode
+    if found[:2] != FULL or image.mode not in modes:
+        raise InputError(
+            f"{path} is an image of {found[0]}x{found[1]} pixels of type {found[2]}, "
+            f"expected {FULL[0]}x{FULL[1]} of {modes[0]}; put the official file there"
+        )
+    return image
