@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
     config.batch_size = 128  # examples per task and step
     config.steps = 2_000  # the same for single and multi
     config.probe_size = 2_048  # training examples that everything is measured on
+    # Random changes of training images, in this order: flip, crop, scale.
+    config.augment = ()
 
     # Data. An empty dir means the default of tensorflow-datasets.
     config.data = ConfigDict()
@@ -125,6 +127,8 @@ def get_config() -> ConfigDict:
     # Devices that share every batch of a run. Runs side by side use devices better: for
     # one big run where there are more devices than runs. Results are equal to rounding.
     config.batch_devices = 1
+    # Of passes in training; all else is float32, factors included.
+    config.compute = "float32"  # float32 | bfloat16
     config.run_map = "auto"  # auto | vmap | sequential
     config.task_map = "auto"  # auto | vmap | sequential
     return config

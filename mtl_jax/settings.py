@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from mtl_jax import data, models
+from mtl_jax import augment, data, models
+from mtl_jax.augment import Pixels, Transform, no_pixels
 from mtl_jax.data import Dataset
-from mtl_jax.kinds import of_head, of_kinds
+from mtl_jax.kinds import Kinded, of_head, of_kinds
 from mtl_jax.losses import OBJECTIVES, Objective
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.rotation import GENERATOR, rotation
@@ -30,6 +32,10 @@ from mtl_jax.types import (
     PyTree,
     Scalar,
 )
+
+COMPUTE = ("float32", "bfloat16")
+Augment = Callable[[Array, Array, Batch], Batch]
+"""``(key, task_ids [T], batch) -> batch``."""
 
 
 class Setting(NamedTuple):
@@ -60,6 +66,8 @@ class Setting(NamedTuple):
     data: Dataset
     batch_axes: Batch
     """`OWN_INPUTS` or `ONE_INPUT`."""
+    augment: Augment | None = None
+    """Random changes of a training batch."""
 
 
 def make(config: Config, *, rotated: bool = False) -> Setting:
@@ -74,10 +82,27 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
         missing or damaged.
     """
     options = dict(config.data)
+    transform = augment.make(tuple(config.augment))
+    if config.compute not in COMPUTE:
+        raise InputError(
+            f"compute {config.compute!r} is not one of: {', '.join(COMPUTE)}."
+        )
     dataset = load(config.setting, directory=options.pop("dir"), **options)
+    if transform and dataset.x.ndim != 4:
+        raise InputError(
+            f"augment {tuple(config.augment)} is for images; {config.setting} has "
+            f"inputs of shape {dataset.x.shape[1:]}."
+        )
     kind = config.model.name
     trunk = models.make(kind, **config.model.get(kind, {}))
-    return from_dataset(config.setting, dataset, trunk, rotated=rotated)
+    return from_dataset(
+        config.setting,
+        dataset,
+        trunk,
+        rotated=rotated,
+        compute=config.compute,
+        transform=transform,
+    )
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -94,7 +119,13 @@ def load(name: str, **options: Any) -> Dataset:
 
 
 def from_dataset(
-    name: str, dataset: Dataset, trunk: Trunk, *, rotated: bool = False
+    name: str,
+    dataset: Dataset,
+    trunk: Trunk,
+    *,
+    rotated: bool = False,
+    compute: str = "float32",
+    transform: Transform | None = None,
 ) -> Setting:
     """The tasks of a data set on one trunk, with a head each.
 
@@ -104,6 +135,9 @@ def from_dataset(
       trunk: the model below the heads.
       rotated: heads see the representation through a rotation each, the identity at
         first, that the loss does not train: for methods that turn it.
+      compute: type of what training computes, one of `COMPUTE`; parameters, their
+        gradients, losses, evaluation and factors are float32.
+      transform: of training images.
 
     Raises:
       InputError: images that the trunk cannot take.
@@ -140,13 +174,7 @@ def from_dataset(
     def features(
         shared: PyTree, state: PyTree, x: Array, train: bool
     ) -> tuple[Array, PyTree]:
-        found: Any = trunk.apply(
-            {"params": shared, **state},
-            _as_inputs(x),
-            train=train,
-            mutable=list(state) if train else [],
-        )
-        return found
+        return _pass(trunk, shared, state, _as_inputs(x), train, compute)
 
     def outputs(
         heads: PyTree, state: PyTree, z: Array, train: bool
@@ -155,13 +183,7 @@ def from_dataset(
             heads = dict(heads)
             generator = jax.lax.stop_gradient(heads.pop(GENERATOR))
             z = z @ rotation(generator).T
-        found: Any = head.apply(
-            {"params": heads, **state},
-            z,
-            train=train,
-            mutable=list(state) if train else [],
-        )
-        return found
+        return _pass(head, heads, state, z, train, compute)
 
     def represent(shared: PyTree, state: PyTree, x: Array) -> tuple[Array, PyTree]:
         return features(shared, state, x, train=True)
@@ -188,7 +210,51 @@ def from_dataset(
         scores=tuple(tuple(OBJECTIVES[o].scores) for o in dataset.objectives),
         data=dataset,
         batch_axes=batch_axes,
+        augment=_augment(dataset, transform),
     )
+
+
+def _pass(
+    module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool, of: str
+) -> tuple[Array, PyTree]:
+    """Outputs in float32 and new state; in training computed in the type ``of``."""
+    if train:
+        params, x = jax.tree.map(lambda leaf: leaf.astype(of), (params, x))
+    mutable = list(state) if train else []
+    found: Any = module.apply({"params": params, **state}, x, train, mutable=mutable)
+    outputs, state = found
+    return outputs.astype(jnp.float32), state
+
+
+def _augment(dataset: Dataset, transform: Transform | None) -> Augment | None:
+    """The transform of an example, of batches ``x [T, B, ...]`` or ``[B, ...]``."""
+    if transform is None:
+        return None
+    is_depth = np.array([name == "depth" for name in dataset.objectives])
+    has_pixels = dataset.y.ndim > 1 + dataset.one_input
+
+    def of_batch(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
+        axes = Pixels(1, None, None)  # type: ignore[arg-type]
+        mapped = jax.vmap(transform, (0, 0, axes), (0, axes))
+        return mapped(jax.random.split(key, len(x)), x, pixels)
+
+    def augment(key: Array, task_ids: Array, batch: Batch) -> Batch:
+        x, y = batch
+        nothing = no_pixels(*x.shape[-3:-1])
+        nothing = nothing._replace(value=nothing.value[:, None].repeat(x.shape[-4], 1))
+        if not dataset.one_input:
+            keys = jax.vmap(lambda task: jax.random.fold_in(key, task))(task_ids)
+            alone = jax.vmap(lambda key, x: of_batch(key, x, nothing)[0])
+            return Batch(alone(keys, x), y)
+        if not has_pixels:
+            return Batch(of_batch(key, x, nothing)[0], y)
+        depth = jnp.asarray(is_depth)[task_ids]
+        value = y.value if isinstance(y, Kinded) else y  # [T, B, H, W]
+        pixels = Pixels(value, jnp.where(depth, 0.0, -1.0), depth)
+        x, (value, *_) = of_batch(key, x, pixels)
+        return Batch(x, y._replace(value=value) if isinstance(y, Kinded) else value)
+
+    return augment
 
 
 def _objective(dataset: Dataset) -> tuple[Objective, np.ndarray | None]:

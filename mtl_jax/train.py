@@ -24,6 +24,10 @@ SMOOTHING = 0.9
 """Weight of the past in the running training loss."""
 
 
+AUGMENT = 0x617567
+"""Folded into a step's key: no method draws from there."""
+
+
 class TrainState(NamedTuple):
     """Everything a run is: arrays only, so Orbax saves it as it is."""
 
@@ -85,6 +89,11 @@ def init_state(
     )
 
 
+def step_key(state: TrainState) -> Array:
+    """Key of the next step, the same for all variants of a seed."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
 def pool(setting: Setting) -> Data:
     """The pool of a setting, where it lies."""
     leaves: Any = setting.data.x, setting.data.y, setting.kinds
@@ -115,7 +124,7 @@ def train_step(
     the step, and never moves again. One whose multi-task optimizer skipped a gradient
     that is not finite, of losses that are, stays where it is for a step.
     """
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    key = step_key(state)
     tasks = Tasks(
         represent=setting.represent,
         head_loss=setting.head_loss,
@@ -184,6 +193,9 @@ def train_chunk(
     def body(carry: tuple) -> tuple:
         i, state, _ = carry
         batch = take(data, rows[i], task_ids, setting.batch_axes)
+        if setting.augment:
+            key = jax.random.fold_in(step_key(state), AUGMENT)
+            batch = setting.augment(key, task_ids, batch)
         return i + 1, *train_step(setting, method, state, batch, learning_rate)
 
     losses = jnp.full_like(state.running_loss, jnp.nan)

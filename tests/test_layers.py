@@ -15,7 +15,7 @@ LAYERS = [
     {"hosts", "rotation", "share", "tree"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
-    {"gradients", "kinds", "stack", "workdir"},
+    {"augment", "gradients", "kinds", "stack", "workdir"},
     {"directions", "metrics", "plots"},
     {"report", "settings"},
     {"factors", "train"},

@@ -27,6 +27,7 @@ from tiny import (
     train_loss,
 )
 
+from configs import default
 from mtl_jax import settings, train
 from mtl_jax.axis_map import sequential
 from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, Params
@@ -256,3 +257,42 @@ def test_images_become_numbers_up_to_one():
 def test_unknown_setting():
     with pytest.raises(InputError, match="'mnist' is not one of"):
         settings.load("mnist")
+
+
+@pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
+def test_training_in_bfloat16(one_input):
+    full = setting(NORMALISED, one_input=one_input)
+    data = dataset(one_input=one_input)
+    half = settings.from_dataset("tiny", data, NORMALISED, compute="bfloat16")
+    chosen = method("mgda", lifted=True)
+    start = train.init_state(half, chosen, SEED, TASKS)
+    close(start, train.init_state(full, chosen, SEED, TASKS), rtol=0, atol=0)
+    (wanted, exact), (found, losses) = (
+        stepped(one, chosen, start, batch(one)) for one in (full, half)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (wanted, found)), strict=True):
+        assert a.dtype == b.dtype
+    close(losses, exact, rtol=0.03, atol=0.03)
+    assert not np.allclose(losses, exact, rtol=1e-6)
+    params = Params(
+        start.params.shared, jax.tree.map(lambda h: h[0], start.params.heads)
+    )
+    x = batch(full).x if one_input else batch(full).x[0]
+    state = of_task(full, start.model_state, 0)
+    # Evaluation, and what factors look at, are float32.
+    same = full.predict(params, state, x)
+    np.testing.assert_array_equal(half.predict(params, state, x), same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compute": "float16"}, "'float16' is not one of: float32, bfloat16"),
+        ({"augment": ("flop",)}, "flip, crop, scale"),
+    ],
+)
+def test_bad_options_of_training(changes, words):
+    config: Any = default.get_config()
+    config.update(changes)
+    with pytest.raises(InputError, match=words):
+        settings.make(config)
