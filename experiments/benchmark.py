@@ -182,7 +182,7 @@ def _our_step(
 
     def run() -> None:
         for i, own in enumerate(rows):
-            states[i], _ = chunks[i](states[i], own, steps)
+            states[i], _ = chunks[i].run(states[i], own, steps)
         jax.block_until_ready(states)
 
     return run, seconds

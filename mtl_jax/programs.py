@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import evaluate, stack
+from mtl_jax import evaluate, memory, stack
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.evaluate import Rounds
 from mtl_jax.settings import Setting
@@ -32,6 +32,14 @@ class Report(NamedTuple):
     smto: SmtoState
     """What the multi-task optimizers did at the last step, leaves ``[R, ...]``, without
     the methods' own states."""
+
+
+class Program(NamedTuple):
+    """A compiled program."""
+
+    run: Callable[..., Any]
+    temporaries: int
+    """Bytes of its temporaries on a device."""
 
 
 class Programs(NamedTuple):
@@ -83,8 +91,16 @@ def compile_all(
       run_map: how the runs of a device are mapped.
       rows_shapes: shape of the rows of a chunk, for every variant.
       sharing: devices that share the batch of a run.
+
+    Raises:
+      InputError: data, states and temporaries exceed the memory of a device.
     """
     stacks = [stack.make(len(variant.seeds), sharing) for variant in variants]
+    held = {
+        "data": memory.size((pool(setting), rounds.rows, rounds.mask)),
+        "states": sum(map(_bytes_each, states, stacks)),
+    }
+    memory.check(held)  # before any of it goes there
     constants = {  # once a mesh: variants of as many runs share it
         mesh: (
             stack.everywhere(runs, pool(setting)),
@@ -123,13 +139,16 @@ def compile_all(
             for (variant, own, runs), shape in zip(every, rows_shapes, strict=True)
         ]
 
+    temporaries = [one.result().temporaries for one in (*looks.values(), *chunks)]
+    memory.check({**held, "temporaries": max(temporaries)})
+
     def programs(chunk: Any, variant: Variant, runs: Stack) -> Programs:
         look = looks[runs, variant.task_ids.shape[1]].result()
         return Programs(
             spread=partial(stack.spread, runs),
             collect=partial(stack.collect, runs),
-            chunk=chunk.result(),
-            sums=partial(look, stack.spread(runs, variant.task_ids)),
+            chunk=chunk.result().run,
+            sums=partial(look.run, stack.spread(runs, variant.task_ids)),
         )
 
     return [
@@ -146,7 +165,7 @@ def compile_chunk(
     runs: Stack,
     data: Data,
     rows_shape: tuple[int, ...],
-) -> Callable[[TrainState, np.ndarray, int], tuple[TrainState, Report]]:
+) -> Program:
     """`Programs.chunk` of a variant.
 
     Args:
@@ -173,12 +192,16 @@ def compile_chunk(
     count = stack.everywhere(runs, np.int32(0))
     donated = jax.jit(chunk, donate_argnums=0, out_shardings=stack.place(runs))
     train = donated.lower(spread(states), rows, count, rest).compile()
-    return lambda states, rows, count: train(
-        states,
-        stack.spread(runs, rows, batches),
-        stack.everywhere(runs, np.int32(count)),
-        rest,
-    )
+
+    def run(states: TrainState, rows: np.ndarray, count: int) -> Any:
+        return train(
+            states,
+            stack.spread(runs, rows, batches),
+            stack.everywhere(runs, np.int32(count)),
+            rest,
+        )
+
+    return Program(run, memory.temporaries(train))
 
 
 def _compile_look(
@@ -188,7 +211,7 @@ def _compile_look(
     states: TrainState,
     runs: Stack,
     constants: tuple[Data, Array, Array],
-) -> Callable[[Array, TrainState], PyTree]:
+) -> Program:
     """`Programs.sums` of all variants like this one: ``(task_ids, states) -> sums``."""
 
     def sums(models: tuple, task_ids: Array, constants: tuple) -> PyTree:
@@ -205,4 +228,10 @@ def _compile_look(
     def of_states(task_ids: Array, states: TrainState) -> PyTree:
         return look((states.params, states.model_state), task_ids, constants)
 
-    return of_states
+    return Program(of_states, memory.temporaries(look))
+
+
+def _bytes_each(states: TrainState, runs: Stack) -> int:
+    """Bytes of states on a device."""
+    rows = runs.mesh.shape["rows"]
+    return memory.size(states) * stack.padded(runs) // (runs.size * rows)

@@ -1,0 +1,51 @@
+"""Whether an experiment fits the memory of its devices, before it runs."""
+
+import os
+from typing import Any
+
+import jax
+
+from mtl_jax.types import InputError, PyTree
+
+
+def size(tree: PyTree) -> int:
+    """Bytes of all leaves."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def capacity() -> int:
+    """Bytes of a device; CPU devices share the machine's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total // jax.local_device_count()
+
+
+def temporaries(program: Any) -> int:
+    """Bytes of a compiled program's temporaries on a device."""
+    found = program.memory_analysis()
+    return int(found.temp_size_in_bytes) if found else 0
+
+
+def check(parts: dict[str, int]) -> None:
+    """Raise an `InputError` where the parts of a device's memory exceed it.
+
+    Args:
+      parts: bytes on a device, by what they hold.
+    """
+    needed, limit = sum(parts.values()), capacity()
+    if needed <= limit:
+        return
+    words = ", ".join(f"{what} {_text(part)}" for what, part in parts.items())
+    raise InputError(
+        f"this run needs about {_text(needed)} on every device ({words}), and a device "
+        f"has {_text(limit)}. Less: fewer seeds, learning_rates or variants at once, a "
+        f"smaller batch_size or eval_batch_size, run_map=sequential, "
+        f"smto.path=gramian, the model's remat; more: other devices."
+    )
+
+
+def _text(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
