@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     # Model: a trunk by name; the options of every trunk stand ready.
     config.model = ConfigDict()
     config.model.name = "cnn"
+    # Where the trunk starts: a file of torchvision's names, .safetensors, .pth or .pt,
+    # for resnet with stem "imagenet" and deeplab. Empty: drawn anew for every seed.
+    config.model.weights = ""
     config.model.cnn = ConfigDict()
     config.model.cnn.channels = (16, 32)
     config.model.cnn.kernel_size = 3
@@ -48,8 +51,20 @@ def get_config() -> ConfigDict:
     config.model.resnet = ConfigDict()
     config.model.resnet.widths = (16, 32, 64, 128)
     config.model.resnet.blocks = (1, 1, 1, 1)
-    config.model.resnet.stem_stride = 1
+    config.model.resnet.stem = "cifar"  # cifar (3x3) | imagenet (7x7 and max-pool)
+    config.model.resnet.stem_stride = 1  # of cifar
+    config.model.resnet.pool = 0  # side of averaged windows; 0 for all positions
+    config.model.resnet.norm = "batch"  # batch | group
+    config.model.resnet.remat = False  # less memory, a forward pass more
     config.model.resnet.conv = "auto"
+    config.model.deeplab = ConfigDict()
+    config.model.deeplab.widths = (8, 16, 32, 64)
+    config.model.deeplab.blocks = (1, 1, 1, 1)
+    config.model.deeplab.channels = 32  # of a head's layers
+    config.model.deeplab.rates = (12, 24, 36)  # dilations in a head
+    config.model.deeplab.norm = "batch"
+    config.model.deeplab.remat = False
+    config.model.deeplab.conv = "auto"
     config.model.mlp = ConfigDict()
     config.model.mlp.widths = (128, 128)
 

@@ -52,7 +52,7 @@ def make(config: Config) -> Experiment:
     # An epoch is a pass over the largest task, as `data.schedule` goes on with the
     # others.
     epoch = -(-max(map(len, splits["train"])) // config.batch_size)
-    contents = jax.tree.leaves((setting.data.x, setting.data.y, splits))
+    contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
     return Experiment(
         config=config,
         setting=setting,

@@ -57,8 +57,9 @@ class Programs(NamedTuple):
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
     """Initial states of all runs, on the host, leaves ``[R, ...]``."""
-    init = run_map(partial(init_state, setting, variant.method), (0, 0))
-    return jax.device_get(jax.jit(init)(variant.seeds, variant.task_ids))
+    init = run_map(partial(init_state, setting, variant.method), (0, 0, None))
+    found = jax.jit(init)(variant.seeds, variant.task_ids, setting.start)
+    return jax.device_get(found)
 
 
 def report(states: TrainState) -> Report:

@@ -19,6 +19,7 @@ from mtl_jax.data import Dataset
 from mtl_jax.kinds import Kinded, of_head, of_kinds
 from mtl_jax.losses import OBJECTIVES, Objective
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.models.weights import load as load_weights
 from mtl_jax.rotation import GENERATOR, rotation
 from mtl_jax.types import (
     ONE_INPUT,
@@ -44,10 +45,14 @@ class Setting(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     """Names of all ``T`` tasks."""
-    init: Callable[[Array, Array], tuple[Params, ModelState]]
-    """``init(key, task_ids [T]) -> (params, model_state)``. The trunk depends on the
-    key only and a head on the key and its task, so that single-task and multi-task
-    runs of one seed start from the same point."""
+    init: Callable[..., tuple[Params, ModelState]]
+    """``init(key, task_ids [T], start=None) -> (params, model_state)``. The trunk
+    depends on the key only, or is ``start`` where that is given, and a head on the key
+    and its task, so that single-task and multi-task runs of one seed start from the
+    same point."""
+    start: PyTree
+    """Variables of a pre-trained trunk, to be passed to `init`; None where there are
+    none. Beside it, for what a program closes over is stored with the program."""
     represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
     """``(parameters and state of the trunk, x [B, ...]) -> (representation [B, ...],
     state)``, in training mode."""
@@ -78,8 +83,8 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
       rotated: as in `from_dataset`.
 
     Raises:
-      InputError: an unknown name or option, a value out of range, or data that is
-        missing or damaged.
+      InputError: an unknown name or option, a value out of range, or data or weights
+        that are missing or damaged.
     """
     options = dict(config.data)
     transform = augment.make(tuple(config.augment))
@@ -100,6 +105,7 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
         dataset,
         trunk,
         rotated=rotated,
+        weights=config.model.weights,
         compute=config.compute,
         transform=transform,
     )
@@ -124,6 +130,7 @@ def from_dataset(
     trunk: Trunk,
     *,
     rotated: bool = False,
+    weights: str = "",
     compute: str = "float32",
     transform: Transform | None = None,
 ) -> Setting:
@@ -135,24 +142,30 @@ def from_dataset(
       trunk: the model below the heads.
       rotated: heads see the representation through a rotation each, the identity at
         first, that the loss does not train: for methods that turn it.
+      weights: file that the trunk starts from, as `models.weights.load` reads it.
       compute: type of what training computes, one of `COMPUTE`; parameters, their
         gradients, losses, evaluation and factors are float32.
       transform: of training images.
 
     Raises:
-      InputError: images that the trunk cannot take.
+      InputError: images that the trunk cannot take, or weights that do not fit it.
     """
     head = trunk.head(max(dataset.widths))
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
-    like = jax.eval_shape(
-        lambda x: trunk.init_with_output(jax.random.key(0), x, train=False)[0], sample
+    like, variables = jax.eval_shape(
+        lambda x: trunk.init_with_output(jax.random.key(0), x, train=False), sample
     )
+    pretrained = load_weights(weights, trunk, variables) if weights else None
     batch_axes = ONE_INPUT if dataset.one_input else OWN_INPUTS
     objective, kinds = _objective(dataset)
 
-    def init(key: Array, task_ids: Array) -> tuple[Params, ModelState]:
+    def init(
+        key: Array, task_ids: Array, start: PyTree = None
+    ) -> tuple[Params, ModelState]:
         trunk_key, heads_key = jax.random.split(key)
-        trunk_state = dict(trunk.init(trunk_key, sample, train=False))
+        if start is None:
+            start = trunk.init(trunk_key, sample, train=False)
+        trunk_state = dict(start)
         shared = trunk_state.pop("params")
         zeros = jnp.zeros(like.shape, like.dtype)
         heads_state = jax.vmap(
@@ -202,6 +215,7 @@ def from_dataset(
         name=name,
         tasks=dataset.tasks,
         init=init,
+        start=pretrained,
         represent=represent,
         head_loss=head_loss,
         predict=predict,

@@ -67,14 +67,20 @@ class Method(NamedTuple):
 
 
 def init_state(
-    setting: Setting, method: Method, seed: Array, task_ids: Array
+    setting: Setting,
+    method: Method,
+    seed: Array,
+    task_ids: Array,
+    start: PyTree = None,
 ) -> TrainState:
     """Initial state of a run of the tasks ``task_ids [T]``; a function of the seed.
 
-    The trunk is the same for every choice of tasks, a head for every company.
+    The trunk is the same for every choice of tasks, a head for every company. A program
+    passes ``setting.start`` as ``start``, so that it does not hold it.
     """
     init_key, step_key = jax.random.split(jax.random.key(seed))
-    params, model_state = setting.init(init_key, task_ids)
+    start = setting.start if start is None else start
+    params, model_state = setting.init(init_key, task_ids, start)
     num_tasks = task_ids.shape[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mtl_jax.models.cnn import cnn
+from mtl_jax.models.deeplab import deeplab
 from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.trunk import Trunk
@@ -12,6 +13,7 @@ from mtl_jax.types import InputError
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
+    "deeplab": deeplab,
     "mlp": mlp,
     "resnet": resnet,
 }

@@ -42,40 +42,83 @@ def check_form(form: str) -> str:
     return form
 
 
-def conv(x: Array, kernel: Array, stride: int, form: str) -> Array:
-    """Convolve with ``k // 2`` zeros at every border.
+def conv(x: Array, kernel: Array, stride: int, form: str, dilation: int = 1) -> Array:
+    """Convolve with ``dilation * (k // 2)`` zeros at every border.
 
     Args:
       x: ``[C, H, W, B]`` with ``H`` and ``W`` multiples of ``stride``.
       kernel: ``[k, k, C, O]``, ``k`` odd.
       stride: of both directions.
       form: one of `FORMS`.
+      dilation: inputs from one entry of the kernel to the next; 1 where the stride is
+        not.
 
     Returns:
       ``[O, H / stride, W / stride, B]``.
     """
-    return share.by_example(partial(_conv, stride=stride, form=form))(x, kernel)
+    f = partial(_conv, stride=stride, form=form, dilation=dilation)
+    return share.by_example(f)(x, _seen(kernel, x.shape[1:3], dilation))
 
 
-def _conv(x: Array, kernel: Array, stride: int, form: str) -> Array:
-    k, channels, out = kernel.shape[1:]
-    border = (k // 2, k // 2)
+def _seen(kernel: Array, size: tuple[int, ...], dilation: int) -> Array:
+    """The kernel without the outer entries that meet the border's zeros only.
+
+    Of a rate of 36 on features of 16 x 32 all but the middle.
+    """
+    for axis, side in enumerate(size):
+        middle = kernel.shape[axis] // 2
+        reach = min(middle, (side - 1) // dilation)
+        kernel = lax.slice_in_dim(kernel, middle - reach, middle + reach + 1, axis=axis)
+    return kernel
+
+
+def _conv(x: Array, kernel: Array, stride: int, form: str, dilation: int) -> Array:
+    *k, channels, out = kernel.shape
+    borders = [(reach, reach) for reach in (dilation * (side // 2) for side in k)]
     if form == "lax":
         return lax.conv_general_dilated(
-            x, kernel, (stride, stride), (border, border), dimension_numbers=LAYOUT
+            x,
+            kernel,
+            (stride, stride),
+            borders,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=LAYOUT,
         )
     _, height, width, batch = x.shape
-    m = winograd.tile(height, width)
-    if form == "gemm" and k == 3 and stride == 1 and m and channels >= FEW_CHANNELS:
-        return winograd.conv(x, kernel, m)
-    if k == 1:
+    if k == [1, 1]:
         patches: Array = x[:, ::stride, ::stride].reshape(channels, -1)
+    elif (
+        form == "gemm" and dilation > 1 and not (height % dilation or width % dilation)
+    ):
+        return _conv_of_parts(x, kernel, dilation)
+    elif form == "gemm" and (m := _tile(x, kernel, stride, dilation)):
+        return winograd.conv(x, kernel, m)
     else:
         unfold = _unfold if form == "gemm_forward" else _unfold_by_hand
-        x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-        patches = unfold(x, k, stride)  # type: ignore[assignment]
+        x = jnp.pad(x, ((0, 0), *borders, (0, 0)))
+        patches = unfold(x, tuple(k), stride, dilation)  # type: ignore[assignment]
     y = kernel.reshape(-1, out).T @ patches
     return y.reshape(out, height // stride, width // stride, batch)
+
+
+def _tile(x: Array, kernel: Array, stride: int, dilation: int) -> int | None:
+    """Side of the tile with which Winograd's form serves, or None."""
+    channels, height, width, _ = x.shape
+    plain = kernel.shape[:2] == (3, 3) and stride == dilation == 1
+    return winograd.tile(height, width) if plain and channels >= FEW_CHANNELS else None
+
+
+def _conv_of_parts(x: Array, kernel: Array, dilation: int) -> Array:
+    """Every ``dilation``-th row and column is an image that is convolved as usual.
+
+    They go along the batch, so that Winograd's form serves here too.
+    """
+    channels, height, width, batch = x.shape
+    d, rows, columns = dilation, height // dilation, width // dilation
+    x = x.reshape(channels, rows, d, columns, d, batch).transpose(0, 1, 3, 2, 4, 5)
+    y = _conv(x.reshape(channels, rows, columns, -1), kernel, 1, "gemm", 1)
+    y = y.reshape(-1, rows, columns, d, d, batch).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(-1, height, width, batch)
 
 
 def conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
@@ -108,7 +151,7 @@ def _conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
         y = strip.conv(x, kernel, m)
     else:
         unfold = _unfold if form == "gemm_forward" else _unfold_by_hand
-        patches: Array = unfold(x, k)  # type: ignore[assignment]
+        patches: Array = unfold(x, (k, k))  # type: ignore[assignment]
         y = kernel.reshape(k * k * channels, out).T @ patches
         y = y.reshape(out, height - k + 1, width - k + 1, batch)
     # The bias goes in before the pool: XLA's backward pass is 1.4x faster so.
@@ -122,43 +165,73 @@ def _max_pool(y: Array) -> Array:
     return _max_of_four(*(y[:, :, a, :, b] for a in range(2) for b in range(2)))
 
 
-def _unfold(x: Array, k: int, stride: int = 1) -> Array:
+def max_pool_3(x: Array) -> Array:
+    """3x3 max-pool of stride 2 of ``[C, H, W, B]``, sides even, one row beyond them.
+
+    Rows ``2 i - 1`` to ``2 i + 1`` are every odd one, shifted, every even and every
+    odd one; where two are the same their gradient is split.
+    """
+    for axis in (1, 2):
+        shape = (*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
+        even, odd = jnp.moveaxis(x.reshape(shape), axis + 1, 0)
+        border = [(0, 0)] * x.ndim
+        border[axis] = (1, 0)
+        before = jnp.pad(odd, border, constant_values=-jnp.inf)
+        before = lax.slice_in_dim(before, 0, odd.shape[axis], axis=axis)
+        x = jnp.maximum(jnp.maximum(even, odd), before)
+    return x
+
+
+def _unfold(x: Array, k: tuple[int, int], stride: int = 1, dilation: int = 1) -> Array:
     """Patches ``[k k C, H' W' B]`` of ``[C, H, W, B]``: columns first, then rows.
 
     Two stages of ``k`` copies each; ``k k`` slices at once compile to slow code.
     """
     channels, height, width, batch = x.shape
-    rows, columns = (height - k) // stride + 1, (width - k) // stride + 1
+    of_rows, of_columns = (range(0, dilation * side, dilation) for side in k)
     s = stride
+    rows, columns = _count(height, of_rows, s), _count(width, of_columns, s)
     x = x.reshape(channels, height // s, s, width // s, s, batch)
-    x = jnp.stack([x[:, :, :, j // s : j // s + columns, j % s] for j in range(k)])
-    x = jnp.stack([x[:, :, i // s : i // s + rows, i % s] for i in range(k)])
-    return x.reshape(k * k * channels, rows * columns * batch)
+    x = jnp.stack([x[:, :, :, j // s : j // s + columns, j % s] for j in of_columns])
+    x = jnp.stack([x[:, :, i // s : i // s + rows, i % s] for i in of_rows])
+    return x.reshape(k[0] * k[1] * channels, rows * columns * batch)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _unfold_by_hand(x: Array, k: int, stride: int = 1) -> Array:
-    return _unfold(x, k, stride)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _unfold_by_hand(
+    x: Array, k: tuple[int, int], stride: int = 1, dilation: int = 1
+) -> Array:
+    return _unfold(x, k, stride, dilation)
 
 
-def _unfold_fwd(x: Array, k: int, stride: int) -> tuple[Array, tuple[int, ...]]:
-    return _unfold(x, k, stride), x.shape
+def _unfold_fwd(
+    x: Array, k: tuple[int, int], stride: int, dilation: int
+) -> tuple[Array, tuple[int, ...]]:
+    return _unfold(x, k, stride, dilation), x.shape
 
 
-def _unfold_bwd(k: int, stride: int, shape: tuple[int, ...], g: Array) -> tuple[Array]:
+def _unfold_bwd(
+    k: tuple[int, int], stride: int, dilation: int, shape: tuple[int, ...], g: Array
+) -> tuple[Array]:
     """Add the patches back in place; autodiff would pad and add whole arrays."""
     channels, height, width, batch = shape
-    rows, columns = (height - k) // stride + 1, (width - k) // stride + 1
+    of_rows, of_columns = (range(0, dilation * side, dilation) for side in k)
     s = stride
-    g = g.reshape(k, k, channels, rows, columns, batch)
-    by_column = jnp.zeros((k, channels, height // s, s, columns, batch), g.dtype)
-    for i in range(k):
-        by_column = by_column.at[:, :, i // s : i // s + rows, i % s].add(g[i])
+    rows, columns = _count(height, of_rows, s), _count(width, of_columns, s)
+    g = g.reshape(*k, channels, rows, columns, batch)
+    by_column = jnp.zeros((k[1], channels, height // s, s, columns, batch), g.dtype)
+    for n, i in enumerate(of_rows):
+        by_column = by_column.at[:, :, i // s : i // s + rows, i % s].add(g[n])
     x = jnp.zeros((channels, height, width // s, s, batch), g.dtype)
-    by_column = by_column.reshape(k, channels, height, columns, batch)
-    for j in range(k):
-        x = x.at[:, :, j // s : j // s + columns, j % s].add(by_column[j])
+    by_column = by_column.reshape(k[1], channels, height, columns, batch)
+    for n, j in enumerate(of_columns):
+        x = x.at[:, :, j // s : j // s + columns, j % s].add(by_column[n])
     return (x.reshape(shape),)
+
+
+def _count(side: int, places: range, stride: int) -> int:
+    """How often a kernel with entries at these places fits into a side."""
+    return (side - places[-1] - 1) // stride + 1
 
 
 _unfold_by_hand.defvjp(_unfold_fwd, _unfold_bwd)

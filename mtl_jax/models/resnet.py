@@ -1,86 +1,50 @@
-"""Residual trunk of basic blocks with batch norm, from 64x64 toys to ResNet-18.
+"""Residual trunk of basic blocks, from 64x64 toys to ResNet-18.
 
-``resnet()`` is a small one; ``resnet(widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2))``
-is ResNet-18 with a 3x3 stem, as usual for CIFAR. Source: He et al., 2016.
+``resnet()`` is a small one; with ``widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2)`` it
+is ResNet-18 with a 3x3 stem, as usual for CIFAR, and with ``stem="imagenet"`` the one
+that ImageNet's weights fit. For CelebA at 64x64, Sener & Koltun (2018) and Kurin et al.
+(2022) take the 3x3 stem and ``pool=4``: the 8x8 maps become 2x2, 2,048 features.
 """
 
 from collections.abc import Sequence
 
-import jax
 from flax import linen as nn
 
-from mtl_jax.models.conv import check_form, conv
+from mtl_jax.models.residual import STEMS, Residual, check
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
 
-MOMENTUM, EPSILON = 0.9, 1e-5
 
+class ResNet(Residual):
+    """Stem, stages of basic blocks, means over positions: features ``[B, D]``."""
 
-class ConvNorm(nn.Module):
-    """Convolution without bias and batch norm on ``[C, H, W, B]``."""
-
-    channels: int
-    kernel_size: int
-    stride: int
-    form: str
+    pool: int
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Map ``[C, H, W, B]`` to ``[channels, H / stride, W / stride, B]``."""
-        k = self.kernel_size
-        shape = (k, k, x.shape[0], self.channels)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        x = conv(x, kernel, self.stride, self.form)
-        return nn.BatchNorm(
-            not train, axis=0, momentum=MOMENTUM, epsilon=EPSILON, name="norm"
-        )(x)
-
-
-class Block(nn.Module):
-    """Basic block: two 3x3 convolutions, added to the input or its projection."""
-
-    channels: int
-    stride: int
-    form: str
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Map ``[C, H, W, B]`` to ``[channels, H / stride, W / stride, B]``."""
-        y = ConvNorm(self.channels, 3, self.stride, self.form)(x, train)
-        y = ConvNorm(self.channels, 3, 1, self.form)(jax.nn.relu(y), train)
-        if x.shape != y.shape:
-            x = ConvNorm(self.channels, 1, self.stride, self.form)(x, train)
-        return jax.nn.relu(x + y)
-
-
-class ResNet(Trunk):
-    """Stem, stages of blocks, mean over positions: features ``[B, widths[-1]]``."""
-
-    widths: Sequence[int]
-    blocks: Sequence[int]
-    stem_stride: int
-    form: str
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Features ``[B, widths[-1]]`` of images ``[B, H, W, C]``."""
-        _check_size(x.shape, self.stem_stride * 2 ** (len(self.widths) - 1))
-        x = x.transpose(3, 1, 2, 0)
-        x = ConvNorm(self.widths[0], 3, self.stem_stride, self.form)(x, train)
-        x = jax.nn.relu(x)
-        for stage, (width, blocks) in enumerate(
-            zip(self.widths, self.blocks, strict=True)
-        ):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                x = Block(width, stride, self.form)(x, train)
-        return x.mean(axis=(1, 2)).T
+        """Features ``[B, D]`` of images ``[B, H, W, C]``."""
+        x = self.maps(x, train)
+        channels, height, width, batch = x.shape
+        if not self.pool:
+            return x.mean(axis=(1, 2)).T
+        if height % self.pool or width % self.pool:
+            raise InputError(
+                f"resnet pool {self.pool} does not divide maps of {height}x{width}; "
+                f"choose 0 for the mean of all positions, or images of another size."
+            )
+        rows, columns = height // self.pool, width // self.pool
+        x = x.reshape(channels, rows, self.pool, columns, self.pool, batch)
+        return x.mean(axis=(2, 4)).reshape(-1, batch).T
 
 
 def resnet(
     widths: Sequence[int] = (16, 32, 64, 128),
     blocks: Sequence[int] = (1, 1, 1, 1),
+    stem: str = "cifar",
     stem_stride: int = 1,
+    pool: int = 0,
+    norm: str = "batch",
+    remat: bool = False,
     conv: str = "auto",
 ) -> Trunk:
     """Make the trunk.
@@ -88,26 +52,38 @@ def resnet(
     Args:
       widths: channels of the stages; from the second on they halve the image.
       blocks: basic blocks of every stage.
-      stem_stride: of the first convolution, 1 or 2.
+      stem: ``cifar``, a 3x3 convolution, or ``imagenet``, a 7x7 convolution and a
+        3x3 max-pool, both of stride 2.
+      stem_stride: of the 3x3 convolution, 1 or 2.
+      pool: side of the windows of positions whose means are features; 0: all of them.
+      norm: ``batch``, or ``group``, which keeps no statistics.
+      remat: compute a block again in the backward pass, for less memory.
       conv: form of the convolution: ``auto`` or one of `conv.FORMS`.
 
     Raises:
-      InputError: sizes that are not positive or not paired, another stride, an unknown
-        form; images that the strides do not divide (said at initialisation).
+      InputError: sizes that are not positive or not paired, another stem or stride, an
+        unknown norm or form; images that strides or pool do not divide (said at
+        initialisation).
     """
-    if not widths or min(*widths, *blocks, 1) < 1 or len(blocks) != len(widths):
-        raise InputError(
-            f"resnet with widths {tuple(widths)} and blocks {tuple(blocks)}: give as "
-            f"many of both, all positive."
-        )
+    form = check("resnet", widths, blocks, norm, conv)
+    if stem not in STEMS:
+        raise InputError(f"resnet stem {stem!r} is not one of: {', '.join(STEMS)}.")
     if stem_stride not in (1, 2):
         raise InputError(f"resnet stem_stride {stem_stride} is not 1 or 2.")
-    return ResNet(tuple(widths), tuple(blocks), stem_stride, check_form(conv))
-
-
-def _check_size(shape: tuple[int, ...], factor: int) -> None:
-    if len(shape) != 4 or shape[1] % factor or shape[2] % factor:
+    if stem == "imagenet" and stem_stride != 1:
         raise InputError(
-            f"resnet inputs {shape} must be [B, H, W, C] with sides divisible by "
-            f"{factor}, the product of its strides; pad or choose fewer stages."
+            f"resnet stem_stride {stem_stride} is for the stem 'cifar'; leave it 1 for "
+            f"'imagenet', which has its own."
         )
+    if pool < 0:
+        raise InputError(f"resnet pool {pool} must be at least 0.")
+    return ResNet(
+        widths=tuple(widths),
+        blocks=tuple(blocks),
+        stem=stem,
+        stem_stride=stem_stride,
+        norm=norm,
+        remat=remat,
+        form=form,
+        pool=pool,
+    )

@@ -137,27 +137,34 @@ def convolutions(form, channels):
     return len(re.findall(r"\bconvolution\(|__onednn\$conv", text))
 
 
-CONVOLUTIONS = [  # image, channels, kernel size, stride
-    ((8, 12), 8, 3, 1),  # Winograd, tiles of 4
-    ((6, 8), 8, 3, 1),  # tiles of 2
-    ((5, 7), 8, 3, 1),
-    ((8, 6), 3, 3, 1),
-    ((8, 6), 8, 3, 2),
-    ((8, 6), 8, 1, 2),
-    ((4, 5), 2, 5, 1),
+CONVOLUTIONS = [  # image, channels, kernel size, stride, dilation
+    ((8, 12), 8, 3, 1, 1),  # Winograd, tiles of 4
+    ((6, 8), 8, 3, 1, 1),  # tiles of 2
+    ((5, 7), 8, 3, 1, 1),
+    ((8, 6), 3, 3, 1, 1),
+    ((8, 6), 8, 3, 2, 1),
+    ((8, 6), 8, 1, 2, 1),
+    ((8, 6), 3, 7, 2, 1),
+    ((4, 5), 2, 5, 1, 1),
+    ((8, 4), 8, 3, 1, 2),  # parts of 4 x 2
+    ((6, 9), 8, 3, 1, 3),  # parts of 2 x 3
+    ((5, 7), 8, 3, 1, 2),
+    ((4, 9), 2, 3, 1, 5),  # the outer rows of the kernel see zeros only
+    ((4, 3), 2, 3, 1, 4),  # and all but its middle
+    ((1, 1), 2, 3, 1, 1),
 ]
 
 
 @functools.cache
 def padded_convolution(case, form):
     """Outputs and gradients of a convolution with a border of zeros."""
-    (height, width), channels, k, stride = case
+    (height, width), channels, k, stride, dilation = case
     normal = np.random.default_rng(0).normal
     x = normal(size=(channels, height, width, BATCH)).astype(np.float32)
     kernel = normal(size=(k, k, channels, OUT)).astype(np.float32)
 
     def loss(x, kernel):
-        outputs = conv.conv(x, kernel, stride, form)
+        outputs = conv.conv(x, kernel, stride, form, dilation)
         return jnp.mean(outputs**3) / channels, outputs
 
     program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -172,6 +179,37 @@ def test_forms_of_the_padded_convolution_agree(case, form):
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS[-6:], ids=str)
+def test_dilated_convolution_is_that_of_a_kernel_with_zeros(case):
+    (height, width), channels, k, stride, dilation = case
+    normal = np.random.default_rng(0).normal
+    x = jnp.asarray(normal(size=(channels, height, width, BATCH)), jnp.float32)
+    kernel = jnp.asarray(normal(size=(k, k, channels, OUT)), jnp.float32)
+    side = dilation * (k - 1) + 1
+    wide = jnp.zeros((side, side, channels, OUT))
+    wide = wide.at[::dilation, ::dilation].set(kernel)
+    found = conv.conv(x, kernel, stride, "lax", dilation)
+    wanted = conv.conv(x, wide, stride, "gemm_forward")
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 2, 2, 1)], ids=str)
+def test_max_pool_is_that_of_windows(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+
+    def by_windows(x):
+        border = [(0, 0), (1, 1), (1, 1), (0, 0)]
+        return jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), border
+        )
+
+    for pool in (conv.max_pool_3, by_windows):
+        y, back = jax.vjp(pool, x)
+        g = jax.random.normal(jax.random.key(1), y.shape)
+        wanted = (by_windows(x), jax.vjp(by_windows, x)[1](g))
+        close((y, back(g)), wanted)
 
 
 @pytest.mark.parametrize("m", winograd.TILES)
@@ -241,7 +279,7 @@ def test_auto_is_the_form_for_the_backend():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("lenet", {}, ["'lenet'", "cnn, mlp, resnet"]),
+        ("lenet", {}, ["'lenet'", "cnn, deeplab, mlp, resnet"]),
         ("cnn", {"widths": (3,)}, ["'widths'", "channels, kernel_size"]),
         ("cnn", {"conv": "fft"}, ["'fft'", "auto, lax, gemm"]),
         ("cnn", {"padding": "full"}, ["'full'", "same, valid"]),
