@@ -17,7 +17,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Files that take a minute or more, the longest first: none is left to one worker at the
 # end.
-LONG = ("test_resume", "test_measure", "test_run", "test_common", "test_bad_input")
+LONG = (
+    "test_vision",
+    "test_resume",
+    "test_measure",
+    "test_run",
+    "test_common",
+    "test_bad_input",
+)
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
 LONG += ("test_study", "test_cluster", "test_hosts", "test_devices", "test_report")
 
