@@ -21,7 +21,8 @@ nn = torch.nn
 F = torch.nn.functional
 
 TOLERANCE = 1e-4
-WIDTHS = (4, 6, 8, 10)
+SIDE = 32
+"""At 16 torch itself is 1e-4 from what it finds in float64, for few positions."""
 FORMS = pytest.mark.parametrize("form", ["lax", "gemm"])
 TRUNKS = {
     "cifar": ("resnet", {"widths": (4, 6), "blocks": (2, 1)}),
@@ -32,7 +33,7 @@ TRUNKS = {
     ),
     "dilated": (
         "deeplab",
-        {"widths": (2, 3, 4, 5), "blocks": (1, 2, 2, 2), "channels": 6},
+        {"widths": (4, 6, 8, 10), "blocks": (1, 2, 2, 2), "channels": 6},
     ),
 }
 
@@ -287,7 +288,7 @@ def check(found, wanted):
 @functools.cache
 def small_trunk(folder, name):
     kind, options = TRUNKS[name]
-    return trunk_problem(folder, kind, options, images(16))
+    return trunk_problem(folder, kind, options, images(SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +302,7 @@ def test_trunk(folder, name, form):
     kind, options = TRUNKS[name]
     variables, wanted = small_trunk(folder, name)
     trunk = models.make(kind, **options, conv=form)
-    check(in_jax(trunk, variables, images(16)), wanted)
+    check(in_jax(trunk, variables, images(SIDE)), wanted)
 
 
 FEATURES, CHANNELS, RATES = 8, 6, (1, 2, 12)
