@@ -61,6 +61,7 @@ VALUES = [
     ("nonsense", "1", "no such field.*nonsense.*configs/default.py"),
     ("model.mlp.nonsense", "1", "no such field.*nonsense.*configs/default.py"),
     ("model.nonsense.widths", "1", "no such field.*nonsense.*configs/default.py"),
+    ("model.weights", "/none.pt", "weights /none.pt .*MLP; choose resnet"),
     ("steps", "many", "config.steps.*many"),
     ("steps", "1.5", "config.steps.*1.5"),
     ("steps", "0", "steps is 0; .*at least 1"),

@@ -49,13 +49,13 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
             f"{type(trunk).__name__}; choose resnet or deeplab, or no weights."
         )
     places = dict(_places(trunk, variables))
-    wanted = {name: _at(variables, place).shape for name, place in places.items()}
+    # Kernels [k, k, C, O] are square, so that [O, C, k, k] is the same from behind.
+    shapes = {name: _at(variables, at).shape[::-1] for name, at in places.items()}
     found = {
         name: array
         for name, array in _read(Path(path)).items()
         if name not in UNUSED and not name.endswith(UNUSED_ENDING)
     }
-    shapes = {n: _as_theirs(np.empty(shape)).shape for n, shape in wanted.items()}
     _check_fit(path, shapes, {name: array.shape for name, array in found.items()})
     loaded: PyTree = {}
     for name, place in places.items():
@@ -65,19 +65,6 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
         array = found[name].astype(np.float32)
         node[place[-1]] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
     return loaded
-
-
-def name_arrays(trunk: Residual, variables: PyTree) -> dict[str, np.ndarray]:
-    """Variables of a trunk under torchvision's names, in its layout."""
-    return {
-        name: _as_theirs(np.asarray(_at(variables, place)))
-        for name, place in _places(trunk, variables)
-    }
-
-
-def _as_theirs(array: np.ndarray) -> np.ndarray:
-    """A kernel ``[k, k, C, O]`` as ``[O, C, k, k]``; anything else as it is."""
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
 
 
 def _places(
@@ -140,8 +127,8 @@ def _check_fit(
         return
     more = f"; and {len(wrong) - SAID} more" if len(wrong) > SAID else ""
     raise InputError(
-        f"weights {path} do not fit the trunk: {'; '.join(wrong[:SAID])}{more}. Set the "
-        f"model's options to those that the weights were trained with."
+        f"weights {path} do not fit the trunk: {'; '.join(wrong[:SAID])}{more}. Set "
+        f"the model's options to those that the weights were trained with."
     )
 
 

@@ -114,12 +114,67 @@ def test_it_is_the_network_of_flax_layers(form, stem_stride):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5 * scale)
 
 
-def test_resnet_18_has_its_parameters():
-    trunk = models.make("resnet", widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2))
+@pytest.mark.parametrize(
+    ("stem", "count"),
+    [
+        # 11,173,962 of the usual one for CIFAR, less its head of 10 classes.
+        ("cifar", 11_168_832),
+        # 11,689,512 of torchvision's, less its head of 1000.
+        ("imagenet", 11_176_512),
+    ],
+)
+def test_resnet_18_has_its_parameters(stem, count):
+    trunk = models.make(
+        "resnet", widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), stem=stem
+    )
     x = jnp.zeros((1, 32, 32, 3))
     found = jax.eval_shape(lambda: trunk.init(jax.random.key(0), x, train=False))
-    # 11,173,962 of the usual one for CIFAR, less its head of 10 classes.
-    assert sum(leaf.size for leaf in jax.tree.leaves(found["params"])) == 11_168_832
+    assert sum(leaf.size for leaf in jax.tree.leaves(found["params"])) == count
+
+
+def test_windows_of_features_as_for_celeba():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    every, windows = (models.make("resnet", **OPTIONS, pool=pool) for pool in (0, 2))
+    variables = jax.jit(lambda: every.init(jax.random.key(0), x, train=False))()
+    features: Any = windows.apply(variables, x, train=False)
+    assert features.shape == (2, 6 * 2 * 2)
+    mean = features.reshape(2, 6, 4).mean(axis=2)
+    wanted: Any = every.apply(variables, x, train=False)
+    np.testing.assert_allclose(mean, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_group_norm_keeps_no_statistics():
+    x = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
+    trunk = models.make("resnet", **OPTIONS, norm="group")
+    init = jax.jit(lambda: trunk.init(jax.random.key(0), x, train=False))
+    variables: Any = init()
+    assert set(variables) == {"params"}
+    features: Any = trunk.apply(variables, x, train=True)
+    alone: Any = trunk.apply(variables, x[:1], train=False)
+    np.testing.assert_allclose(features[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("resnet", OPTIONS), ("deeplab", {"widths": (2, 2, 2, 2), "channels": 4})],
+)
+def test_blocks_computed_again_are_the_same(name, options):
+    x = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
+    plain, again = (
+        models.make(name, **options, remat=remat) for remat in (False, True)
+    )
+    start = [
+        jax.jit(lambda t=t: t.init(jax.random.key(0), x, train=False))()
+        for t in (plain, again)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *start)
+    found, wanted = (
+        jax.jit(lambda v, t=t: run(t, v, x))(start[0]) for t in (again, plain)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        scale = float(jnp.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5 * scale)
+    assert "remat" in str(jax.make_jaxpr(lambda v: run(again, v, x))(start[0]))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
@@ -151,12 +206,24 @@ def test_no_convolution_in_loops_on_a_cpu(form):
         ({"blocks": (1, 1, 0, 1)}, "blocks (1, 1, 0, 1)"),
         ({"stem_stride": 3}, "stem_stride 3"),
         ({"conv": "fft"}, "'fft'"),
+        ({"stem": "vgg"}, "'vgg' is not one of: cifar, imagenet"),
+        ({"stem": "imagenet", "stem_stride": 2}, "leave it 1"),
+        ({"norm": "layer"}, "'layer' is not one of: batch, group"),
+        ({"pool": -1}, "pool -1"),
     ],
     ids=str,
 )
 def test_bad_options(options, words):
     with pytest.raises(InputError, match=re.escape(words)):
         models.make("resnet", **options)
+
+
+def test_windows_that_do_not_fit():
+    trunk = models.make("resnet", **OPTIONS, pool=3)
+    with pytest.raises(InputError, match="pool 3 does not divide maps of 4x4"):
+        jax.eval_shape(
+            lambda: trunk.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 8, 3), (1, 8, 8), (8,)], ids=str)
