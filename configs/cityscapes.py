@@ -27,6 +27,9 @@ def get_config() -> ConfigDict:
     config.data.classes = 7  # 7 | 19
     config.data.size = (128, 256)  # height, width
     config.model.name = "deeplab"
+    config.model.deeplab.widths = (64, 128, 256, 512)
+    config.model.deeplab.blocks = (3, 4, 6, 3)
+    config.model.deeplab.channels = 256
     config.learning_rates = (5e-4,)
     config.batch_size = 32
     config.steps = 7_500  # 100 epochs of 75
