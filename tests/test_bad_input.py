@@ -91,7 +91,7 @@ VALUES = [
     ("learning_rates", "(nan,)", "learning_rates are .*nan.*positive"),
     ("learning_rates", "(1e999,)", r"learning_rates are \(inf,\); .*positive"),
     ("learning_rates", "('fast',)", r"learning_rates are \('fast',\)"),
-    ("model.name", "vit", "'vit' is not one of: cnn, mlp"),
+    ("model.name", "vit", "'vit' is not one of: cnn, deeplab, mlp"),
     ("model.mlp.widths", "()", r"mlp widths \(\) must be positive"),
     ("model.mlp.widths", "(16,0)", r"mlp widths \(16, 0\) must be positive"),
     ("optimizer.name", "lion", "'lion' is not one of: adam"),

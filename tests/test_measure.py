@@ -15,8 +15,9 @@ from mtl_jax.data import Dataset
 from mtl_jax.factors import RUN_FACTORS, TASK_FACTORS
 from mtl_jax.programs import init_states
 from mtl_jax.settings import from_dataset
-from mtl_jax.types import InputError, Params
+from mtl_jax.types import InputError, ModelState, Params
 
+NO_STATE = ModelState({}, {})
 HEADLINE = ("sharpness_and_coherence", "fisher_trace", "conflict")
 LATER = ("sharpness", "coherence", "example_coherence", "affinity")
 KEYS = ["variant", "run", "step", "split", "task", "scope", "name"]
@@ -87,7 +88,7 @@ def one_task(params, task):
 
 def loss_of(made):
     def loss_fn(params, batch):
-        outputs = made.setting.predict(params, {}, batch[0])
+        outputs = made.setting.predict(params, NO_STATE, batch[0])
         return made.setting.objective.example_loss(outputs, batch[1]).mean()
 
     return loss_fn
@@ -118,7 +119,7 @@ def test_fisher_is_within_its_error_of_the_exact_one(measured, made):
     setting = made.setting
     for task in range(3):
         exact = metrics.fisher_trace(
-            lambda p, x: setting.predict(p, {}, x),
+            lambda p, x: setting.predict(p, NO_STATE, x),
             setting.objective,
             one_task(params, task),
             batch.x[task],

@@ -342,7 +342,8 @@ def test_config(directory):
     c.data.dir = str(directory)
     c.data.attributes = ("Male", "Young")
     c.data.size = 16
-    c.model.resnet.widths = (4, 8, 8, 8)
+    c.model.resnet.widths = (4, 8)  # maps of 8x8, as of the full size and stages
+    c.model.resnet.blocks = (1, 1)
     made = settings.make(c)
     assert made.data.tasks == ("Male", "Young")
     assert made.data.x.shape == (COUNT, 16, 16, 3)
