@@ -148,13 +148,19 @@ def from_dataset(
       transform: of training images.
 
     Raises:
-      InputError: images that the trunk cannot take, or weights that do not fit it.
+      InputError: images that the trunk cannot take, weights that do not fit it, or
+        rotations of what is no vector.
     """
     head = trunk.head(max(dataset.widths))
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
     like, variables = jax.eval_shape(
         lambda x: trunk.init_with_output(jax.random.key(0), x, train=False), sample
     )
+    if rotated and len(like.shape) != 2:
+        raise InputError(
+            f"rotograd turns representations [B, D], and this trunk's are "
+            f"{like.shape}; leave it out, or choose another model."
+        )
     pretrained = load_weights(weights, trunk, variables) if weights else None
     batch_axes = ONE_INPUT if dataset.one_input else OWN_INPUTS
     objective, kinds = _objective(dataset)

@@ -12,7 +12,7 @@ from mtl_jax import models, settings, train
 from mtl_jax.axis_map import sequential
 from mtl_jax.data import Dataset
 from mtl_jax.models.residual import MOMENTUM
-from mtl_jax.types import Batch, ModelState, Params
+from mtl_jax.types import Batch, InputError, ModelState, Params
 
 N, SIDE, CLASSES = 4, 16, 3
 TASKS: Any = np.arange(2)
@@ -176,3 +176,9 @@ def test_every_run_starts_from_the_weights_of_a_file(tmp_path):
     heads = [found.params.heads["kernel"] for found in inits]
     assert (heads[0] != heads[1]).all()
     assert np.isfinite(stepped(one)[2]).all()
+
+
+def test_pixels_are_not_rotated():
+    trunk = models.make("deeplab", **OPTIONS)
+    with pytest.raises(InputError, match=r"rotograd .* \(1, 2, 2, 8\); leave it out"):
+        settings.from_dataset("pixels", dataset(), trunk, rotated=True)
