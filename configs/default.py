@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 128  # examples per task and step
     config.steps = 2_000  # the same for single and multi
     config.probe_size = 2_048  # training examples that everything is measured on
-    # Random changes of training images, in this order: flip, crop, scale.
+    # Random changes of training images, in the order of the names: flip, crop, scale.
     config.augment = ()
 
     # Data. An empty dir means the default of tensorflow-datasets.

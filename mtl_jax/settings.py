@@ -238,8 +238,12 @@ def _pass(
     module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool, of: str
 ) -> tuple[Array, PyTree]:
     """Outputs in float32 and new state; in training computed in the type ``of``."""
+
+    def cast(leaf: Array) -> Array:  # numbers of tokens stay what they are
+        return leaf.astype(of) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
     if train:
-        params, x = jax.tree.map(lambda leaf: leaf.astype(of), (params, x))
+        params, x = jax.tree.map(cast, (params, x))
     mutable = list(state) if train else []
     found: Any = module.apply({"params": params, **state}, x, train, mutable=mutable)
     outputs, state = found

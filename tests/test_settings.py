@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from tiny import (
     CLASSES,
     MLP,
@@ -30,6 +31,7 @@ from tiny import (
 from configs import default
 from mtl_jax import settings, train
 from mtl_jax.axis_map import sequential
+from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, Params
 
 
@@ -282,6 +284,25 @@ def test_training_in_bfloat16(one_input):
     # Evaluation, and what factors look at, are float32.
     same = full.predict(params, state, x)
     np.testing.assert_array_equal(half.predict(params, state, x), same)
+
+
+class Embedded(Trunk):
+    @nn.compact
+    def __call__(self, x, train):
+        del train
+        return nn.Embed(7, 6)(x).mean(axis=1)
+
+
+@pytest.mark.parametrize("compute", settings.COMPUTE)
+def test_whole_numbers_stay_whole(compute):
+    data = dataset(one_input=False)
+    tokens: Any = np.abs(data.x).astype(np.int32) % 7
+    data = data._replace(x=tokens)
+    one = settings.from_dataset("tokens", data, Embedded(), compute=compute)
+    chosen = method(lifted=False)
+    start = train.init_state(one, chosen, SEED, TASKS)
+    after, losses = stepped(one, chosen, start, batch(one))
+    assert np.isfinite(losses).all() and after.diverged == -1
 
 
 @pytest.mark.parametrize(
