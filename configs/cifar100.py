@@ -23,5 +23,4 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet"
     config.model.resnet.widths = (64, 128, 256, 512)
     config.model.resnet.blocks = (2, 2, 2, 2)
-    config.model.resnet.stem_stride = 1
     return config

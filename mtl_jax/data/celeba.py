@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -76,12 +76,6 @@ def load(
         sum(COUNTS.values()),
         lambda i: _decode(*stored.image(i), size),
     )
-    folder = next(iter(found.files.values()))[0].parent
-    origin = {
-        "kind": found.kind,
-        "folder": str(folder),
-        "files": stored.files,
-    }
     return Dataset(
         tasks=tuple(ATTRIBUTES[column] for column in columns),
         x=arrays["x"],
@@ -90,7 +84,7 @@ def load(
         objectives=("bernoulli",) * len(columns),
         widths=(1,) * len(columns),
         provenance={
-            "sources": {"celeba": origin},
+            "sources": {"celeba": sources.origin(found, stored.files)},
             "seed": seed,
             "remarks": [f"aligned images, resized to {size}x{size} pixels as a whole"],
         },
@@ -157,7 +151,7 @@ def _prepared(found: sources.Found) -> Stored:
         try:
             data = sources.prepared(found.files[split], split, encoded=("image",))
         except Exception as error:  # damage shows as unrelated types
-            raise _unreadable(version, error) from error
+            raise sources.unreadable(version, error) from error
         if len(data) != COUNTS[split]:
             raise InputError(
                 f"{version} has {len(data)} {split} images, expected {COUNTS[split]}; "
@@ -173,18 +167,11 @@ def _prepared(found: sources.Found) -> Stored:
             values = [record["attributes"][name] for name in ATTRIBUTES]
             encoded = record["image"]
         except Exception as error:
-            raise _unreadable(version, error) from error
+            raise sources.unreadable(version, error) from error
         where = f"{version}, {SPLITS[part]} example {place},"
         return where, encoded, np.array(values, np.int8)
 
     return Stored(image, sources.file_digests(found))
-
-
-def _unreadable(version: Any, error: Exception) -> InputError:
-    return InputError(
-        f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
-        "prepare it again, or pass --config.data.source=files"
-    )
 
 
 def _decode(

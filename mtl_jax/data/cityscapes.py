@@ -13,7 +13,6 @@ measured and stays 0, which `losses.DEPTH` leaves out.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mtl_jax.data import prepare
+from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
 from mtl_jax.types import DataMissing, InputError
 
@@ -180,11 +180,8 @@ def _check(source: str, classes: int, size: tuple[int, int]) -> None:
 
 
 def _folder(directory: str) -> Path:
-    """The folder of the official tree; `source.find` has the same rule."""
-    root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(os.path.abspath(os.path.expanduser(root)))
-    inside = root.name == "cityscapes" and not (root / "cityscapes").is_dir()
-    folder = root if inside else root / "cityscapes"
+    """The folder of the official tree."""
+    folder = sources.named(sources.root_folder(directory), "cityscapes")
     missing = [
         f"{kind}/{split}"
         for kind in KINDS

@@ -100,9 +100,8 @@ def find(
         if value not in known:
             raise InputError(f"unknown {word} {value!r}; choose of {', '.join(known)}")
     layout = LAYOUTS[name]
-    root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(os.path.abspath(os.path.expanduser(root)))
-    folder = _named(root, name)
+    root = root_folder(directory)
+    folder = named(root, name)
     look = {
         "tfds": lambda: _prepared(root, layout.prepared or name, layout.splits),
         "files": lambda: layout.official(folder),
@@ -179,7 +178,13 @@ def absence(found: Found) -> str:
     return f"{text}; or prepare it with TFDS: {command}"
 
 
-def _named(root: Path, name: str) -> Path:
+def root_folder(directory: str) -> Path:
+    """The folder of all data sets, TFDS's own if no directory is given."""
+    root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.abspath(os.path.expanduser(root)))
+
+
+def named(root: Path, name: str) -> Path:
     """The folder of that name in the root, or the root itself if it is it."""
     return root if root.name == name and not (root / name).is_dir() else root / name
 
@@ -204,7 +209,7 @@ def _prepared(root: Path, name: str, splits: tuple[str, ...]) -> Files:
     """Array-record shards per split, of the newest version that has any."""
     versions = {
         tuple(int(number) for number in info.parent.name.split(".")): info.parent
-        for info in _named(root, name).glob("*/dataset_info.json")
+        for info in named(root, name).glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
     }
     for _, version in sorted(versions.items(), reverse=True):
@@ -233,6 +238,14 @@ def _decode(found: Found) -> cache.Arrays:
         for part, array in zip(("x", *reader.labels), (x, y, *rest), strict=True):
             arrays[f"{split}_{part}"] = array[order]
     return arrays
+
+
+def unreadable(version: Path, error: Exception) -> InputError:
+    """What to say of data that TFDS prepared and cannot read."""
+    return InputError(
+        f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
+        "prepare it again, or pass --config.data.source=files"
+    )
 
 
 def prepared(
@@ -264,10 +277,7 @@ def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
             for feature, _ in reader.labels.values()
         )
     except Exception as error:  # damage shows as five unrelated types
-        raise InputError(
-            f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
-            "prepare it again, or pass --config.data.source=files"
-        ) from error
+        raise unreadable(version, error) from error
     for y, (feature, classes) in zip(labels, reader.labels.values(), strict=True):
         if x.shape[1:] != reader.shape or not 0 <= y.min() <= y.max() < classes:
             raise InputError(
