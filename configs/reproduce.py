@@ -4,9 +4,9 @@
   python -m experiments.reproduce --config=configs/reproduce.py:small \\
       --config.data.dir=DATA --workdir=DIR
 
-smoke: digits, minutes on 2 CPU cores. small: a coarse grid and short training, an hour
-or two on 2 CPU cores. paper: the paper's grid, every setting as its config has it, and
-more multi-task optimizers; for accelerators. Fields of a study stand under its name:
+smoke: digits, minutes on 2 CPU cores. small: digits, Fashion MTL and MNISTS with a
+coarse grid and short training, an hour or two on 2 CPU cores. paper: the paper's grid,
+every setting as its config has it, and more multi-task optimizers; for accelerators. Fields of a study stand under its name:
 --config.studies.mnists.base.data.partial=True (see configs/sweeps/default.py).
 """
 
@@ -14,26 +14,31 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.sweeps import digits, fashion_mtl, mnists
+from configs.sweeps import celeba, cifar100, cityscapes, digits, fashion_mtl, mnists
 
-STUDIES = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
+SMALL = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
+LARGE = {"cifar100": cifar100, "celeba": celeba, "cityscapes": cityscapes}
 FEW = ("single", "multi", "multi-pcgrad", "multi-cagrad")
 MANY = (*FEW, "multi-uw", "multi-mgda", "multi-imtl", "multi-nash_mtl", "multi-famo")
 MANY = (*MANY, "multi-fairgrad", "multi-aligned_mtl", "multi-upgrad", "multi-graddrop")
 
 
 def get_config(budget: str = "small") -> ConfigDict:
-    budgets = {"smoke": _smoke, "small": _small, "paper": _paper}
+    budgets = {
+        "smoke": (_smoke, {"digits": digits}),
+        "small": (_small, SMALL),
+        "paper": (_paper, {**SMALL, **LARGE}),
+    }
     if budget not in budgets:
         raise ValueError(f"budget {budget!r} is not one of: {', '.join(budgets)}.")
+    change, studies = budgets[budget]
     config: Any = ConfigDict()
     config.data = ConfigDict({"dir": ""})  # of all studies; empty: each study's own
     config.studies = ConfigDict()
-    for name, module in STUDIES.items():
-        if budget != "smoke" or name == "digits":
-            own: Any = module.get_config()
-            budgets[budget](own)
-            config.studies[name] = own
+    for name, module in studies.items():
+        own: Any = module.get_config()
+        change(own)
+        config.studies[name] = own
     return config
 
 

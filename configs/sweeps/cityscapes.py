@@ -1,0 +1,16 @@
+"""The study on Cityscapes: 9 learning rates x 6 batch sizes, 3 seeds of the choice.
+
+  python -m experiments.sweep --config=configs/sweeps/cityscapes.py \\
+      --config.base.data.dir=DATA --workdir=studies/cityscapes
+
+For accelerators.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cityscapes
+from configs.sweeps import default
+
+
+def get_config() -> ConfigDict:
+    return default.get_config(cityscapes.get_config())
