@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from mtl_jax import smto
 
-SHARED = ("reduction", "steps_per_epoch")  # of all methods, and known from the data
+# Of all methods, and known from the data.
+SHARED = ("reduction", "steps_per_epoch", "sizes")
 
 
 def get_config() -> ConfigDict:
@@ -25,6 +26,9 @@ def get_config() -> ConfigDict:
     # one of learning_rates.
     config.single_runs = ()
     config.batch_size = 128  # examples per task and step
+    # Equal parts of a batch that are computed one after another, in the memory of one:
+    # their gradients are averaged, for a forward pass more.
+    config.accumulate = 1
     config.steps = 2_000  # the same for single and multi
     config.probe_size = 2_048  # training examples that everything is measured on
     # Random changes of training images, in the order of the names: flip, crop, scale.

@@ -6,7 +6,9 @@
 
 smoke: digits, minutes on 2 CPU cores. small: digits, Fashion MTL and MNISTS with a
 coarse grid and short training, an hour or two on 2 CPU cores. paper: the paper's grid,
-every setting as its config has it, and more multi-task optimizers; for accelerators. Fields of a study stand under its name:
+every setting as its config has it, and more multi-task optimizers; for accelerators.
+
+Fields of a study stand under its name:
 --config.studies.mnists.base.data.partial=True (see configs/sweeps/default.py).
 """
 

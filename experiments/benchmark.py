@@ -153,7 +153,9 @@ def _our_step(
     config.seeds, config.learning_rates = seeds, rates
     for method, options in OPTIONS.items():
         config.smto[method].update(options)
-    every = [variants.make(name, config, setting.tasks, 1) for name in names]
+    every = [
+        variants.make(name, config, setting.tasks, [POOL] * tasks) for name in names
+    ]
     run_map = axis_map.make("auto")
     rng = np.random.default_rng(1)
     shapes = [(len(v.seeds), steps, v.task_ids.shape[1], size) for v in every]

@@ -141,8 +141,9 @@ def make(name: str) -> smto.Method:
     if name in LEFT_OUT:
         raise InputError(f"{name} is left out of the toy problem: {LEFT_OUT[name]}.")
     known = smto.options(name)
-    epoch = {"steps_per_epoch": EPOCH} if "steps_per_epoch" in known else {}
-    return smto.make(name, **epoch, **CHOSEN.get(name, {}))
+    data = {"steps_per_epoch": EPOCH, "sizes": (1, 1)}
+    own = {option: data[option] for option in data.keys() & known.keys()}
+    return smto.make(name, **own, **CHOSEN.get(name, {}))
 
 
 def way(method: Any) -> directions.Way:
@@ -190,7 +191,7 @@ def descend(
         carry = lax.fori_loop(first, first + every, step, carry)
         return carry, carry[0]
 
-    state = way.init(tasks_at(start, scale).params)
+    state = way.init(tasks_at(start, scale).params, 2)
     carry = (start, adam.init(start), state, jnp.zeros(()))
     (_, _, state, residual), points = lax.scan(block, carry, jnp.arange(blocks))
     points = jnp.concatenate([start[None], points])

@@ -49,14 +49,12 @@ def make(config: Config) -> Experiment:
     chosen = factors.make(config.factors)
     setting = settings.make(config, rotated=variants.rotate(config))
     splits = _splits(config, setting)
-    # An epoch is a pass over the largest task, as `data.schedule` goes on with the
-    # others.
-    epoch = -(-max(map(len, splits["train"])) // config.batch_size)
+    sizes = tuple(map(len, splits["train"]))
     contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
     return Experiment(
         config=config,
         setting=setting,
-        variants=[variants.make(name, config, setting.tasks, epoch) for name in names],
+        variants=[variants.make(name, config, setting.tasks, sizes) for name in names],
         splits=splits,
         points=points,
         factors=chosen,
@@ -71,6 +69,11 @@ def _check(config: Config) -> None:
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
     _check_batch_devices(config)
+    if config.accumulate < 1 or config.batch_size % config.accumulate:
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be cut into accumulate "
+            f"{config.accumulate} equal parts; choose a number that divides it."
+        )
     if config.checkpoint.every < 1:
         every = config.checkpoint.every
         raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")

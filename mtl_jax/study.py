@@ -121,8 +121,9 @@ def check(config: Config) -> experiment.Experiment:
             single_runs=(),
         )
         made = experiment.make(union)
+    sizes = tuple(map(len, made.splits["train"]))
     for one in grid.sweep(config, made.setting.tasks):
-        variants.make(one.variant, one.config, made.setting.tasks, 1)
+        variants.make(one.variant, one.config, made.setting.tasks, sizes)
     return made
 
 

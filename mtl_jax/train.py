@@ -64,6 +64,8 @@ class Method(NamedTuple):
     optimizer: Callable[[Any], optax.GradientTransformation]
     """``optimizer(learning_rate)``."""
     task_map: AxisMap
+    parts: int = 1
+    """Equal parts of a batch that gradients are accumulated over."""
 
 
 def init_state(
@@ -86,7 +88,7 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
-        smto=method.way.init(params),
+        smto=method.way.init(params, num_tasks),
         opt=method.optimizer(0.0).init(params),
         key=jax.random.key_data(step_key),
         running_loss=jnp.full(num_tasks, jnp.inf),
@@ -139,6 +141,7 @@ def train_step(
         batch=batch,
         axes=setting.batch_axes,
         task_map=method.task_map,
+        parts=method.parts,
     )
     losses, grads, model_state, smto = method.way.find(tasks, state.smto, key)
     optimizer = method.optimizer(learning_rate)

@@ -36,6 +36,8 @@ PATHS: dict[str, WayMaker] = {
     "jacobian": directions.by_jacobian,
     "gramian": directions.by_gramian,
 }
+CUT = (directions.by_representation, directions.by_cotangent, directions.by_rotation)
+"""Ways that cut the loss in two."""
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
     "adamw": optax.adamw,
@@ -93,12 +95,12 @@ def rotate(config: Config) -> bool:
       InputError: as `names` and `make`.
     """
     chosen = {name.partition("-")[2] for name in names(config)} & smto.SMTOS.keys()
-    every = [_smto(name, config.smto, 1) for name in chosen]
+    every = [_smto(name, config, (1,)) for name in chosen]
     return any(isinstance(method, Rotation) for method in every)
 
 
 def make(
-    name: str, config: Config, tasks: Sequence[str], steps_per_epoch: int
+    name: str, config: Config, tasks: Sequence[str], sizes: Sequence[int]
 ) -> Variant:
     """Resolve a variant of a configuration.
 
@@ -106,7 +108,8 @@ def make(
       name: of the variant.
       config: the configuration.
       tasks: names of the setting's tasks.
-      steps_per_epoch: updates in an epoch, for methods that count them.
+      sizes: training examples of every task, for methods that go by them or count
+        epochs: an epoch is a pass over the largest task.
 
     Raises:
       InputError: an unknown name, or a value out of range.
@@ -124,9 +127,10 @@ def make(
         name=name,
         smto=NO_SMTO if single else chosen,
         method=Method(
-            way=_way(chosen, config, len(pairs[0][1]), steps_per_epoch),
+            way=_way(chosen, config, len(pairs[0][1]), sizes),
             optimizer=_optimizer(config.optimizer),
             task_map=axis_map.make(config.task_map),
+            parts=config.accumulate,
         ),
         task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
@@ -151,7 +155,7 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
     return [(rate, np.array([tasks.index(task)])) for task, rate in named]
 
 
-def _way(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Way:
+def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way:
     """How the direction of a variant of ``num_tasks`` tasks is found."""
     for field, known in [("head_grad", HEAD_GRADS), ("path", PATHS)]:
         if config.smto[field] not in known:
@@ -160,7 +164,7 @@ def _way(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Way
                 f"{', '.join(known)}."
             )
     base = name.removesuffix(AT_REPRESENTATION)
-    method = _smto(base, config.smto, steps_per_epoch)
+    method = _smto(base, config, sizes)
     if isinstance(method, LossWeighting):
         method.init(num_tasks)  # raises where options do not fit the tasks
     if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
@@ -190,17 +194,27 @@ def _way(name: str, config: Config, num_tasks: int, steps_per_epoch: int) -> Way
     weighted = config.smto.head_grad == "weighted" or (
         config.smto.head_grad == "default" and isinstance(method, LossWeighting)
     )
-    return ways[type(method)](method, weighted)
+    make_way = ways[type(method)]
+    if make_way in CUT and config.accumulate > 1:
+        raise InputError(
+            f"variant multi-{name} looks at the representation of a whole batch; leave "
+            f"accumulate {config.accumulate} at 1, or the variant out."
+        )
+    return make_way(method, weighted)
 
 
-def _smto(name: str, config: Config, steps_per_epoch: int) -> smto.Method:
+def _smto(name: str, config: Config, sizes: Sequence[int]) -> smto.Method:
     """A multi-task optimizer with its options, and those of methods inside it."""
     known = smto.options(name)
-    chosen = {**known, **config.get(name, {})}
-    shared = {"reduction": config.reduction, "steps_per_epoch": steps_per_epoch}
+    chosen = {**known, **config.smto.get(name, {})}
+    shared = {
+        "reduction": config.smto.reduction,
+        "sizes": tuple(sizes),
+        "steps_per_epoch": -(-max(sizes) // config.batch_size),
+    }
     chosen |= {option: shared[option] for option in shared.keys() & known.keys()}
     for option in smto.NESTED & known.keys():
-        chosen[option] = _smto(chosen[option], config, steps_per_epoch)
+        chosen[option] = _smto(chosen[option], config, sizes)
     return smto.make(name, **chosen)
 
 

@@ -129,7 +129,7 @@ def test_gramian_only_never_holds_the_jacobian():
 
     def megabytes(make):
         way = make(smto.make("pcgrad"))
-        state = way.init(params)
+        state = way.init(params, count)
 
         def find(params, own):
             tasks = directions.Tasks(
@@ -345,7 +345,7 @@ def test_gradients_given_are_combined_by_the_latest_weights():
     losses, _, grads = rows_of(one)
     way = by(directions.by_representation, smto.make("pcgrad")).way
     weights = jnp.array([0.5, 2.0, 1.0])
-    state = way.init(start(one, by(directions.by_jacobian, smto.make("sum"))).params)
+    state = way.init(start(one, by(directions.by_jacobian, smto.make("sum"))).params, T)
     state = state._replace(weights=weights)
     combined, after = way.combine(losses, grads, state, KEY)
     close(combined.shared, tree.combine(weights, grads.shared))

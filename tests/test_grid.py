@@ -84,7 +84,7 @@ def test_what_was_chosen_is_trained_with_its_options():
                           "multi-cagrad-c0.2-b8"}  # fmt: skip
     single = every["single-b8"].config
     assert single.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-2))
-    found = variants.make("single", single, TASKS, 1)
+    found = variants.make("single", single, TASKS, [100] * len(TASKS))
     assert found.task_ids.tolist() == [[0], [1]] * 2
     joint = every["multi-cagrad-c0.4-b8"].config
     assert joint.learning_rates == (1e-2,) and joint.smto.cagrad.c == 0.4

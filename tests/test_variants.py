@@ -37,11 +37,12 @@ def test_names(listed, chosen, expected):
 
 
 THREE = ("a", "b", "c")
+SIZES = (200, 256, 100)  # an epoch is two steps
 
 
 def test_single_has_a_run_per_seed_rate_and_task():
     found = variants.make(
-        "single", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, 10
+        "single", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, SIZES
     )
     assert found.task_ids.tolist() == [[0], [1], [2]] * 4
     assert found.seeds.tolist() == [3] * 6 + [4] * 6
@@ -51,7 +52,7 @@ def test_single_has_a_run_per_seed_rate_and_task():
 
 def test_multi_has_a_run_per_seed_and_rate():
     found = variants.make(
-        "multi", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, 10
+        "multi", config(seeds=(3, 4), learning_rates=(0.1, 0.2)), THREE, SIZES
     )
     assert found.task_ids.tolist() == [[0, 1, 2]] * 4
     assert found.smto == "sum"
@@ -59,11 +60,13 @@ def test_multi_has_a_run_per_seed_and_rate():
 
 def test_single_runs_may_be_named_one_by_one():
     runs = (("c", 0.1), ("a", 0.3), ("a", 0.1))
-    found = variants.make("single", config(seeds=(3, 4), single_runs=runs), THREE, 10)
+    found = variants.make(
+        "single", config(seeds=(3, 4), single_runs=runs), THREE, SIZES
+    )
     assert found.task_ids.tolist() == [[2], [0], [0]] * 2
     np.testing.assert_array_equal(found.learning_rates, [0.1, 0.3, 0.1] * 2)
     assert found.seeds.tolist() == [3] * 3 + [4] * 3
-    multi = variants.make("multi", config(seeds=(3,), single_runs=runs), THREE, 10)
+    multi = variants.make("multi", config(seeds=(3,), single_runs=runs), THREE, SIZES)
     assert multi.task_ids.tolist() == [[0, 1, 2]]
 
 
@@ -78,7 +81,7 @@ def test_single_runs_may_be_named_one_by_one():
 )
 def test_single_runs_that_make_no_sense(runs, match):
     with pytest.raises(InputError, match=match):
-        variants.make("single", config(single_runs=runs), THREE, 10)
+        variants.make("single", config(single_runs=runs), THREE, SIZES)
 
 
 ROWS = np.array([(1.0, 0.0), (-1.0, 1.0)], np.float32)
@@ -88,8 +91,8 @@ LOSSES: Any = np.array([2.0, 8.0], np.float32)
 
 def combined(name, **changes):
     """Direction and heads' gradients of a variant for two given gradients."""
-    way = variants.make(name, config(**changes), THREE[:2], 10).method.way
-    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))))
+    way = variants.make(name, config(**changes), THREE[:2], SIZES[:2]).method.way
+    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
     found, after = way.combine(LOSSES, TWO, state, jax.random.key(0))
     return found, after
 
@@ -138,13 +141,25 @@ def test_methods_inside_methods_take_their_own_options():
 
 
 def test_epochs_are_those_of_the_data():
-    way = variants.make("multi-dwa", config(), THREE[:2], 2).method.way
-    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))))
+    way = variants.make("multi-dwa", config(), THREE[:2], SIZES[:2]).method.way
+    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
     for losses in ([4.0, 1.0], [4.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
         _, state = way.combine(jnp.array(losses), TWO, state, jax.random.key(0))
     # Half the loss of an epoch earlier, and all of it.
     rate = np.exp(np.array([0.5, 1.0]) / 2)
     np.testing.assert_allclose(state.weights, 2 * rate / rate.sum(), rtol=1e-5)
+
+
+def test_tasks_are_drawn_by_their_sizes():
+    way = variants.make("multi-sampled", config(), THREE[:2], (3, 1)).method.way
+    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
+    keys = jax.random.split(jax.random.key(0), 1_000)
+    draw = jax.jit(
+        jax.vmap(lambda key: way.combine(LOSSES, TWO, state, key)[1].weights)
+    )
+    weights = draw(keys)
+    np.testing.assert_array_equal(weights.sum(axis=1), 2)
+    np.testing.assert_allclose(weights.mean(axis=0), [1.5, 0.5], atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +172,13 @@ def test_epochs_are_those_of_the_data():
         ("multi-sdmgrad", {"batch_size": 2}, ["batch_size 2", "3 parts"]),
         ("multi-cr_mogm", {"smto__cr_mogm__inner": "moco"}, ["cr_mogm", "'mgda'"]),
         ("multi-cr_mogm", {"smto__cr_mogm__inner": "mgad"}, ["'mgad'", "mgda"]),
+        ("multi-mgda-ub", {"accumulate": 2}, ["multi-mgda-ub", "accumulate 2"]),
         ("multi-fixed", {"smto__fixed__weights": (1.0,)}, ["1 weights", "2 tasks"]),
     ],
 )
 def test_bad_options(name, changes, words):
     with pytest.raises(InputError) as error:
-        variants.make(name, config(**changes), THREE[:2], 10)
+        variants.make(name, config(**changes), THREE[:2], SIZES[:2])
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -175,5 +191,5 @@ def test_unknown_names(name):
 def test_every_method_has_its_options_in_the_config():
     found = config().smto
     for name in smto.SMTOS:
-        own = set(smto.options(name)) - {"reduction", "steps_per_epoch"}
+        own = set(smto.options(name)) - {"reduction", "steps_per_epoch", "sizes"}
         assert set(found[name]) == own

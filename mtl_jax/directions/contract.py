@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
@@ -28,6 +29,8 @@ class Tasks(NamedTuple):
     axes: Batch
     """`OWN_INPUTS` or `ONE_INPUT`."""
     task_map: AxisMap
+    parts: int = 1
+    """Equal parts of a batch that `loss` goes through one after another."""
 
     @property
     def inputs(self) -> Batch:
@@ -37,11 +40,28 @@ class Tasks(NamedTuple):
         return Batch((self.batch.x, state.trunk), (self.batch.y, state.heads))
 
     def loss(self, params: Params, inputs: Batch) -> tuple[Scalar, ModelState]:
-        """Loss of one task, and its model state."""
+        """Loss of one task, and its model state.
+
+        Of several parts it is the mean of theirs; in a backward pass each is computed
+        again, so that the activations of one are held, and their gradients added up.
+        """
         (x, trunk), (y, heads) = inputs
-        z, trunk = self.represent(params.shared, trunk, x)
-        loss, heads = self.head_loss(params.heads, heads, z, y)
-        return loss, ModelState(trunk, heads)
+
+        def of_part(state: ModelState, part: Batch) -> tuple[ModelState, Scalar]:
+            z, trunk = self.represent(params.shared, state.trunk, part.x)
+            loss, heads = self.head_loss(params.heads, state.heads, z, part.y)
+            return ModelState(trunk, heads), loss
+
+        def cut(leaf: Array) -> Array:  # evenly from what a device has of the batch
+            return leaf.reshape(-1, self.parts, *leaf.shape[1:]).swapaxes(0, 1)
+
+        state, batch = ModelState(trunk, heads), Batch(x, y)
+        if self.parts == 1:
+            state, loss = of_part(state, batch)
+            return loss, state
+        pieces = jax.tree.map(cut, batch)
+        state, losses = lax.scan(jax.checkpoint(of_part), state, pieces)
+        return losses.mean(), state
 
     def grads(self) -> tuple[tuple[Array, ModelState], Params]:
         """``(losses [T], model states [T, ...])`` and gradients ``[T, ...]``."""
@@ -82,8 +102,8 @@ class Found(NamedTuple):
 class Way(NamedTuple):
     """A way to the direction."""
 
-    init: Callable[[Params], SmtoState]
-    """``init(params) -> state``."""
+    init: Callable[[Params, int], SmtoState]
+    """``init(params, T) -> state``."""
     find: Callable[[Tasks, SmtoState, Array], Found]
     """``find(tasks, state, key) -> found``."""
     combine: Callable[[Array, Params, SmtoState, Array], tuple[Params, SmtoState]]
@@ -94,16 +114,14 @@ class Way(NamedTuple):
     """``look_back(losses, state)``: told the losses after the step, on its batch."""
 
 
-def num_tasks(params: Params) -> int:
-    """``T``."""
-    if isinstance(params.heads, tuple):
-        return len(params.heads)
-    return jax.tree.leaves(params.heads)[0].shape[0]
-
-
-def starting(init: Callable[[int], PyTree]) -> Callable[[Params], SmtoState]:
+def starting(init: Callable[[int], PyTree]) -> Callable[[Params, int], SmtoState]:
     """``Way.init`` of a method whose state depends on the number of tasks only."""
-    return lambda params: initial(num_tasks(params), init(num_tasks(params)))
+
+    def starting_at(params: Params, num_tasks: int) -> SmtoState:
+        del params
+        return initial(num_tasks, init(num_tasks))
+
+    return starting_at
 
 
 def weigh_heads(weighted: bool, weights: Array, heads: PyTree) -> PyTree:

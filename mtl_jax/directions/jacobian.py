@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mtl_jax.directions.contract import Found, Tasks, Way, num_tasks, weigh_heads
+from mtl_jax.directions.contract import Found, Tasks, Way, weigh_heads
 from mtl_jax.directions.losses import look_back
 from mtl_jax.smto import LossWeighting, SmtoState, lift
 from mtl_jax.smto.lift import Liftable
@@ -16,8 +16,8 @@ def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Way:
     gradient is not finite is skipped and counted.
     """
 
-    def init(params: Params) -> SmtoState:
-        state: Any = lift(method, num_tasks(params)).init(params.shared)
+    def init(params: Params, num_tasks: int) -> SmtoState:
+        state: Any = lift(method, num_tasks).init(params.shared)
         return state
 
     def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:

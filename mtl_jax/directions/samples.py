@@ -29,7 +29,7 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
         mapped = tasks.task_map(lambda piece: tasks._replace(batch=piece).grads(), (0,))
         (losses, model_states), grads = mapped(pieces)
         # Every part starts from the same statistics: their mean is that of the batch.
-        model_states = jax.tree.map(lambda leaf: leaf.mean(axis=0), model_states)
+        model_states = jax.tree.map(_mean, model_states)
         losses = losses.mean(axis=0)
         first, second = (
             jax.tree.map(lambda g, i=i: g[i], grads.shared) for i in (0, 1)
@@ -45,6 +45,12 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
         return Found(losses, combined, tasks.updated(model_states), found)
 
     return Way(other.init, find, other.combine)
+
+
+def _mean(leaf: Array) -> Array:
+    """Mean over parts of a statistic; a key is that of the first."""
+    is_number = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.mean(axis=0) if is_number else leaf[0]
 
 
 def _cut(leaf: Array, parts: int, axis: int) -> Array:

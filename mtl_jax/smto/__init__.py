@@ -49,6 +49,7 @@ from mtl_jax.smto.reweighted import imtl, reweighted
 from mtl_jax.smto.rlw import rlw
 from mtl_jax.smto.rotograd import rotograd
 from mtl_jax.smto.samo import samo
+from mtl_jax.smto.sampled import sampled
 from mtl_jax.smto.scalarization import fixed, mean, unitary
 from mtl_jax.smto.sdmgrad import sdmgrad
 from mtl_jax.smto.si import si
@@ -63,6 +64,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "sum": unitary,
     "mean": mean,
     "fixed": fixed,
+    "sampled": sampled,
     "si": si,
     "rlw": rlw,
     "dwa": dwa,

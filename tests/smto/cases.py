@@ -20,6 +20,7 @@ FAST: Any = {
 jit = functools.partial(jax.jit, compiler_options=FAST)
 """That compiles fast: there is nothing to optimise in problems of this size."""
 WEIGHTS = (0.5, 2.0, 1.25)
+SIZES = (600, 300, 100)
 OPTIONS = {
     "dwa": {"steps_per_epoch": 1},
     "igb": {"steps_per_epoch": 1},
@@ -37,6 +38,8 @@ def make(name: str, num_tasks: int = 3, **chosen: Any) -> Any:
     own: dict[str, Any] = OPTIONS.get(name, {})
     if name == "fixed":
         own = {"weights": WEIGHTS[:num_tasks]}
+    if name == "sampled":
+        own = {"sizes": SIZES[:num_tasks]}
     return smto.make(name, **{**own, **chosen})
 
 

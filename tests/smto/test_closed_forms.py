@@ -295,7 +295,7 @@ TABLE = {
 
 def test_every_method_has_a_closed_form():
     # Random weights have a distribution, further down.
-    assert {name for name, *_ in TABLE.values()} == set(LIFTED) - {"rlw"}
+    assert {name for name, *_ in TABLE.values()} == set(LIFTED) - {"rlw", "sampled"}
 
 
 def check(case, table, losses=None):
@@ -538,6 +538,21 @@ def test_rlw(distribution, key):
         np.quantile(np.ravel(expected), quantiles, method="nearest"),
         atol=0.02,
     )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_sampled(temperature, key):
+    sizes = np.array([600, 300, 100])
+    weighting = smto.make(
+        "sampled", sizes=sizes, temperature=temperature, reduction="mean"
+    )
+    assert isinstance(weighting, smto.LossWeighting)
+    draw = jit(jax.vmap(lambda k: weighting.update(jnp.ones(3), (), k)[0]))
+    weights = np.asarray(draw(jax.random.split(key, DRAWS)), np.float64)
+    assert {*map(tuple, weights)} == {*map(tuple, np.eye(3))}
+    chances = sizes ** (1 / temperature) / np.sum(sizes ** (1 / temperature))
+    error = np.sqrt(chances * (1 - chances) / DRAWS)
+    np.testing.assert_array_less(np.abs(weights.mean(axis=0) - chances), 4 * error)
 
 
 def parabolas(curvatures):

@@ -15,6 +15,7 @@ from cases import (
     LIFTED,
     REDUCED,
     SIZE,
+    SIZES,
     WEIGHTS,
     jit,
     keys_of,
@@ -30,7 +31,7 @@ from mtl_jax.types import InputError
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, UPDATES = 3, 4
-RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}
+RANDOM = {"rlw", "sampled", "pcgrad", "gradvac", "graddrop"}
 METHODS = pytest.mark.parametrize("name", LIFTED)
 # What T copies of g give, as a multiple of g; of all others T.
 LENGTHS = {
@@ -94,12 +95,18 @@ def stayed(state):
 @METHODS
 def test_permuting_tasks_permutes_weights(name):
     order = np.array([1, 2, 0])
-    chosen = {"weights": tuple(np.array(WEIGHTS)[order])} if name == "fixed" else {}
+    own = {"fixed": ("weights", WEIGHTS), "sampled": ("sizes", SIZES)}
+    chosen: Any = {}
+    if name in own:
+        option, values = own[name]
+        chosen = {option: tuple(np.array(values)[order].tolist())}
     if name in RANDOM - {"graddrop"}:
         # Means of many draws, within five standard errors.
         grads, losses = [np.repeat(a[:1, :1], 1600, axis=1) for a in (GRADS, LOSSES)]
         plain = run(name, grads, losses).state.weights[0][:, order]
-        found = run(name, grads[:, :, order], losses[:, :, order], 1).state.weights[0]
+        found = run(
+            name, grads[:, :, order], losses[:, :, order], 1, **chosen
+        ).state.weights[0]
         variance = (found.var(axis=0) + plain.var(axis=0)) / 1600
         difference = np.abs(found.mean(axis=0) - plain.mean(axis=0))
         np.testing.assert_array_less(difference, 5 * np.sqrt(variance) + 1e-4)
@@ -146,7 +153,7 @@ def test_equal_gradients_give_their_sum(name):
 
 ORTHOGONAL = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, T)))[0].T
 PER_COORDINATE = {"momentum_config", "graddrop"}
-UNEVEN = {"fixed", "rlw"}
+UNEVEN = {"fixed", "rlw", "sampled"}
 TO_THE_MEAN = [name for name in LIFTED if name not in PER_COORDINATE | UNEVEN]
 
 
@@ -725,6 +732,10 @@ INF, NAN = float("inf"), float("nan")
 WRONG = {
     "fixed": {"weights": [((1.0, -1.0), "not negative"), ((1.0, NAN), "finite")]},
     "rlw": {"distribution": [("gamma", "dirichlet")]},
+    "sampled": {
+        "temperature": [(0.0, "more than 0"), (INF, "finite")],
+        "sizes": [((5, 0), "must be positive")],
+    },
     "dwa": {
         "temperature": [(0.0, "more than 0"), (NAN, "nan")],
         "steps_per_epoch": [(0, "1 or more"), (1.5, "1 or more")],
@@ -861,6 +872,11 @@ def test_unknown_method_has_no_options():
 def test_fixed_weights_must_fit_the_tasks():
     with pytest.raises(InputError, match="2 weights .* for 3 tasks"):
         LIFT(smto.make("fixed", weights=(1.0, 2.0)), T).init(jnp.zeros(SIZE))
+
+
+def test_sizes_must_fit_the_tasks():
+    with pytest.raises(InputError, match="2 sizes of 3 tasks"):
+        LIFT(smto.make("sampled", sizes=(1, 2)), T).init(jnp.zeros(SIZE))
 
 
 def test_policy_must_be_known():
