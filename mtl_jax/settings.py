@@ -5,7 +5,7 @@ set's name or linen; above it nothing builds a model.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from mtl_jax.augment import Pixels, Transform, no_pixels
 from mtl_jax.data import Dataset
 from mtl_jax.kinds import Kinded, of_head, of_kinds
 from mtl_jax.losses import OBJECTIVES, Objective
-from mtl_jax.models.trunk import Trunk
+from mtl_jax.models.trunk import SharedOutput, Trunk
 from mtl_jax.models.weights import load as load_weights
 from mtl_jax.rotation import GENERATOR, rotation
 from mtl_jax.types import (
@@ -35,6 +35,8 @@ from mtl_jax.types import (
 )
 
 COMPUTE = ("float32", "bfloat16")
+DROPOUT = 0x64726F70
+"""Folded into a module's key: what it draws in training, not its parameters."""
 Augment = Callable[[Array, Array, Batch], Batch]
 """``(key, task_ids [T], batch) -> batch``."""
 
@@ -47,12 +49,13 @@ class Setting(NamedTuple):
     """Names of all ``T`` tasks."""
     init: Callable[..., tuple[Params, ModelState]]
     """``init(key, task_ids [T], start=None) -> (params, model_state)``. The trunk
-    depends on the key only, or is ``start`` where that is given, and a head on the key
-    and its task, so that single-task and multi-task runs of one seed start from the
+    depends on the key only, or is ``start`` as far as that is given, and a head on the
+    key and its task, so that single-task and multi-task runs of one seed start from the
     same point."""
     start: PyTree
-    """Variables of a pre-trained trunk, to be passed to `init`; None where there are
-    none. Beside it, for what a program closes over is stored with the program."""
+    """Variables of a pre-trained trunk, or some of them, to be passed to `init`; None
+    where there are none. Beside it, for what a program closes over is stored with the
+    program."""
     represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
     """``(parameters and state of the trunk, x [B, ...]) -> (representation [B, ...],
     state)``, in training mode."""
@@ -151,17 +154,21 @@ def from_dataset(
       InputError: images that the trunk cannot take, weights that do not fit it, or
         rotations of what is no vector.
     """
-    head = trunk.head(max(dataset.widths))
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
-    like, variables = jax.eval_shape(
-        lambda x: trunk.init_with_output(jax.random.key(0), x, train=False), sample
-    )
+    like, variables = _shapes(trunk, sample)
+    pretrained = load_weights(weights, trunk, variables) if weights else None
+    width = max(dataset.widths)
+    if dataset.shared_output:
+        trunk = SharedOutput(trunk, trunk.head(width))
+        like, _ = _shapes(trunk, sample)
+        if pretrained:
+            pretrained = {kind: {"trunk": own} for kind, own in pretrained.items()}
+    head = trunk.head(width)
     if rotated and len(like.shape) != 2:
         raise InputError(
             f"rotograd turns representations [B, D], and this trunk's are "
             f"{like.shape}; leave it out, or choose another model."
         )
-    pretrained = load_weights(weights, trunk, variables) if weights else None
     batch_axes = ONE_INPUT if dataset.one_input else OWN_INPUTS
     objective, kinds = _objective(dataset)
 
@@ -169,25 +176,23 @@ def from_dataset(
         key: Array, task_ids: Array, start: PyTree = None
     ) -> tuple[Params, ModelState]:
         trunk_key, heads_key = jax.random.split(key)
-        if start is None:
-            start = trunk.init(trunk_key, sample, train=False)
-        trunk_state = dict(start)
-        shared = trunk_state.pop("params")
         zeros = jnp.zeros(like.shape, like.dtype)
-        heads_state = jax.vmap(
-            lambda task: dict(
-                head.init(jax.random.fold_in(heads_key, task), zeros, train=False)
-            )
-        )(task_ids)
-        heads = heads_state.pop("params")
+
+        def of_trunk(task: Array | int) -> tuple[PyTree, PyTree]:
+            found = trunk.init(_keys(trunk_key, task), sample, train=False)
+            return _cut(_over(found, start or {}))
+
+        def of_head(task: Array) -> tuple[PyTree, PyTree]:
+            own = jax.random.fold_in(heads_key, task)
+            return _cut(head.init(_keys(own, task), zeros, train=False))
+
+        shared, trunk_state = of_trunk(0)
+        if not dataset.one_input:  # own inputs, own batch statistics and dropout
+            trunk_state = jax.vmap(lambda task: of_trunk(task)[1])(task_ids)
+        heads, heads_state = jax.vmap(of_head)(task_ids)
         if rotated:
             square = (len(task_ids), like.shape[-1], like.shape[-1])
             heads = {**heads, GENERATOR: jnp.zeros(square, like.dtype)}
-        if not dataset.one_input:  # own inputs, own batch statistics
-            copies = task_ids.shape[0]
-            trunk_state = jax.tree.map(
-                lambda leaf: jnp.repeat(leaf[None], copies, axis=0), trunk_state
-            )
         return Params(shared, heads), ModelState(trunk_state, heads_state)
 
     def features(
@@ -232,6 +237,33 @@ def from_dataset(
         batch_axes=batch_axes,
         augment=_augment(dataset, transform),
     )
+
+
+def _keys(key: Array, task: Array | int) -> dict[str, Array]:
+    """Keys of a module's initialisation: what it draws later depends on the task."""
+    later = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), task)
+    return {"params": key, "dropout": later}
+
+
+def _shapes(trunk: Trunk, sample: Array) -> tuple[Any, PyTree]:
+    """Of a trunk's outputs and variables."""
+    return jax.eval_shape(
+        lambda x: trunk.init_with_output(_keys(jax.random.key(0), 0), x, train=False),
+        sample,
+    )
+
+
+def _cut(variables: PyTree) -> tuple[PyTree, PyTree]:
+    """Parameters, if there are any, and all else."""
+    state = dict(variables)
+    return state.pop("params", {}), state
+
+
+def _over(variables: PyTree, start: PyTree) -> PyTree:
+    """Variables with those of ``start`` in their places."""
+    if not isinstance(start, Mapping):
+        return start
+    return {**variables, **{k: _over(variables[k], own) for k, own in start.items()}}
 
 
 def _pass(

@@ -1,5 +1,6 @@
 """The ways to a direction: equal to each other, and to what is worked out densely."""
 
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from tiny import (
     stepped,
 )
 
-from mtl_jax import directions, smto, train, tree
+from mtl_jax import directions, memory, smto, train, tree
 from mtl_jax.axis_map import sequential
 from mtl_jax.directions import gramian
 from mtl_jax.rotation import GENERATOR, rotation
@@ -34,7 +35,7 @@ INPUTS = pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
 MAPS = pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", "seq"])
 
 
-def tasks_of(one, state, own=None, task_map=jax.vmap):
+def tasks_of(one, state, own=None, task_map=jax.vmap, parts=1):
     return directions.Tasks(
         represent=one.represent,
         head_loss=one.head_loss,
@@ -43,6 +44,7 @@ def tasks_of(one, state, own=None, task_map=jax.vmap):
         batch=batch(one) if own is None else own,
         axes=one.batch_axes,
         task_map=task_map,
+        parts=parts,
     )
 
 
@@ -50,10 +52,12 @@ def start(one, chosen):
     return train.init_state(one, chosen, SEED, TASKS)
 
 
-def found_by(make, method, one, *, task_map=jax.vmap, own=None, weighted=False):
+def found_by(
+    make, method, one, *, task_map=jax.vmap, own=None, weighted=False, parts=1
+):
     chosen = by(make, method, weighted)
     state = start(one, chosen)
-    tasks = tasks_of(one, state, own, task_map)
+    tasks = tasks_of(one, state, own, task_map, parts)
     return jax.jit(lambda tasks: chosen.way.find(tasks, state.smto, KEY))(tasks)
 
 
@@ -62,9 +66,9 @@ jax.tree_util.register_pytree_node(
     directions.Tasks,
     lambda t: (
         (t.params, t.model_state, t.batch),
-        (t.represent, t.head_loss, str(t.axes), t.axes, t.task_map),
+        (t.represent, t.head_loss, str(t.axes), t.axes, t.task_map, t.parts),
     ),
-    lambda aux, leaves: directions.Tasks(aux[0], aux[1], *leaves, aux[3], aux[4]),
+    lambda aux, leaves: directions.Tasks(aux[0], aux[1], *leaves, *aux[3:]),
 )
 
 
@@ -95,6 +99,52 @@ def test_gramian_only_is_the_jacobian_path(one_input, task_map, monkeypatch):
     found = found_by(directions.by_gramian, method, one, **options)
     close(found, expected, rtol=2e-4, atol=2e-5)
     assert np.isfinite(found.smto.cosines).all() and found.smto.norm > 0
+
+
+WHOLE = {
+    "losses": (directions.by_losses, "si"),
+    "jacobian": (directions.by_jacobian, "moco"),
+    "gramian": (directions.by_gramian, "pcgrad"),
+    "samples": (directions.by_samples, "modo"),
+    "perturbation": (directions.by_perturbation, "fmtl"),
+}
+
+
+@INPUTS
+@pytest.mark.parametrize("name", WHOLE)
+def test_parts_of_a_batch_give_what_it_gives(name, one_input):
+    make, method = WHOLE[name]
+    one, parts = setting(MLP, one_input=one_input), 1 if name == "samples" else 4
+    expected = found_by(make, smto.make(method), one)
+    found = found_by(make, smto.make(method), one, parts=max(2, parts))
+    close(found, expected, rtol=2e-4, atol=2e-6)
+
+
+def test_parts_take_the_memory_of_one():
+    one = setting(MLP)
+    chosen = by(directions.by_jacobian, smto.make("pcgrad"))
+    state = start(one, chosen)
+    own = jax.tree.map(lambda leaf: jnp.repeat(leaf, 512, axis=1), batch(one))
+
+    def size(parts):
+        tasks = tasks_of(one, state, own, parts=parts)
+        find = jax.jit(lambda tasks: chosen.way.find(tasks, state.smto, KEY))
+        return memory.temporaries(find.lower(tasks).compile())
+
+    assert size(16) < 0.4 * size(1)
+
+
+def test_statistics_see_part_after_part():
+    one = setting(NORMALISED)
+    find = functools.partial(found_by, directions.by_losses, smto.make("sum"), one)
+    whole = batch(one)
+    state = start(one, by(directions.by_losses, smto.make("sum")))
+    for place in (0, 1):
+        own = jax.tree.map(lambda leaf, i=place: leaf[:, i::2], whole)
+        step = jax.jit(lambda tasks: tasks.grads()[0])
+        _, states = step(tasks_of(one, state, own))
+        state = state._replace(model_state=states)
+    close(find(parts=2, own=whole).model_state, state.model_state)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,33 @@ class Trunk(nn.Module):
         return Linear(width, parent=None)  # on its own, not a part of the trunk
 
 
+class SharedOutput(Trunk):
+    """A trunk and the output layer that all its tasks share; heads have no parameters.
+
+    So text-to-text models put their tasks: apart in the inputs, together in the words.
+    """
+
+    trunk: Trunk
+    output: nn.Module
+
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Outputs ``[B, ..., W]``."""
+        return self.output(self.trunk(x, train), train)
+
+    def head(self, width: int) -> nn.Module:  # noqa: D102
+        del width
+        return Same(parent=None)
+
+
+class Same(nn.Module):
+    """A head that passes on what it gets."""
+
+    @nn.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:  # noqa: D102
+        del train
+        return inputs
+
+
 class Linear(nn.Dense):
     """One dense layer, ``[B, D]`` to ``[B, features]``."""
 
