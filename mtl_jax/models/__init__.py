@@ -28,7 +28,7 @@ CHECKPOINTS: dict[str, Callable[[str], dict[str, Any]]] = {
 """For trunks whose weights bring options along: readers of these, by its name."""
 
 
-def make(name: str, weights: str = "", **options: Any) -> Trunk:
+def make(name: str, weights: str = "", /, **options: Any) -> Trunk:
     """Make a trunk by name.
 
     Args:
