@@ -102,13 +102,14 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
             f"inputs of shape {dataset.x.shape[1:]}."
         )
     kind = config.model.name
-    trunk = models.make(kind, **config.model.get(kind, {}))
+    weights = config.model.weights
+    trunk = models.make(kind, weights, **config.model.get(kind, {}))
     return from_dataset(
         config.setting,
         dataset,
         trunk,
         rotated=rotated,
-        weights=config.model.weights,
+        weights=weights,
         compute=config.compute,
         transform=transform,
     )
@@ -145,7 +146,8 @@ def from_dataset(
       trunk: the model below the heads.
       rotated: heads see the representation through a rotation each, the identity at
         first, that the loss does not train: for methods that turn it.
-      weights: file that the trunk starts from, as `models.weights.load` reads it.
+      weights: file or folder that the trunk starts from, as `models.weights.load`
+        reads it.
       compute: type of what training computes, one of `COMPUTE`; parameters, their
         gradients, losses, evaluation and factors are float32.
       transform: of training images.

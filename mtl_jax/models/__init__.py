@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mtl_jax.models import huggingface
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.deeplab import deeplab
 from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
+from mtl_jax.models.roberta import roberta
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import InputError
 
@@ -16,15 +18,29 @@ TRUNKS: dict[str, Callable[..., Trunk]] = {
     "deeplab": deeplab,
     "mlp": mlp,
     "resnet": resnet,
+    "roberta": roberta,
 }
 """Every trunk by its name."""
 
+CHECKPOINTS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "roberta": huggingface.options,
+}
+"""For trunks whose weights bring options along: readers of these, by its name."""
 
-def make(name: str, **options: Any) -> Trunk:
-    """Make a trunk by name; options are those of its factory.
+
+def make(name: str, weights: str = "", /, **options: Any) -> Trunk:
+    """Make a trunk by name.
+
+    Args:
+      name: one of `TRUNKS`.
+      weights: path of the weights that the trunk is to start from, if any. Where they
+        bring options along, as roberta's sizes and epsilon, these replace the given
+        ones; the arrays themselves are read by `weights.load`.
+      **options: those of the trunk's factory.
 
     Raises:
-      InputError: unknown trunk or option, or a value out of its range.
+      InputError: unknown trunk or option, a value out of its range, or weights that
+        should bring options along and do not.
     """
     if name not in TRUNKS:
         raise InputError(f"model {name!r} is not one of: {', '.join(TRUNKS)}.")
@@ -34,4 +50,5 @@ def make(name: str, **options: Any) -> Trunk:
             raise InputError(
                 f"{name} has no option {option!r}; it has: {', '.join(known)}."
             )
-    return TRUNKS[name](**options)
+    own = CHECKPOINTS[name](weights) if weights and name in CHECKPOINTS else {}
+    return TRUNKS[name](**{**options, **own})

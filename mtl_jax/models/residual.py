@@ -14,7 +14,9 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from mtl_jax.models import torchvision
 from mtl_jax.models.conv import check_form, conv, max_pool_3
+from mtl_jax.models.layout import Layout
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
 
@@ -144,6 +146,10 @@ class Residual(Trunk):
     def strides(self) -> list[tuple[int, int, int]]:
         """Stride, dilation of the first block and of the others, of every stage."""
         return [(2 if stage else 1, 1, 1) for stage in range(len(self.widths))]
+
+    def layout(self) -> Layout | None:
+        """Torchvision's."""
+        return torchvision.layout(self.blocks, self.convolutions)
 
     def maps(self, x: Array, train: bool) -> Array:
         """Feature maps ``[C, H', W', B]`` of images ``[B, H, W, C]``.

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 from flax import linen as nn
 
+from mtl_jax.models.layout import Layout
 from mtl_jax.types import Array
 
 
@@ -13,6 +15,17 @@ class Trunk(nn.Module):
     def head(self, width: int) -> nn.Module:
         """Head of a task: ``head(features, train) -> outputs [B, ..., width]``."""
         return Linear(width, parent=None)  # on its own, not a part of the trunk
+
+    def layout(self) -> Layout | None:
+        """Where pre-trained weights of the trunk stand; None where there are none."""
+        return None
+
+    def check_inputs(self, x: np.ndarray) -> None:
+        """Raise an `InputError` for inputs ``[N, ...]`` whose values do not suit it.
+
+        Shapes are checked at initialisation, where values are not known.
+        """
+        del x
 
 
 class SharedOutput(Trunk):

@@ -1,0 +1,116 @@
+"""RoBERTa's options and weights in a folder of Hugging Face's transformers.
+
+Such a folder holds ``config.json`` and ``model.safetensors``, or its parts and their
+index. It comes as
+
+    AutoModel.from_pretrained("roberta-base").save_pretrained(folder)
+
+and holds the encoder alone or as a part, ``roberta.``, of a model with a head on top;
+heads and the pooler are left out.
+"""
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtl_jax.models.layout import Layout, Place
+from mtl_jax.models.state_dict import read_folder, read_json
+from mtl_jax.types import InputError, PyTree
+
+OPTIONS = {
+    "vocabulary": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "hidden": "intermediate_size",
+    "positions": "max_position_embeddings",
+    "epsilon": "layer_norm_eps",
+}
+"""Our options that a checkpoint brings along, by the fields of its config."""
+
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("roberta", "xlm-roberta"),
+    "hidden_act": ("gelu",),
+    "pad_token_id": (1,),
+    "type_vocab_size": (1,),
+    "is_decoder": (False,),
+    "position_embedding_type": ("absolute",),
+}
+"""Values that the trunk is made for."""
+
+OFTEN_LEFT_OUT = {"is_decoder": False, "position_embedding_type": "absolute"}
+PREFIX = "roberta."
+UNUSED = re.compile(r"(lm_head|pooler|classifier)\.|embeddings\.position_ids$")
+LINEAR = (1, 0)
+"""Theirs are ``[out, in]``, ours ``[in, out]``."""
+DENSE = {
+    "attention.self.query": "query",
+    "attention.self.key": "key",
+    "attention.self.value": "value",
+    "attention.output.dense": "mixed",
+    "intermediate.dense": "wide",
+    "output.dense": "narrow",
+}
+NORMS = {"attention.output.LayerNorm": "attention_norm", "output.LayerNorm": "norm"}
+
+
+def options(folder: str) -> dict[str, Any]:
+    """Options of `roberta` from a folder's ``config.json``.
+
+    Raises:
+      InputError: it is not there, lacks a field, or is of another architecture.
+    """
+    path = Path(folder) / "config.json"
+    config = read_json(path)
+    config = {**OFTEN_LEFT_OUT, **(config if isinstance(config, dict) else {})}
+    for field in ("model_type", *ALLOWED, *OPTIONS.values()):
+        if field not in config:
+            raise InputError(
+                f"weights {path} have no field {field!r}; give the folder of a RoBERTa "
+                f"checkpoint."
+            )
+        allowed = ALLOWED.get(field)
+        if allowed and config[field] not in allowed:
+            raise InputError(
+                f"weights {path} have {field} {config[field]!r}, and roberta is made "
+                f"for {' or '.join(map(repr, allowed))}; choose another checkpoint."
+            )
+        if not allowed and type(config[field]) not in (int, float):
+            raise InputError(
+                f"weights {path} have {field} {config[field]!r}, which is no number; "
+                f"save them again with save_pretrained."
+            )
+    return {ours: config[theirs] for ours, theirs in OPTIONS.items()}
+
+
+def layout(layers: int) -> Layout:
+    """Layout for an encoder of so many layers."""
+    return Layout(read_folder, _own_name, functools.partial(_places, layers))
+
+
+def _own_name(name: str) -> str | None:
+    name = name.removeprefix(PREFIX)
+    return None if UNUSED.match(name) else name
+
+
+def _places(layers: int, variables: PyTree) -> Iterator[Place]:
+    del variables
+    for kind in ("word", "position", "token_type"):
+        name = f"{kind}_embeddings"
+        yield Place(f"embeddings.{name}.weight", ("params", name, "embedding"))
+    yield from _norm("embeddings.LayerNorm", ("params", "norm"))
+    for n in range(layers):
+        theirs, ours = f"encoder.layer.{n}", ("params", f"Layer_{n}")
+        for name, own in DENSE.items():
+            kernel = (*ours, own, "kernel")
+            yield Place(f"{theirs}.{name}.weight", kernel, LINEAR)
+            yield Place(f"{theirs}.{name}.bias", (*ours, own, "bias"))
+        for name, own in NORMS.items():
+            yield from _norm(f"{theirs}.{name}", (*ours, own))
+
+
+def _norm(theirs: str, ours: tuple[str, ...]) -> Iterator[Place]:
+    yield Place(f"{theirs}.weight", (*ours, "scale"))
+    yield Place(f"{theirs}.bias", (*ours, "bias"))

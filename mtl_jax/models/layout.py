@@ -1,0 +1,37 @@
+"""Where the variables of a trunk stand in files of pre-trained weights."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mtl_jax.types import PyTree
+
+
+class Place(NamedTuple):
+    """Of one variable."""
+
+    name: str
+    """In the file."""
+    path: tuple[str, ...]
+    """In our variables, the collection first."""
+    axes: tuple[int, ...] | None = None
+    """Axes of the file's array in the order of ours; None: the same."""
+
+    def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape in the file, from ours."""
+        if self.axes is None:
+            return ours
+        return tuple(ours[self.axes.index(n)] for n in range(len(ours)))
+
+
+class Layout(NamedTuple):
+    """Of files of one origin, for one trunk."""
+
+    read: Callable[[Path], dict[str, np.ndarray]]
+    """All arrays by the names that they are stored by."""
+    own_name: Callable[[str], str | None]
+    """Name of a stored array in `places`; None for one that is left out."""
+    places: Callable[[PyTree], Iterable[Place]]
+    """Of all variables that weights replace, from the trunk's variables or shapes."""

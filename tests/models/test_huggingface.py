@@ -1,0 +1,243 @@
+"""Folders of Hugging Face's layout; see test_roberta_parity.py for transformers."""
+
+import json
+import re
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from mtl_jax import models
+from mtl_jax.models import weights
+from mtl_jax.types import InputError
+
+CONFIG = {
+    "model_type": "roberta",
+    "vocab_size": 20,
+    "hidden_size": 4,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 6,
+    "max_position_embeddings": 12,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-3,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.3,
+    "pad_token_id": 1,
+}
+
+
+def both(name, weight, bias):
+    return {f"{name}.weight": weight, f"{name}.bias": (bias,)}
+
+
+def layer(name):
+    return {
+        **both(f"{name}.attention.self.query", (4, 4), 4),
+        **both(f"{name}.attention.self.key", (4, 4), 4),
+        **both(f"{name}.attention.self.value", (4, 4), 4),
+        **both(f"{name}.attention.output.dense", (4, 4), 4),
+        **both(f"{name}.attention.output.LayerNorm", (4,), 4),
+        **both(f"{name}.intermediate.dense", (6, 4), 6),
+        **both(f"{name}.output.dense", (4, 6), 4),
+        **both(f"{name}.output.LayerNorm", (4,), 4),
+    }
+
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": (20, 4),
+    "embeddings.position_embeddings.weight": (12, 4),
+    "embeddings.token_type_embeddings.weight": (1, 4),
+    **both("embeddings.LayerNorm", (4,), 4),
+    **layer("encoder.layer.0"),
+    **layer("encoder.layer.1"),
+}
+"""Hugging Face's names and shapes."""
+
+UNUSED = {
+    "roberta.embeddings.position_ids": np.zeros((1, 12), np.int64),
+    "roberta.pooler.dense.weight": np.zeros((4, 4), np.float32),
+    "lm_head.dense.weight": np.zeros((4, 4), np.float32),
+    "lm_head.bias": np.zeros(20, np.float32),
+    "classifier.out_proj.weight": np.zeros((2, 4), np.float32),
+}
+
+
+def state(prefix=""):
+    normal = np.random.default_rng(0).normal
+    return {f"{prefix}{n}": normal(size=s).astype("f4") for n, s in SHAPES.items()}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(arrays, **changes):
+        config = {**CONFIG, **changes}
+        config = {name: value for name, value in config.items() if value is not None}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
+        return str(tmp_path)
+
+    return save
+
+
+def loaded(folder):
+    """What the folder's weights are to a trunk of its own options."""
+    trunk: Any = models.make("roberta", folder)
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    x = np.zeros((1, 3), np.uint16)
+    like = jax.eval_shape(lambda: trunk.init(rngs, x, train=False))
+    found = weights.load(folder, trunk, like)
+    shapes = jax.tree.map(lambda a: (a.shape, np.dtype("f4")), like["params"])
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), found) == {"params": shapes}
+    return found["params"]
+
+
+def test_every_array_has_its_place(save):
+    own = state()
+    found = loaded(save(own))
+    np.testing.assert_array_equal(
+        found["word_embeddings"]["embedding"], own["embeddings.word_embeddings.weight"]
+    )
+    np.testing.assert_array_equal(
+        found["Layer_1"]["wide"]["kernel"],
+        own["encoder.layer.1.intermediate.dense.weight"].T,
+    )
+    np.testing.assert_array_equal(
+        found["Layer_0"]["query"]["kernel"],
+        own["encoder.layer.0.attention.self.query.weight"].T,
+    )
+    np.testing.assert_array_equal(
+        found["Layer_0"]["norm"]["scale"],
+        own["encoder.layer.0.output.LayerNorm.weight"],
+    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(found))
+    assert count == sum(array.size for array in own.values())
+
+
+def test_an_encoder_with_something_on_top(save):
+    wanted = loaded(save(state()))
+    found = loaded(save({**state("roberta."), **UNUSED}))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_half_precision_becomes_single(save):
+    half = {n: array.astype(ml_dtypes.bfloat16) for n, array in state().items()}
+    found = loaded(save(half))
+    np.testing.assert_array_equal(
+        found["position_embeddings"]["embedding"],
+        half["embeddings.position_embeddings.weight"].astype(np.float32),
+    )
+
+
+def test_parts_and_their_index(save, tmp_path):
+    own = state("roberta.")
+    wanted = loaded(save(own))
+    (tmp_path / "model.safetensors").unlink()
+    names = sorted(own)
+    where = {name: f"model-{n % 2}.safetensors" for n, name in enumerate(names)}
+    for file in set(where.values()):
+        part = {name: own[name] for name in names if where[name] == file}
+        safetensors.numpy.save_file(part, tmp_path / file)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    found = loaded(str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    (tmp_path / "model-1.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model-1.safetensors are not there"):
+        loaded(str(tmp_path))
+    index.write_text("[]")
+    with pytest.raises(InputError, match="index.json have no weight_map"):
+        loaded(str(tmp_path))
+
+
+def test_sizes_and_epsilon_are_the_checkpoint_s_and_the_rest_the_user_s(save):
+    folder = save(state())
+    own: Any = {"vocabulary": 7, "epsilon": 1e-5, "dropout": 0.2, "remat": True}
+    trunk = models.make("roberta", folder, **own)
+    wanted = models.make(
+        "roberta",
+        vocabulary=20,
+        width=4,
+        layers=2,
+        heads=2,
+        hidden=6,
+        positions=12,
+        epsilon=1e-3,
+        dropout=0.2,
+        remat=True,
+    )
+    assert trunk == wanted
+
+
+def test_weights_of_others_bring_no_options():
+    assert models.make("mlp", "weights.pt") == models.make("mlp")
+
+
+def complaint(folder):
+    with pytest.raises(InputError) as error:
+        loaded(folder)
+    assert folder in str(error.value)
+    return str(error.value)
+
+
+def test_arrays_that_do_not_fit(save):
+    own = state("roberta.")
+    del own["roberta.embeddings.LayerNorm.bias"]
+    own["roberta.encoder.layer.2.output.dense.bias"] = np.zeros(4, np.float32)
+    own["roberta.encoder.layer.0.intermediate.dense.weight"] = np.zeros((5, 4), "f4")
+    message = complaint(save(own, vocab_size=21))
+    for words in (
+        "embeddings.LayerNorm.bias [4] is missing; ",
+        "encoder.layer.2.output.dense.bias [4] is not of it; ",
+        "embeddings.word_embeddings.weight is [20, 4], not [21, 4]; ",
+        "encoder.layer.0.intermediate.dense.weight is [5, 4], not [6, 4]. Set",
+    ):
+        assert words in message
+
+
+def test_five_are_named(save):
+    message = complaint(save({"embeddings.LayerNorm.bias": np.zeros(4, np.float32)}))
+    assert message.count("is missing") == 5
+    assert f"; and {len(SHAPES) - 6} more. Set" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"model_type": "bert"},
+            "model_type 'bert', and roberta is made for 'roberta'",
+        ),
+        ({"model_type": None}, "no field 'model_type'; give the folder of a RoBERTa"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu', and roberta is made for 'gelu'"),
+        ({"pad_token_id": 0}, "pad_token_id 0, and roberta is made for 1"),
+        ({"type_vocab_size": 2}, "type_vocab_size 2, and roberta is made for 1"),
+        ({"is_decoder": True}, "is_decoder True, and"),
+        ({"position_embedding_type": "relative_key"}, "'relative_key', and"),
+        ({"layer_norm_eps": None}, "no field 'layer_norm_eps'"),
+        ({"hidden_size": "4"}, "hidden_size '4', which is no number"),
+        ({"num_attention_heads": 3}, "width 4 is not divisible by its 3 heads"),
+    ],
+    ids=str,
+)
+def test_configs_of_something_else(save, changes, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        models.make("roberta", save({}, **changes))
+
+
+def test_a_folder_that_is_none(tmp_path):
+    folder = str(tmp_path)
+    assert "config.json are not there; give a folder as save_pretrained" in complaint(
+        folder
+    )
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json cannot be read (JSONDecodeError" in complaint(folder)
+    (tmp_path / "config.json").write_text("[]")
+    assert "no field 'model_type'" in complaint(folder)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert "model.safetensors are not there" in complaint(folder)
+    (tmp_path / "model.safetensors").write_bytes(b"12345678901234567890")
+    assert "cannot be read (SafetensorError" in complaint(folder)
