@@ -32,3 +32,5 @@ class Dataset(NamedTuple):
     """Where it came from, as JSON: source, files with sha256, split seed, remarks."""
     one_input: bool = False
     """Whether tasks share their inputs."""
+    shared_output: bool = False
+    """Whether tasks share the output layer, too, and have no heads of their own."""
