@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mtl_jax.data import celeba, cifar100, cityscapes, digits, fashion_mtl, mnists
+from mtl_jax.data import celeba, cifar100, cityscapes, digits, fashion_mtl, glue, mnists
 from mtl_jax.data.dataset import Dataset
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -12,6 +12,8 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "cifar100": cifar100.load,
     "celeba": celeba.load,
     "cityscapes": cityscapes.load,
+    "glue": glue.load,
+    "glue_text": glue.load_text,
 }
 """Setting to loader; loaders take what they offer as keywords."""
 

@@ -7,7 +7,7 @@ Nothing is downloaded: `find` looks for the data at once and says how to get it;
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,8 +102,9 @@ def find(
     layout = LAYOUTS[name]
     root = root_folder(directory)
     folder = named(root, name)
+    prepared_as = layout.prepared or name
     look = {
-        "tfds": lambda: _prepared(root, layout.prepared or name, layout.splits),
+        "tfds": lambda: shards(named(root, prepared_as), prepared_as, layout.splits),
         "files": lambda: layout.official(folder),
     }
     candidates = [Found(name, k, folder, look[k]()) for k in SOURCES[source]]
@@ -167,15 +168,22 @@ def absence(found: Found) -> str:
     )
     if not layout.prepared:
         return f"{text} (TFDS does not have it)"
-    folder = found.folder.parent / layout.prepared
-    prepared = next(folder.glob("*/dataset_info.json"), None)
-    command = (
-        f"pip install 'mtl_jax[tfds-prepare]' && tfds build {layout.prepared} "
-        f"--file_format=array_record --data_dir={folder.parent}"
+    return f"{text}; or prepare it with TFDS: " + build_command(
+        found.folder.parent, (layout.prepared,)
     )
+
+
+def build_command(root: Path, names: Sequence[str], options: str = "") -> str:
+    """What prepares data sets with TFDS, for people; with ``options`` of ``tfds``."""
+    command = (
+        f"pip install 'mtl_jax[tfds-prepare]' && tfds build {' '.join(names)} "
+        f"{options}--file_format=array_record --data_dir={root}"
+    )
+    there = (info for n in names for info in (root / n).glob("*/dataset_info.json"))
+    prepared = next(there, None)
     if prepared:  # most likely as tfrecord, the default of TFDS
         command += f" --overwrite ({prepared.parent} is not complete in array_record)"
-    return f"{text}; or prepare it with TFDS: {command}"
+    return command
 
 
 def root_folder(directory: str) -> Path:
@@ -205,19 +213,25 @@ def _wanted(folder: Path, splits: list[str]) -> str:
     return ", ".join(f"{STEMS[s]}-{part}.gz" for s in splits for part in PARTS)
 
 
-def _prepared(root: Path, name: str, splits: tuple[str, ...]) -> Files:
-    """Array-record shards per split, of the newest version that has any."""
+def shards(folder: Path, name: str, splits: tuple[str, ...]) -> Files:
+    """TFDS's array-record files per split, of the newest version that has any.
+
+    Args:
+      folder: holds the versions.
+      name: of the data set, with which the files' names begin.
+      splits: as TFDS calls them.
+    """
     versions = {
         tuple(int(number) for number in info.parent.name.split(".")): info.parent
-        for info in named(root, name).glob("*/dataset_info.json")
+        for info in folder.glob("*/dataset_info.json")
         if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
     }
     for _, version in sorted(versions.items(), reverse=True):
         files = {}
         for split in splits:
-            shards = sorted(version.glob(f"{name}-{split}.array_record*"))
-            if shards:
-                files[split] = tuple(shards)
+            own = sorted(version.glob(f"{name}-{split}.array_record*"))
+            if own:
+                files[split] = tuple(own)
         if files:
             return files
     return {}

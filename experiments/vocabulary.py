@@ -1,0 +1,32 @@
+"""Train a vocabulary on the training texts of GLUE, where RoBERTa's is not at hand.
+
+  python -m experiments.vocabulary --data=DATA --out=runs/vocabulary --size=8000
+
+It reads the official train split of every task that is there, and writes vocab.json and
+merges.txt, which --config.data.vocabulary=runs/vocabulary takes.
+"""
+
+from absl import flags
+
+from experiments import entry
+
+DATA = flags.DEFINE_string("data", "", "As --config.data.dir: holds the folder glue.")
+SOURCE = flags.DEFINE_string("source", "auto", "As --config.data.source.")
+OUT = flags.DEFINE_string("out", None, "Folder of the vocabulary.")
+SIZE = flags.DEFINE_integer("size", 8_000, "Entries, at most.")
+
+
+def vocabulary() -> None:
+    """Train the vocabulary of the flags, and say where it is."""
+    from mtl_jax.data import glue_source, tokens
+    from mtl_jax.types import InputError
+
+    if not OUT.value:
+        raise InputError("--out is needed, see --help.")
+    texts = glue_source.training_texts(DATA.value, SOURCE.value)
+    entries = tokens.train(texts, SIZE.value, OUT.value)
+    print(f"written to {OUT.value}: {entries} entries")
+
+
+if __name__ == "__main__":
+    entry.main(vocabulary, str(__doc__))

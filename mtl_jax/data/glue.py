@@ -1,0 +1,227 @@
+"""GLUE: tasks on sentences and pairs of them (Wang et al. 2019, arXiv:1804.07461).
+
+Assumption: every task's official dev set is for testing, as labels of the official test
+sets are hidden; MNLI's is the matched one. WNLI is left out, as is usual.
+"""
+
+import difflib
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from mtl_jax.data import cache, glue_source, tokens
+from mtl_jax.data import source as sources
+from mtl_jax.data.dataset import Dataset
+from mtl_jax.data.glue_files import TASKS, Example
+from mtl_jax.types import InputError
+from mtl_jax.words import LABEL_WORDS
+
+HELD_OUT = 1_000
+"""Examples for validation, at most; a tenth of the official train split if fewer."""
+LENGTHS = (8, 512)
+"""Tokens that an example may have: room for a pair, and what RoBERTa has places for."""
+HEADS = {"cola": "softmax_matthews", "mrpc": "softmax_f1", "qqp": "softmax_f1"}
+"""Objectives of tasks with heads; that of the others is softmax."""
+WORDS = {
+    "cola": "words_matthews",
+    "mrpc": "words_equivalent",
+    "qqp": "words_duplicate",
+    "stsb": "words_similarity",
+}
+"""Objectives of tasks that answer in words; that of the others is words."""
+PROMPTS = {
+    "cola": "cola sentence: {0}",
+    "sst2": "sst2 sentence: {0}",
+    "mrpc": "mrpc sentence1: {0} sentence2: {1}",
+    "stsb": "stsb sentence1: {0} sentence2: {1}",
+    "qqp": "qqp question1: {0} question2: {1}",
+    "mnli": "mnli hypothesis: {1} premise: {0}",
+    "qnli": "qnli question: {0} sentence: {1}",
+    "rte": "rte sentence1: {0} sentence2: {1}",
+}
+"""One text that holds both and names its task (Raffel et al. 2020, appendix D)."""
+
+
+def load(
+    directory: str = "",
+    source: str = "auto",
+    seed: int = 0,
+    tasks: tuple[str, ...] = (),
+    vocabulary: str = "",
+    length: int = 128,
+) -> Dataset:
+    """A head a task; ``x`` are tokens, uint16 or int32 ``[N, length]``.
+
+    ``y`` is float32 ``[N]``: the number of a class as TFDS counts them, or STS-B's
+    similarity, 0 to 5. Texts are encoded once, into the cache.
+
+    Args:
+      directory: holds the folder glue: a folder a task, with the official train.tsv and
+        dev.tsv or prepared by TFDS.
+      source: as in `source.images`; ``auto`` chooses for every task.
+      seed: picks the validation examples out of the official train split.
+      tasks: names in `glue_files.TASKS`, in this order; empty for all eight.
+      vocabulary: folder of the vocabulary, as `tokens` describes it.
+      length: tokens of an example; longer ones are cut, as `tokens.encode` does.
+
+    Raises:
+      DataMissing: a task or the vocabulary is not there; all are looked for first.
+      InputError: a file is damaged, or an option is out of range.
+    """
+    names = _names(tuple(tasks))
+    objectives = {"stsb": "gaussian_correlation", **HEADS}
+    return _load(names, directory, source, seed, vocabulary, length, {})._replace(
+        objectives=tuple(objectives.get(name, "softmax") for name in names),
+        widths=tuple(len(TASKS[name].words) or 1 for name in names),
+    )
+
+
+def load_text(
+    directory: str = "",
+    source: str = "auto",
+    seed: int = 0,
+    tasks: tuple[str, ...] = (),
+    vocabulary: str = "",
+    length: int = 128,
+) -> Dataset:
+    """All tasks answer in the same words (Mueller, Dredze & Andrews 2022).
+
+    As `load`, but a text begins with its task and holds both sentences, as T5's does,
+    and ``y`` is int32 ``[N]``, the number of the right word in `words.LABEL_WORDS`.
+    Similarities are rounded to the nearest fifth, as T5's are.
+
+    Assumption: an encoder chooses the word where T5's decoder would spell it.
+    """
+    names = _names(tuple(tasks))
+    dataset = _load(names, directory, source, seed, vocabulary, length, PROMPTS)
+    y = np.empty(len(dataset.y), np.int32)
+    for task, name in enumerate(names):
+        own = np.concatenate([rows[task] for rows in dataset.rows.values()])
+        y[own] = _words(name, dataset.y[own])
+    return dataset._replace(
+        y=y,
+        objectives=tuple(WORDS.get(name, "words") for name in names),
+        widths=(len(LABEL_WORDS),) * len(names),
+        shared_output=True,
+    )
+
+
+def _names(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that are asked for; all if there are none."""
+    # A flag without quotes, cola,rte, arrives as one entry.
+    words = (word.strip() for entry in tasks for word in entry.split(","))
+    names = tuple(word for word in words if word)
+    for place, name in enumerate(names):
+        if name not in TASKS:
+            close = difflib.get_close_matches(name.lower(), TASKS, cutoff=0.5)
+            raise InputError(
+                f"unknown task {name!r} of glue; choose of {', '.join(close or TASKS)}"
+                f"{' and others' if close else ''}"
+            )
+        if name in names[:place]:
+            raise InputError(f"task {name!r} of glue is asked for twice; name it once")
+    return names or tuple(TASKS)
+
+
+def _load(
+    names: tuple[str, ...],
+    directory: str,
+    source: str,
+    seed: int,
+    vocabulary: str,
+    length: int,
+    prompts: dict[str, str],
+) -> Dataset:
+    """Everything but objectives and widths; ``y`` are class numbers, similarities."""
+    if not LENGTHS[0] <= length <= LENGTHS[1]:
+        raise InputError(
+            f"length is {length}; choose {LENGTHS[0]} to {LENGTHS[1]} tokens"
+        )
+    places = glue_source.find(directory, source, names)
+    of_vocabulary = tokens.digests(vocabulary)
+    rows = {"train": [], "validation": [], "test": []}
+    xs, ys, origins, remarks, start = [], [], {}, [], 0
+    # A generator a task, whichever are asked for: none changes another's examples.
+    rngs = dict(zip(TASKS, np.random.default_rng(seed).spawn(len(TASKS)), strict=True))
+    for name in names:
+        found, prompt = places[name], prompts.get(name, "")
+        digests = sources.file_digests(found)
+        origins[name] = sources.origin(found, digests)
+        arrays = cache.arrays(
+            f"glue-{name}",
+            {**digests, **of_vocabulary, "length": str(length), "prompt": prompt},
+            functools.partial(_encode, found, vocabulary, length, prompt),
+        )
+        train, test = (len(arrays[f"{split}_y"]) for split in ("train", "test"))
+        deck = start + rngs[name].permutation(train).astype(np.int32)
+        held_out = max(1, min(HELD_OUT, train // 10))
+        rows["train"].append(deck[held_out:])
+        rows["validation"].append(deck[:held_out])
+        start += train
+        rows["test"].append(np.arange(start, start + test, dtype=np.int32))
+        start += test
+        xs += [arrays["train_x"], arrays["test_x"]]
+        ys += [arrays["train_y"], arrays["test_y"]]
+        remarks += _remarks(name, arrays, length)
+    origins["vocabulary"] = {
+        "kind": "files",
+        "folder": str(Path(vocabulary).expanduser().absolute()),
+        "files": of_vocabulary,
+    }
+    return Dataset(
+        tasks=names,
+        x=np.concatenate(xs),
+        y=np.concatenate(ys),
+        rows={split: tuple(parts) for split, parts in rows.items()},
+        objectives=(),
+        widths=(),
+        provenance={"sources": origins, "seed": seed, "remarks": remarks},
+    )
+
+
+def _encode(
+    found: sources.Found, vocabulary: str, length: int, prompt: str
+) -> cache.Arrays:
+    """Tokens and targets of both splits, and how many broken rows were left out."""
+    tokenizer = tokens.read(vocabulary)
+    arrays, left_out = {}, 0
+    for split in found.files:
+        examples, broken = glue_source.examples(found, split)
+        texts = [_text(example, prompt) for example in examples]
+        arrays[f"{split}_x"] = tokens.encode(tokenizer, texts, length)
+        arrays[f"{split}_y"] = np.array([label for *_, label in examples], np.float32)
+        left_out += broken
+    return {**arrays, "left_out": np.array([left_out])}
+
+
+def _text(example: Example, prompt: str) -> tokens.Text:
+    first, second, _ = example
+    if prompt:
+        return prompt.format(first, second)
+    return first if second is None else (first, second)
+
+
+def _remarks(name: str, arrays: cache.Arrays, length: int) -> list[str]:
+    """What is not as in the files."""
+    remarks = []
+    full = np.count_nonzero(arrays["train_x"][:, -1] != tokens.PAD)
+    if full:
+        remarks.append(
+            f"{name}: {full} of {len(arrays['train_x'])} training examples fill all "
+            f"{length} tokens; what was longer is cut"
+        )
+    (left_out,) = arrays["left_out"].tolist()
+    if left_out:
+        remarks.append(
+            f"{name}: {left_out} rows of the official files are cut short and left out"
+        )
+    return remarks
+
+
+def _words(name: str, y: np.ndarray) -> np.ndarray:
+    """Numbers of the words for class numbers or similarities, int32 ``[n]``."""
+    words = TASKS[name].words
+    if not words:
+        words, y = [f"{fifth / 5:.1f}" for fifth in range(26)], np.round(5 * y)
+    return np.array([LABEL_WORDS[w] for w in words], np.int32)[y.astype(np.int32)]
