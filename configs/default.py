@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     config.data.dir = ""
     config.data.source = "auto"  # auto | tfds | files
     config.data.seed = 0  # of splits and probe
+    # Whether the data stays on the host and goes to the devices chunk by chunk, with
+    # the same results; auto: where it takes more than half of a device's memory.
+    config.data.stream = "auto"  # auto | always | never
 
     # Model: a trunk by name; the options of every trunk stand ready.
     config.model = ConfigDict()

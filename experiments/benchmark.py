@@ -41,6 +41,7 @@ from experiments.ways import HEADER, Way
 from experiments.ways import rows as ways_rows
 from mtl_jax import axis_map, models, programs, settings, stack, train, variants
 from mtl_jax.data import Dataset
+from mtl_jax.feed import Part
 from mtl_jax.types import InputError
 
 TASKS, BATCH, SMALL_BATCH, POOL = 3, 128, 32, 2_000
@@ -163,28 +164,23 @@ def _our_step(
     states = [programs.init_states(setting, v, run_map) for v in every]
     stacks = [stack.make(len(v.seeds)) for v in every]
     began = time.perf_counter()
-    with ThreadPoolExecutor() as threads:  # as `programs.compile_all` does
-        chunks = list(
-            threads.map(
-                lambda v, own, runs, shape: programs.compile_chunk(
-                    setting,
-                    run_map,
-                    v,
-                    own,
-                    runs,
-                    stack.everywhere(runs, train.pool(setting)),
-                    shape,
-                ),
-                *(every, states, stacks, shapes),
-            )
+    split = stack.split(4, first="rows")
+    parts = [
+        Part(
+            stack.everywhere(runs, train.pool(setting)), stack.spread(runs, own, split)
         )
+        for runs, own in zip(stacks, rows, strict=True)
+    ]
+    with ThreadPoolExecutor() as threads:  # as `programs.compile_all` does
+        compile_one = partial(programs.compile_chunk, setting, run_map)
+        chunks = list(threads.map(compile_one, every, states, stacks, parts))
     seconds = time.perf_counter() - began
 
     states = [stack.spread(runs, own) for runs, own in zip(stacks, states, strict=True)]
 
     def run() -> None:
-        for i, own in enumerate(rows):
-            states[i], _ = chunks[i].run(states[i], own, steps)
+        for i, part in enumerate(parts):
+            states[i], _ = chunks[i].run(states[i], part, steps)
         jax.block_until_ready(states)
 
     return run, seconds

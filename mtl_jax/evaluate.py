@@ -100,6 +100,17 @@ def sums(
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), per_round)
 
 
+def join(pieces: list[PyTree], rounds: Rounds) -> PyTree:
+    """Sums of pieces of the rounds, leaves ``[R, T, n, ...]``, to ``[R, T, N, ...]``.
+
+    What fills up the last piece is left out.
+    """
+    number = rounds.rows.shape[1]
+    return jax.tree.map(
+        lambda *leaves: np.concatenate(leaves, axis=2)[:, :, :number], *pieces
+    )
+
+
 def values(
     setting: Setting, totals: PyTree, rounds: Rounds
 ) -> dict[tuple[str, str], np.ndarray]:

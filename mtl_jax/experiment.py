@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mtl_jax import axis_map, checkpoint, factors, settings, trajectory, variants
+from mtl_jax import (
+    axis_map,
+    checkpoint,
+    factors,
+    settings,
+    stream,
+    trajectory,
+    variants,
+)
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.data import schedule
 from mtl_jax.factors import RunFactor, TaskFactor
@@ -73,6 +81,11 @@ def _check(config: Config) -> None:
         raise InputError(
             f"batch_size {config.batch_size} cannot be cut into accumulate "
             f"{config.accumulate} equal parts; choose a number that divides it."
+        )
+    if config.data.stream not in stream.CHOICES:
+        raise InputError(
+            f"data.stream {config.data.stream!r} is not one of: "
+            f"{', '.join(stream.CHOICES)}."
         )
     if config.checkpoint.every < 1:
         every = config.checkpoint.every

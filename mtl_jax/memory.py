@@ -42,8 +42,9 @@ def check(parts: dict[str, int]) -> None:
     raise InputError(
         f"this run needs about {_text(needed)} on every device ({words}), and a device "
         f"has {_text(limit)}. Less: fewer seeds, learning_rates or variants at once, a "
-        f"smaller batch_size or eval_batch_size, run_map=sequential, "
-        f"smto.path=gramian, the model's remat; more: other devices."
+        f"smaller batch_size, eval_batch_size or chunk, data.stream=always, "
+        f"run_map=sequential, smto.path=gramian, the model's remat; more: other "
+        f"devices."
     )
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from mtl_jax import evaluate, memory, stack
 from mtl_jax.axis_map import AxisMap
-from mtl_jax.evaluate import Rounds
+from mtl_jax.feed import Feed, Part
 from mtl_jax.settings import Setting
 from mtl_jax.smto import SmtoState
 from mtl_jax.stack import Stack
-from mtl_jax.train import Data, TrainState, init_state, pool, train_chunk
+from mtl_jax.train import TrainState, init_state, train_chunk
 from mtl_jax.types import Array, PyTree
 from mtl_jax.variants import Variant
 
@@ -49,10 +49,10 @@ class Programs(NamedTuple):
     """States ``[R, ...]`` to the devices, as the others take them."""
     collect: Callable[[PyTree], PyTree]
     """What the others return, to the host, leaves ``[R, ...]``."""
-    chunk: Callable[[TrainState, np.ndarray, int], tuple[TrainState, Report]]
-    """``(states, rows [R, S, T, B] or [R, S, B], count)``; the states are donated."""
-    sums: Callable[[TrainState], PyTree]
-    """What `evaluate.sums` returns, of every run."""
+    chunk: Callable[[TrainState, Part, int], tuple[TrainState, Report]]
+    """``(states, part, count)``, of one of `Feed.chunks`; the states are donated."""
+    sums: Callable[[TrainState, Part], PyTree]
+    """What `evaluate.sums` returns, of every run, for one of `Feed.pieces`."""
 
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
@@ -77,67 +77,38 @@ def compile_all(
     setting: Setting,
     variants: list[Variant],
     states: list[TrainState],
-    rounds: Rounds,
+    feed: Feed,
     run_map: AxisMap,
-    rows_shapes: list[tuple[int, ...]],
-    sharing: int = 1,
 ) -> list[Programs]:
     """Compile the programs of all variants, several at a time.
 
     Args:
-      setting: the setting; its data goes to the devices here.
+      setting: the setting.
       variants: of the experiment.
       states: of every variant, for their shapes.
-      rounds: of the evaluation.
+      feed: of the same variants.
       run_map: how the runs of a device are mapped.
-      rows_shapes: shape of the rows of a chunk, for every variant.
-      sharing: devices that share the batch of a run.
 
     Raises:
       InputError: data, states and temporaries exceed the memory of a device.
     """
-    stacks = [stack.make(len(variant.seeds), sharing) for variant in variants]
-    held = {
-        "data": memory.size((pool(setting), rounds.rows, rounds.mask)),
-        "states": sum(map(_bytes_each, states, stacks)),
-    }
+    held = {"data": feed.bytes, "states": sum(map(_bytes_each, states, feed.stacks))}
     memory.check(held)  # before any of it goes there
-    constants = {  # once a mesh: variants of as many runs share it
-        mesh: (
-            stack.everywhere(runs, pool(setting)),
-            *stack.everywhere(runs, (rounds.rows, rounds.mask), stack.split(3)),
-        )
-        for mesh, runs in {runs.mesh: runs for runs in stacks}.items()
-    }
-    every = list(zip(variants, states, stacks, strict=True))
+    every = list(zip(variants, states, feed.stacks, strict=True))
     # What is evaluated does not depend on how it was trained: variants of as many runs
     # and tasks have one program.
-    alike = {(one[2], one[0].task_ids.shape[1]): one for one in every}
+    alike = {
+        (runs, variant.task_ids.shape[1]): (variant, own, runs, like)
+        for (variant, own, runs), like in zip(every, feed.piece_like, strict=True)
+    }
     with ThreadPoolExecutor() as threads:
         looks = {
-            key: threads.submit(
-                _compile_look,
-                setting,
-                run_map,
-                variant,
-                own,
-                runs,
-                constants[runs.mesh],
-            )
-            for key, (variant, own, runs) in alike.items()
+            key: threads.submit(_compile_look, setting, run_map, *one)
+            for key, one in alike.items()
         }
         chunks = [
-            threads.submit(
-                compile_chunk,
-                setting,
-                run_map,
-                variant,
-                own,
-                runs,
-                constants[runs.mesh][0],
-                shape,
-            )
-            for (variant, own, runs), shape in zip(every, rows_shapes, strict=True)
+            threads.submit(compile_chunk, setting, run_map, *one, like)
+            for one, like in zip(every, feed.chunk_like, strict=True)
         ]
 
     temporaries = [one.result().temporaries for one in (*looks.values(), *chunks)]
@@ -164,8 +135,7 @@ def compile_chunk(
     variant: Variant,
     states: TrainState,
     runs: Stack,
-    data: Data,
-    rows_shape: tuple[int, ...],
+    like: Part,
 ) -> Program:
     """`Programs.chunk` of a variant.
 
@@ -175,32 +145,24 @@ def compile_chunk(
       variant: the variant.
       states: of its runs, for their shapes.
       runs: where they lie.
-      data: the pool, everywhere on that stack.
-      rows_shape: shape of the rows of a chunk.
+      like: the part of a chunk, or its shapes.
     """
 
-    def chunk(states: TrainState, rows: Array, count: Array, rest: tuple) -> Any:
+    def chunk(states: TrainState, part: Part, count: Array, rest: tuple) -> Any:
         one_chunk = partial(train_chunk, setting, variant.method)
         mapped = stack.over(runs, run_map, one_chunk, (0, 0, None, 0, 0, None))
-        states, losses = mapped(states, rows, count, *rest)
+        states, losses = mapped(states, part.rows, count, *rest, part.data)
         return states, _report(losses, states)
 
     spread = partial(stack.spread, runs)
     rates = variant.learning_rates.astype(np.float32)
-    rest = (*spread((rates, variant.task_ids)), data)
-    batches = stack.split(len(rows_shape), first="rows")
-    rows = stack.shape(runs, rows_shape[1:], np.int32, batches)
+    rest = spread((rates, variant.task_ids))
     count = stack.everywhere(runs, np.int32(0))
     donated = jax.jit(chunk, donate_argnums=0, out_shardings=stack.place(runs))
-    train = donated.lower(spread(states), rows, count, rest).compile()
+    train = donated.lower(spread(states), like, count, rest).compile()
 
-    def run(states: TrainState, rows: np.ndarray, count: int) -> Any:
-        return train(
-            states,
-            stack.spread(runs, rows, batches),
-            stack.everywhere(runs, np.int32(count)),
-            rest,
-        )
+    def run(states: TrainState, part: Part, count: int) -> Any:
+        return train(states, part, stack.everywhere(runs, np.int32(count)), rest)
 
     return Program(run, memory.temporaries(train))
 
@@ -211,23 +173,25 @@ def _compile_look(
     variant: Variant,
     states: TrainState,
     runs: Stack,
-    constants: tuple[Data, Array, Array],
+    like: Part,
 ) -> Program:
-    """`Programs.sums` of all variants like this one: ``(task_ids, states) -> sums``."""
+    """`Programs.sums` of all variants like this: ``(task_ids, states, part) -> sums``.
 
-    def sums(models: tuple, task_ids: Array, constants: tuple) -> PyTree:
+    Arguments as in `compile_chunk`.
+    """
+
+    def sums(models: tuple, task_ids: Array, part: Part) -> PyTree:
         one_sums = partial(evaluate.sums, setting, variant.method.task_map)
         mapped = stack.over(runs, run_map, one_sums, (0, 0, None, None, 0, None))
-        data, rows, mask = constants
-        return mapped(*models, rows, mask, task_ids, data)
+        return mapped(*models, part.rows, part.mask, task_ids, part.data)
 
     spread = partial(stack.spread, runs)
     ids = spread(variant.task_ids)
     models = spread((states.params, states.model_state))
-    look = jax.jit(sums).lower(models, ids, constants).compile()
+    look = jax.jit(sums).lower(models, ids, like).compile()
 
-    def of_states(task_ids: Array, states: TrainState) -> PyTree:
-        return look((states.params, states.model_state), task_ids, constants)
+    def of_states(task_ids: Array, states: TrainState, part: Part) -> PyTree:
+        return look((states.params, states.model_state), task_ids, part)
 
     return Program(of_states, memory.temporaries(look))
 

@@ -18,22 +18,23 @@ from mtl_jax import (
     checkpoint,
     evaluate,
     experiment,
+    feed,
     hosts,
     measure,
     observe,
     programs,
     records,
+    stream,
+    train,
     trajectory,
     workdir,
 )
-from mtl_jax.data import schedule
 from mtl_jax.experiment import Experiment
 from mtl_jax.programs import Report
 from mtl_jax.progress import Live
 from mtl_jax.stop import StopSignal
 from mtl_jax.stopwatch import Stopwatch
-from mtl_jax.types import ONE_INPUT, Config, PyTree
-from mtl_jax.variants import Variant
+from mtl_jax.types import Config, PyTree
 
 
 class Outcome(NamedTuple):
@@ -53,8 +54,8 @@ class Findings(NamedTuple):
 
     step: int
     reports: list[Report]
-    sums: list[PyTree]
-    """Per variant, on the device; None where it was not evaluated."""
+    sums: list[list[PyTree]]
+    """Per variant and piece, on the device; none where it was not evaluated."""
     factors: list[list[PyTree]]
     """Per variant, what each gauge says; none where it was not evaluated."""
 
@@ -130,26 +131,36 @@ def _loop(
     levels = tuple(config.trajectory.loss_levels)
     bounds = trajectory.boundaries(points, config.steps, config.chunk)
     chunk = int(np.diff(bounds).max())
-    shapes = [_schedule(made, variant, 0, chunk).shape for variant in every]
+    fed = feed.make(
+        setting,
+        every,
+        made.splits["train"],
+        config.batch_size,
+        chunk,
+        rounds,
+        config.batch_devices,
+        stream.is_needed(config.data.stream, train.pool(setting)),
+    )
     with watch("compilation"):
-        compiled = programs.compile_all(
-            setting,
-            every,
-            states,
-            rounds,
-            made.run_map,
-            shapes,
-            config.batch_devices,
-        )
+        compiled = programs.compile_all(setting, every, states, fed, made.run_map)
         gauges = measure.compile_all(made, states)
     reports = [programs.report(state) for state in states]
     states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
     reached = [trajectory.levels_reached(r.lowest_loss, levels) for r in reports]
     marked = [np.asarray(r.diverged) for r in reports]
 
+    def sums(wanted: list[bool]) -> list[list[PyTree]]:
+        """Evaluate variants, piece by piece."""
+        found = [[] for _ in every]
+        for parts in fed.pieces():
+            for i in np.flatnonzero(wanted):
+                found[i].append(compiled[i].sums(states[i], parts[i]))
+            jax.block_until_ready([own[:-1] for own in found])  # or pools pile up
+        return jax.block_until_ready(found)
+
     def look(step: int) -> Findings:
         """Evaluate and measure the variants that have something to show."""
-        found = Findings(step, list(reports), [], [])
+        found = Findings(step, list(reports), [[] for _ in every], [[] for _ in every])
         before = list(reached)
         if levels:
             for i, report in enumerate(reports):
@@ -161,18 +172,14 @@ def _loop(
         ]
         if any(wanted):  # training that is under way is not the evaluation's time
             jax.block_until_ready(states)
-        for i, is_wanted in enumerate(wanted):
-            sums, said = None, []
-            if is_wanted:
-                with watch("evaluation"):
-                    sums = jax.block_until_ready(compiled[i].sums(states[i]))
-            if is_wanted and gauges[i]:
+            with watch("evaluation"):
+                found = found._replace(sums=sums(wanted))
+        for i in np.flatnonzero(wanted):
+            if gauges[i]:
                 now = compiled[i].collect(states[i])
                 for gauge in gauges[i]:
                     with watch(gauge.name):
-                        said.append(gauge.measure(now))
-            found.sums.append(sums)
-            found.factors.append(said)
+                        found.factors[i].append(gauge.measure(now))
         return found
 
     def settle(findings: Findings) -> None:
@@ -186,7 +193,8 @@ def _loop(
             rows += observe.marks(row, new, report.diverged)
             marked[i] = report.diverged
             sound = np.flatnonzero(report.diverged < 0)
-            if sums is not None:
+            if sums:
+                sums = evaluate.join(sums, rounds)
                 rows += observe.values(row, setting, variant, step, sound, sums, rounds)
                 rows += observe.updates(row, variant, step, sound, report.smto)
             for gauge, said in zip(gauges[i], findings.factors[i], strict=False):
@@ -211,10 +219,10 @@ def _loop(
             settle(pending)
             pending = None
             save(0)
-        for begin, step in pairwise(bounds[bounds >= first].tolist()):
-            for i, variant in enumerate(every):
-                rows = _schedule(made, variant, begin, begin + chunk)
-                states[i], reports[i] = compiled[i].chunk(states[i], rows, step - begin)
+        ahead = list(pairwise(bounds[bounds >= first].tolist()))
+        for (begin, step), parts in zip(ahead, fed.chunks(ahead), strict=True):
+            for i, part in enumerate(parts):
+                states[i], reports[i] = compiled[i].chunk(states[i], part, step - begin)
             if pending:
                 settle(pending)
             pending = look(step)
@@ -234,26 +242,6 @@ def _loop(
     runs = sum(len(variant.seeds) for variant in every)
     rate = (step - first) * runs / seconds["training"]
     return Outcome(step, signal, rate, seconds)
-
-
-def _schedule(made: Experiment, variant: Variant, start: int, stop: int) -> np.ndarray:
-    """Rows of the batches of all runs: ``[R, S, T, B]``, for one input ``[R, S, B]``.
-
-    A function of seed and task, not of the variant: a task sees the same batches in
-    the same order whether it trains alone or in company.
-    """
-    train = made.splits["train"]
-    size = made.config.batch_size
-
-    def batches(seed: int, task: int) -> np.ndarray:
-        return schedule.batches(train[task], seed, task, start, stop, size)
-
-    runs = zip(variant.seeds.tolist(), variant.task_ids.tolist(), strict=True)
-    if made.setting.batch_axes == ONE_INPUT:
-        return np.stack([batches(seed, 0) for seed, _ in runs])
-    return np.stack(
-        [np.stack([batches(seed, t) for t in tasks], axis=1) for seed, tasks in runs]
-    )
 
 
 def _mean_loss(report: Report) -> float:

@@ -97,6 +97,14 @@ def shape(
     )
 
 
+def like(stack: Stack, tree: PyTree, spec: P = SAME) -> PyTree:
+    """Shapes of what `everywhere` puts there, to compile for."""
+    where = place(stack, spec)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
+    )
+
+
 def over(
     stack: Stack, axis_map: AxisMap, f: Callable[..., PyTree], in_axes: tuple
 ) -> Callable[..., PyTree]:

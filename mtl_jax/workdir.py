@@ -26,7 +26,10 @@ from mtl_jax import checkpoint, hosts
 from mtl_jax.types import Config, InputError
 
 PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-FREE = ("checkpoint.every", "checkpoint.keep_last", "data.dir", "data.source")
+FREE = (
+    *("checkpoint.every", "checkpoint.keep_last"),
+    *("data.dir", "data.source", "data.stream"),
+)
 """Fields that may change when a run goes on, because they do not change the run."""
 CONFIG = "config.json"
 CONTENTS = "data (its contents)"

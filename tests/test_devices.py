@@ -15,7 +15,16 @@ import pytest
 import small
 from pandas.testing import assert_frame_equal
 
-from mtl_jax import axis_map, directions, evaluate, models, programs, settings, smto
+from mtl_jax import (
+    axis_map,
+    directions,
+    evaluate,
+    feed,
+    models,
+    programs,
+    settings,
+    smto,
+)
 from mtl_jax.data import Dataset
 from mtl_jax.train import Method
 from mtl_jax.variants import Variant
@@ -164,9 +173,6 @@ def trained(case, seeds, devices=DEVICES, sharing=1):
     """States, report and sums of some steps, and the compiled programs' texts."""
     setting, variant, states = made(case, seeds)
     rounds = evaluate.rounds({"train": setting.data.rows["train"]}, B)
-    shape = (len(seeds), STEPS, *(() if case.one_input else (T,)), B)
-    pool = len(setting.data.x)
-    rows = np.random.default_rng(1).integers(pool, size=shape).astype(np.int32)
     texts = []
     compile_one = jax.stages.Lowered.compile
 
@@ -177,11 +183,15 @@ def trained(case, seeds, devices=DEVICES, sharing=1):
 
     with on(devices), pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", compile_and_tell)
-        (own,) = programs.compile_all(
-            setting, [variant], [states], rounds, axis_map.sequential, [shape], sharing
+        fed = feed.make(
+            setting, [variant], setting.data.rows["train"], B, STEPS, rounds, sharing
         )
-    states, report = own.chunk(own.spread(states), rows, STEPS)
-    return own.collect((states, report, own.sums(states))), texts
+        (own,) = programs.compile_all(
+            setting, [variant], [states], fed, axis_map.sequential
+        )
+    ((chunk,), (piece,)) = next(fed.chunks([(0, STEPS)])), next(fed.pieces())
+    states, report = own.chunk(own.spread(states), chunk, STEPS)
+    return own.collect((states, report, own.sums(states, piece))), texts
 
 
 def test_states_are_the_same_on_1_2_and_8_devices(there):
