@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "cnn"
     # Where the trunk starts: a file of torchvision's names, .safetensors, .pth or .pt,
-    # for resnet with stem "imagenet" and deeplab. Empty: drawn anew for every seed.
+    # for resnet with stem "imagenet" and deeplab; a folder of Hugging Face's for
+    # roberta. Empty: drawn anew for every seed.
     config.model.weights = ""
     config.model.cnn = ConfigDict()
     config.model.cnn.channels = (16, 32)
@@ -72,6 +73,16 @@ def get_config() -> ConfigDict:
     config.model.deeplab.norm = "batch"
     config.model.deeplab.remat = False
     config.model.deeplab.conv = "auto"
+    # Sizes are the weights' own where those are given.
+    config.model.roberta = ConfigDict()
+    config.model.roberta.vocabulary = 8_000
+    config.model.roberta.width = 128
+    config.model.roberta.layers = 4
+    config.model.roberta.heads = 4
+    config.model.roberta.hidden = 512
+    config.model.roberta.dropout = 0.1
+    config.model.roberta.attention = "xla"  # xla | cudnn (with bfloat16, on a GPU)
+    config.model.roberta.remat = False
     config.model.mlp = ConfigDict()
     config.model.mlp.widths = (128, 128)
 

@@ -81,12 +81,12 @@ def step(
             own = [*shared, *net.heads[task].parameters()]
             grads = torch.autograd.grad(loss(task), own)
             rows.append(torch.cat([g.ravel() for g in grads[: len(shared)]]))
-            for parameter, grad in zip(own[len(shared) :], grads[len(shared) :]):
+            for parameter, grad in list(zip(own, grads, strict=True))[len(shared) :]:
                 parameter.grad = grad
         gram = torch.stack(rows) @ torch.stack(rows).T
         direction = torch.stack(rows).sum(dim=0)
         sizes_of = [parameter.numel() for parameter in shared]
-        for parameter, part in zip(shared, direction.split(sizes_of)):
+        for parameter, part in zip(shared, direction.split(sizes_of), strict=True):
             parameter.grad = part.view_as(parameter)
         optimizer.step()
         return _ready(gram)

@@ -1,11 +1,13 @@
 """Loss and scores of runs on whole splits: sums on the device, divisions after."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from mtl_jax import types
 from mtl_jax.axis_map import AxisMap
@@ -56,6 +58,10 @@ def sums(
 ) -> PyTree:
     """Sums of losses, score statistics and examples of one run, batch by batch.
 
+    Statistics of a score of examples are kept instead, in every place of the rounds. A
+    round that is nothing but filling costs nothing where what it is of (the task, or
+    the whole run) is mapped one after another.
+
     Args:
       setting: the setting.
       task_map: how tasks are mapped.
@@ -67,31 +73,33 @@ def sums(
       data: the pool.
 
     Returns:
-      ``{"loss": [T, N], "count": [T, N], "scores": {name: leaves [T, N, ...]}}``.
+      ``{"loss": [T, N], "count": [T, N], "scores": {name: leaves [T, N, ...]}}``, with
+      leaves ``[T, N, B, ...]`` of a score of examples.
     """
     objective = setting.objective
 
     def batch_sums(own: Params, own_state: ModelState, x: Array, y: PyTree, m: Array):
         outputs = setting.predict(own, own_state, x)
-        statistics = {
-            "loss": objective.example_loss(outputs, y),
-            "scores": {
-                name: score.statistics(outputs, y)
-                for name, score in objective.scores.items()
-            },
-        }
-        totals = jax.tree.map(lambda s: jnp.tensordot(m, s, axes=1), statistics)
-        return {**totals, "count": m.sum()}
+
+        def total(statistics: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: jnp.tensordot(m, leaf, axes=1), statistics)
+
+        scores = {}
+        for name, score in objective.scores.items():
+            found = score.statistics(outputs, y)
+            scores[name] = found if score.of_examples else total(found)
+        loss = total(objective.example_loss(outputs, y))
+        return {"loss": loss, "count": m.sum(), "scores": scores}
 
     x_axis, state_axes = setting.batch_axes.x, types.state_axes(setting.batch_axes)
+    all_tasks = task_map(_where_any(batch_sums), (TASK_AXES, state_axes, x_axis, 0, 0))
+    run_sums = _where_any(all_tasks)
 
     def round_sums(xs: tuple[Array, Array]) -> PyTree:
         rows, mask = xs  # [T, B]
         rows = rows if x_axis is not None else rows[0]
         batch = take(data, rows, task_ids, setting.batch_axes)
-        return task_map(batch_sums, (TASK_AXES, state_axes, x_axis, 0, 0))(
-            params, model_state, batch.x, batch.y, mask
-        )
+        return run_sums(params, model_state, batch.x, batch.y, mask)
 
     per_round = lax.map(
         round_sums,
@@ -112,17 +120,67 @@ def join(pieces: list[PyTree], rounds: Rounds) -> PyTree:
 
 
 def values(
-    setting: Setting, totals: PyTree, rounds: Rounds
-) -> dict[tuple[str, str], np.ndarray]:
-    """Values from the sums of one run: ``(split, name) -> [T]``, on the host."""
-    found = {}
+    setting: Setting, totals: PyTree, rounds: Rounds, task_ids: np.ndarray
+) -> Iterator[tuple[str, str, int, float]]:
+    """Loss and scores of one run from its `sums`, on the host.
+
+    Args:
+      setting: the setting.
+      totals: of the run.
+      rounds: of all tasks of the setting.
+      task_ids: the run's ``[T]``.
+
+    Yields:
+      ``(split, name, task, value)``: by split and name the tasks that have it.
+    """
+    names = dict.fromkeys(name for task in task_ids for name in setting.scores[task])
     for split in dict.fromkeys(rounds.split.tolist()):
         here = rounds.split == split
-        sums = jax.tree.map(
-            lambda leaf, here=here: np.asarray(leaf, np.float64)[:, here].sum(axis=1),
-            totals,
-        )
-        found[split, "loss"] = sums["loss"] / sums["count"]
-        for name, score in setting.objective.scores.items():
-            found[split, name] = score.value(sums["scores"][name], sums["count"])
-    return found
+        for name in ["loss", *names]:
+            for place, task in enumerate(task_ids.tolist()):
+                if name == "loss" or name in setting.scores[task]:
+                    own = jax.tree.map(lambda leaf, t=place: leaf[t, here], totals)
+                    value = _value(setting, own, name, rounds.mask[task, here])
+                    yield split, name, task, value
+
+
+def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> float:
+    """Of one task, from leaves ``[N, ...]`` and the mask ``[N, B]`` of a split."""
+
+    def total(leaf: np.ndarray) -> np.ndarray:
+        return np.asarray(leaf, np.float64).sum(axis=0)
+
+    count = total(totals["count"])
+    if name == "loss":
+        return total(totals["loss"]) / count
+    score, own = setting.objective.scores[name], totals["scores"][name]
+    if score.of_examples:
+        return score.value(jax.tree.map(lambda leaf: leaf[mask > 0], own), count)
+    return score.value(jax.tree.map(total, own), count)
+
+
+def _where_any(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """``f(..., mask)``, and zeros without any work where the mask has no example.
+
+    A branch wherever it is met on its own. Under ``vmap`` a branch would be a choice
+    between two results, both computed, and of arguments copied for every row: there it
+    is ``f``, whose result for a mask of nothing must not matter.
+    """
+    f = jax.jit(f)  # traced once for both of its uses
+
+    @custom_vmap
+    def guarded(*args: PyTree) -> PyTree:
+        def nothing(*args: PyTree) -> PyTree:
+            shapes = jax.eval_shape(f, *args)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        return lax.cond(args[-1].any(), f, nothing, *args)
+
+    @guarded.def_vmap
+    def _(axis_size: int, in_batched: list, *args: PyTree) -> tuple[PyTree, PyTree]:
+        del axis_size
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+        found = jax.vmap(f, tuple(axes))(*args)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return guarded

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.losses import Objective, Score
+from mtl_jax.losses import Objective
+from mtl_jax.scores import Score
 from mtl_jax.types import Array, PyTree
 
 
@@ -55,8 +56,9 @@ def of_head(objective: Objective, width: int) -> Objective:
 def of_kinds(objectives: Sequence[Objective]) -> Objective:
     """One objective for tasks of several kinds: targets (`Kinded`) say which.
 
-    All look at outputs of one shape, as `of_head` makes them. A score that a kind does
-    not have is that of nothing; scores of one name are the same score.
+    All look at outputs of one shape, as `of_head` makes them. Scores of one name make
+    the same of their statistics, of which a kind that does not have the score has
+    zeros. Where kinds differ in the number of classes, zeros stand for what a kind lacks.
     """
 
     def choose(functions: Sequence[Callable], targets: Kinded, *args: Any) -> Any:
@@ -64,14 +66,29 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
 
     def score(name: str) -> Score:
         of = [objective.scores.get(name) for objective in objectives]
-        like = next(own for own in of if own)
+        own = [score for score in of if score]
 
-        def nothing(outputs: Array, value: Array) -> PyTree:
-            shapes = jax.eval_shape(like.statistics, outputs, value)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        def statistics(outputs: Array, targets: Kinded) -> PyTree:
+            every = [
+                jax.eval_shape(one.statistics, outputs, targets.value) for one in own
+            ]
+            widest = jax.tree.map(_widest, *every)
 
-        parts = [own.statistics if own else nothing for own in of]
-        return like._replace(statistics=lambda o, t: choose(parts, t, o))
+            def part(score: Score | None) -> Callable:
+                def found(outputs: Array, value: Array) -> PyTree:
+                    if score is None:
+                        return jax.tree.map(
+                            lambda to: jnp.zeros(to.shape, to.dtype), widest
+                        )
+                    return jax.tree.map(
+                        _filled, score.statistics(outputs, value), widest
+                    )
+
+                return found
+
+            return choose([part(score) for score in of], targets, outputs)
+
+        return own[0]._replace(statistics=statistics)
 
     def sample(key: Array, outputs: Array, targets: Kinded) -> Kinded:
         def of_kind(objective: Objective) -> Callable:
@@ -97,3 +114,14 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
         scores={name: score(name) for name in names},
         observations=lambda outputs, targets: choose(observed, targets, outputs),
     )
+
+
+def _widest(*shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    widths = zip(*(one.shape for one in shapes), strict=True)
+    return shapes[0].update(shape=tuple(map(max, widths)))
+
+
+def _filled(leaf: Array, to: jax.ShapeDtypeStruct) -> Array:
+    """The leaf with zeros behind it, in the shape of another."""
+    missing = [(0, b - a) for a, b in zip(leaf.shape, to.shape, strict=True)]
+    return jnp.pad(leaf, missing)

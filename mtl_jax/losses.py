@@ -2,9 +2,8 @@
 
 An `Objective` is what a task is judged by. Losses are in nats and per example;
 means are taken by whoever knows the batch. ``sample_targets`` draws targets from
-the model's own likelihood, which is what the Fisher information needs. Scores are
-sums of per-example statistics with one division at the end, so that a split may
-be walked in batches of any size.
+the model's own likelihood, which is what the Fisher information needs. Targets may come
+as numbers of any type, as tasks of several kinds share one.
 
 Where an example's target is an image, its pixels are independent given the input, and
 its loss is their *mean*, as multi-task learning trains on. That is ``1 / n`` of the
@@ -30,17 +29,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.scores import (
+    ACCURACY,
+    BINARY_ACCURACY,
+    MATTHEWS,
+    MSE,
+    PEARSON,
+    SPEARMAN,
+    Score,
+    f1,
+    ratio,
+)
 from mtl_jax.types import Array, PyTree
-
-
-class Score(NamedTuple):
-    """A score over a whole split, from sums over its examples."""
-
-    statistics: Callable[[Array, Any], PyTree]
-    """``(outputs [B, ...], targets [B, ...])`` to leaves ``[B, ...]`` to be summed."""
-    value: Callable[[PyTree, Array], Array]
-    """``(sums, number of examples)`` to the score."""
-    higher_is_better: bool = True
+from mtl_jax.words import LABEL_WORDS, NUMBERS
 
 
 class Objective(NamedTuple):
@@ -53,6 +54,7 @@ class Objective(NamedTuple):
     likelihood; invalid where the true ``targets``, if given, are invalid. Likelihoods
     without invalid targets ignore them."""
     scores: dict[str, Score]
+    """By name; a task is shown by the first."""
     probabilities: Callable[[Array], Array] | None = None
     """Outputs to the probabilities ``[B, C]`` of the targets 0, ..., C - 1; None where
     targets cannot be enumerated."""
@@ -63,18 +65,10 @@ class Objective(NamedTuple):
     """Outputs are one number where others are a last axis of them."""
 
 
-def _mean(sums: PyTree, count: Array) -> Array:
-    return sums / count
-
-
 def _softmax_loss(logits: Array, labels: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(
         logits, labels.astype(jnp.int32)
     )
-
-
-def _softmax_correct(logits: Array, labels: Array) -> Array:
-    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
 
 
 def _softmax_sample(key: Array, logits: Array, targets: Array | None = None) -> Array:
@@ -85,7 +79,7 @@ def _softmax_sample(key: Array, logits: Array, targets: Array | None = None) -> 
 SOFTMAX = Objective(
     example_loss=_softmax_loss,
     sample_targets=_softmax_sample,
-    scores={"accuracy": Score(_softmax_correct, _mean)},
+    scores={"accuracy": ACCURACY},
     probabilities=jax.nn.softmax,
 )
 """Classification: logits ``[B, C]``, integer labels ``[B]``."""
@@ -104,14 +98,10 @@ def _bernoulli_probabilities(logits: Array) -> Array:
     return jnp.stack([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)
 
 
-def _bernoulli_correct(logits: Array, labels: Array) -> Array:
-    return ((logits > 0) == (labels > 0)).astype(jnp.float32)
-
-
 BERNOULLI = Objective(
     example_loss=_bernoulli_loss,
     sample_targets=_bernoulli_sample,
-    scores={"accuracy": Score(_bernoulli_correct, _mean)},
+    scores={"accuracy": BINARY_ACCURACY},
     probabilities=_bernoulli_probabilities,
     is_scalar=True,
 )
@@ -127,14 +117,10 @@ def _gaussian_sample(key: Array, means: Array, targets: Array | None = None) -> 
     return means + jax.random.normal(key, means.shape, means.dtype)
 
 
-def _squared_error(means: Array, targets: Array) -> Array:
-    return jnp.square(means - targets)
-
-
 GAUSSIAN = Objective(
     example_loss=_gaussian_loss,
     sample_targets=_gaussian_sample,
-    scores={"mse": Score(_squared_error, _mean, higher_is_better=False)},
+    scores={"mse": MSE},
     is_scalar=True,
 )
 """Regression with unit variance: means ``[B]``, targets ``[B]``; the loss is the
@@ -150,13 +136,6 @@ def _mean_valid(values: Array, valid: Array) -> Array:
     """Means ``[B]`` over the valid pixels; 0 for an image without one."""
     total = _per_example(jnp.where(valid, values, 0))
     return total / jnp.maximum(_per_example(valid), 1)
-
-
-def _ratio(sums: PyTree, count: Array) -> Array:
-    """Quotient of two sums, 0 where there was nothing to count."""
-    del count
-    above, below = sums
-    return above / (below + (below == 0))
 
 
 def _labelled(logits: Array, labels: Array) -> Array:
@@ -209,7 +188,7 @@ def _mean_iou(sums: PyTree, count: Array) -> Array:
     both, either = sums
     seen = either > 0
     ious = both / (either + (either == 0))
-    return _ratio((ious.sum(axis=-1), seen.sum(axis=-1)), seen)
+    return ratio((ious.sum(axis=-1), seen.sum(axis=-1)), seen)
 
 
 SEGMENTATION = Objective(
@@ -217,7 +196,7 @@ SEGMENTATION = Objective(
     sample_targets=_segmentation_sample,
     scores={
         "mean_iou": Score(_overlaps, _mean_iou),
-        "pixel_accuracy": Score(_pixels_correct, _ratio),
+        "pixel_accuracy": Score(_pixels_correct, ratio),
     },
     observations=_labelled_pixels,
 )
@@ -269,8 +248,8 @@ DEPTH = Objective(
     example_loss=_depth_loss,
     sample_targets=_depth_sample,
     scores={
-        "absolute_error": Score(_absolute_error, _ratio, higher_is_better=False),
-        "relative_error": Score(_relative_error, _ratio, higher_is_better=False),
+        "absolute_error": Score(_absolute_error, ratio, higher_is_better=False),
+        "relative_error": Score(_relative_error, ratio, higher_is_better=False),
     },
     observations=_measured_pixels,
     is_scalar=True,
@@ -284,11 +263,45 @@ loss is the mean over an image's valid pixels; the scores weigh all valid pixels
 split alike, in the unit of the targets and relative to them.
 """
 
+
+def _as_numbers(score: Score) -> Score:
+    """The score of what words say as numbers: of logits ``[B, W]``, words ``[B]``."""
+
+    def statistics(logits: Array, words: Array) -> PyTree:
+        says = jnp.array(NUMBERS)
+        predicted, true = jnp.argmax(logits, axis=-1), words.astype(jnp.int32)
+        return score.statistics(says[predicted], says[true])
+
+    return score._replace(statistics=statistics)
+
+
+def _words(**scores: Score) -> Objective:
+    """One of all words: logits ``[B, W]``, numbers of `words.LABEL_WORDS` ``[B]``.
+
+    A word of another task is as wrong as one of the own task.
+    """
+    return SOFTMAX._replace(scores=scores)
+
+
 OBJECTIVES: dict[str, Objective] = {
     "softmax": SOFTMAX,
+    "softmax_matthews": SOFTMAX._replace(
+        scores={"matthews": MATTHEWS, "accuracy": ACCURACY}
+    ),
+    "softmax_f1": SOFTMAX._replace(scores={"accuracy": ACCURACY, "f1": f1(1)}),
     "bernoulli": BERNOULLI,
     "gaussian": GAUSSIAN,
+    "gaussian_correlation": GAUSSIAN._replace(
+        scores={"pearson": PEARSON, "spearman": SPEARMAN, "mse": MSE}
+    ),
     "segmentation": SEGMENTATION,
     "depth": DEPTH,
+    "words": _words(accuracy=ACCURACY),
+    "words_matthews": _words(matthews=MATTHEWS, accuracy=ACCURACY),
+    "words_equivalent": _words(accuracy=ACCURACY, f1=f1(LABEL_WORDS["equivalent"])),
+    "words_duplicate": _words(accuracy=ACCURACY, f1=f1(LABEL_WORDS["duplicate"])),
+    "words_similarity": _words(
+        pearson=_as_numbers(PEARSON), spearman=_as_numbers(SPEARMAN)
+    ),
 }
-"""Every objective by its name."""
+"""Every objective by its name; those of one loss differ in their scores."""

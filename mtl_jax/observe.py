@@ -70,11 +70,9 @@ def values(
     """Losses and scores of some runs on every split, from the sums ``[R, ...]``."""
     for run in runs.tolist():
         own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
-        found = evaluate.values(setting, own, rounds)
-        for (split, name), per_task in found.items():
-            for task, value in zip(variant.task_ids[run], per_task, strict=True):
-                if name == "loss" or name in setting.scores[task]:
-                    yield row_of(run, step, split, int(task), name, value)
+        task_ids = variant.task_ids[run]
+        for split, name, task, value in evaluate.values(setting, own, rounds, task_ids):
+            yield row_of(run, step, split, task, name, value)
 
 
 def updates(

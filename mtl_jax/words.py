@@ -1,22 +1,26 @@
-"""Words that stand for labels where every task answers in the same ones."""
+"""Words that answer for labels where tasks of text are one: every task chooses from all.
 
-SIMILARITIES = tuple(f"{fifths / 5:.1f}" for fifths in range(26))
-"""What STS-B's similarities are rounded to."""
-CLASSES = (
-    "unacceptable",
-    "acceptable",
-    "negative",
-    "positive",
-    "not_equivalent",
-    "equivalent",
-    "not_duplicate",
-    "duplicate",
-    "entailment",
-    "neutral",
-    "contradiction",
-    "not_entailment",
-)
+The labels of GLUE (Wang et al., 2019) as T5 says them (Raffel et al., 2020, appendix D),
+with similarities in steps of a fifth.
+
+>>> LABEL_WORDS["entailment"], LABEL_WORDS["2.6"], len(LABEL_WORDS)
+(8, 25, 38)
+>>> NUMBERS[LABEL_WORDS["2.6"]], NUMBERS[LABEL_WORDS["entailment"]]
+(2.6, -1.0)
+"""
+
+_NAMES = (
+    "unacceptable", "acceptable", "negative", "positive", "not_equivalent",
+    "equivalent", "not_duplicate", "duplicate", "entailment", "neutral",
+    "contradiction", "not_entailment",
+)  # fmt: skip
+_SIMILARITIES = tuple(f"{fifths / 5:.1f}" for fifths in range(26))
+
 LABEL_WORDS: dict[str, int] = {
-    word: number for number, word in enumerate((*CLASSES, *SIMILARITIES))
+    word: number for number, word in enumerate(_NAMES + _SIMILARITIES)
 }
-"""Word to its number."""
+"""Every word and its number."""
+
+NUMBERS: tuple[float, ...] = (-1.0,) * len(_NAMES) + tuple(map(float, _SIMILARITIES))
+"""What every word says as a number; -1 for one that says none, as T5's evaluation has it
+(Raffel et al., 2020)."""
