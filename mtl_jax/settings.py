@@ -89,7 +89,9 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
       InputError: an unknown name or option, a value out of range, or data or weights
         that are missing or damaged.
     """
-    options = dict(config.data)
+    options, weights = dict(config.data), config.model.weights
+    if "vocabulary" in options:  # that of the weights, where none is named
+        options["vocabulary"] = options["vocabulary"] or weights
     transform = augment.make(tuple(config.augment))
     if config.compute not in COMPUTE:
         raise InputError(
@@ -102,7 +104,6 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
             f"inputs of shape {dataset.x.shape[1:]}."
         )
     kind = config.model.name
-    weights = config.model.weights
     trunk = models.make(kind, weights, **config.model.get(kind, {}))
     return from_dataset(
         config.setting,
@@ -156,6 +157,7 @@ def from_dataset(
       InputError: images that the trunk cannot take, weights that do not fit it, or
         rotations of what is no vector.
     """
+    trunk.check_inputs(dataset.x)
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
     like, variables = _shapes(trunk, sample)
     pretrained = load_weights(weights, trunk, variables) if weights else None
