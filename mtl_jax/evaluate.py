@@ -131,17 +131,15 @@ def values(
       task_ids: the run's ``[T]``.
 
     Yields:
-      ``(split, name, task, value)``: by split and name the tasks that have it.
+      ``(split, name, task, value)``, by split and task the loss and its scores.
     """
-    names = dict.fromkeys(name for task in task_ids for name in setting.scores[task])
     for split in dict.fromkeys(rounds.split.tolist()):
         here = rounds.split == split
-        for name in ["loss", *names]:
-            for place, task in enumerate(task_ids.tolist()):
-                if name == "loss" or name in setting.scores[task]:
-                    own = jax.tree.map(lambda leaf, t=place: leaf[t, here], totals)
-                    value = _value(setting, own, name, rounds.mask[task, here])
-                    yield split, name, task, value
+        for place, task in enumerate(task_ids.tolist()):
+            own = jax.tree.map(lambda leaf, at=(place, here): leaf[at], totals)
+            for name in ("loss", *setting.scores[task]):
+                value = _value(setting, own, name, rounds.mask[task, here])
+                yield split, name, task, value
 
 
 def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> float:
@@ -152,11 +150,13 @@ def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> flo
 
     count = total(totals["count"])
     if name == "loss":
-        return total(totals["loss"]) / count
+        return float(total(totals["loss"]) / count)
     score, own = setting.objective.scores[name], totals["scores"][name]
     if score.of_examples:
-        return score.value(jax.tree.map(lambda leaf: leaf[mask > 0], own), count)
-    return score.value(jax.tree.map(total, own), count)
+        own = jax.tree.map(lambda leaf: leaf[mask > 0], own)
+    else:
+        own = jax.tree.map(total, own)
+    return float(score.value(own, count))
 
 
 def _where_any(f: Callable[..., PyTree]) -> Callable[..., PyTree]:

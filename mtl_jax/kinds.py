@@ -57,8 +57,8 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
     """One objective for tasks of several kinds: targets (`Kinded`) say which.
 
     All look at outputs of one shape, as `of_head` makes them. Scores of one name make
-    the same of their statistics, of which a kind that does not have the score has
-    zeros. Where kinds differ in the number of classes, zeros stand for what a kind lacks.
+    the same of their statistics, of which a kind without the score has zeros, and one
+    with fewer classes than another zeros for what it lacks.
     """
 
     def choose(functions: Sequence[Callable], targets: Kinded, *args: Any) -> Any:

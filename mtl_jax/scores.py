@@ -1,8 +1,8 @@
 """Scores over whole splits, from what the examples say.
 
-Most are quotients of sums over examples, so that a split may be walked in batches of any
-size with one division at the end. Correlations are not: of ranks they need all examples
-at once, and of values sums in float32 would cancel.
+Most are quotients of sums over examples, so that a split may be walked in batches of
+any size with one division at the end. Correlations are not: of ranks they need all
+examples at once, and of values sums in float32 would cancel.
 
 >>> import numpy as np
 >>> labels, logits = np.array([0, 1, 1, 1]), np.eye(2)[[0, 1, 1, 0]]
@@ -105,8 +105,8 @@ def _f1(sums: PyTree, count: Array) -> Array:
 def f1(positive: int) -> Score:
     """F1 of one class: the harmonic mean of its precision and recall, in [0, 1].
 
-    Of logits ``[B, C]`` and class numbers ``[B]``; 0 where the class is neither predicted
-    nor true.
+    Of logits ``[B, C]`` and class numbers ``[B]``; 0 where the class is neither
+    predicted nor true.
     """
 
     def statistics(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -137,8 +137,8 @@ def _spearman(pairs: PyTree, count: Any) -> float:
 
 
 PEARSON = Score(_pairs, _pearson, of_examples=True)
-"""Correlation of means ``[B]`` with targets ``[B]``, in [-1, 1]; 0 where one is constant,
-NaN where one is not finite."""
+"""Correlation of means ``[B]`` with targets ``[B]``, in [-1, 1]; 0 where one is
+constant, NaN where one is not finite."""
 SPEARMAN = Score(_pairs, _spearman, of_examples=True)
 """Correlation of their ranks; equal values have the mean of theirs. 0 where one is
 constant, NaN where one is NaN."""

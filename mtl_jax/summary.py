@@ -5,13 +5,15 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from mtl_jax.analysis.curves import better
+
 SPLITS = {"probe": "train", "validation": "val", "test": "test"}
 
 
 def table(df: Any) -> Table:
     """Final values per variant, learning rate and task, mean +- s.d. over seeds.
 
-    Losses are in nats, scores in percent; ``train`` is the probe.
+    Losses are in nats, scores in percent, errors as they are; ``train`` is the probe.
 
     Args:
       df: records, the DataFrame that `records.read` returns.
@@ -47,8 +49,13 @@ def table(df: Any) -> Table:
 
 
 def _mean_and_sd(rows: Any) -> str:
-    """``0.164 ±0.018`` of a loss, ``94.8 ±1.2`` of a score."""
-    percent = set(rows["name"]) != {"loss"}
+    """``0.164 ±0.018`` of a loss or an error, ``94.8 ±1.2`` of a score.
+
+    Nothing where a task does not have the score.
+    """
+    if not len(rows):
+        return ""
+    percent = all(better(name) > 0 for name in rows["name"])
     values = rows["value"] * (100 if percent else 1)
     digits = 1 if percent else 3
     spread = f" ±{values.std():.{digits}f}" if len(values) > 1 else ""

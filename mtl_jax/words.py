@@ -1,7 +1,7 @@
-"""Words that answer for labels where tasks of text are one: every task chooses from all.
+"""Words that say labels, so that tasks of text have one kind of target.
 
-The labels of GLUE (Wang et al., 2019) as T5 says them (Raffel et al., 2020, appendix D),
-with similarities in steps of a fifth.
+The labels of GLUE (Wang et al., 2019) as T5 says them (Raffel et al., 2020, appendix
+D), and similarities in steps of a fifth.
 
 >>> LABEL_WORDS["entailment"], LABEL_WORDS["2.6"], len(LABEL_WORDS)
 (8, 25, 38)
@@ -22,5 +22,5 @@ LABEL_WORDS: dict[str, int] = {
 """Every word and its number."""
 
 NUMBERS: tuple[float, ...] = (-1.0,) * len(_NAMES) + tuple(map(float, _SIMILARITIES))
-"""What every word says as a number; -1 for one that says none, as T5's evaluation has it
+"""What every word says as a number; -1 for one that says none, as in T5's evaluation
 (Raffel et al., 2020)."""

@@ -9,7 +9,7 @@ from tiny import CLASSES, MLP, SEED, TASKS, T, batch, dataset, method, stepped
 from mtl_jax import metrics, settings, train
 from mtl_jax.axis_map import sequential
 from mtl_jax.kinds import Kinded, of_head, of_kinds
-from mtl_jax.losses import BERNOULLI, DEPTH, SEGMENTATION, SOFTMAX
+from mtl_jax.losses import BERNOULLI, DEPTH, OBJECTIVES, SEGMENTATION, SOFTMAX
 
 B, W, SIDE = 6, 4, 3
 KINDS = [of_head(SOFTMAX, 3), of_head(BERNOULLI, 1), of_head(SOFTMAX, 2)]
@@ -44,6 +44,35 @@ def test_a_kind_is_judged_as_if_it_were_alone(kind):
     np.testing.assert_array_equal(drawn.value, objective.sample_targets(key, narrow))
     assert every.observations is not None
     np.testing.assert_array_equal(every.observations(OUTPUTS, targets(kind)), 1)
+
+
+@MAPS
+def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
+    """2 classes, 3 classes and a number, with sums and with all examples."""
+    names = ("softmax_matthews", "softmax_matthews", "gaussian_correlation")
+    widths, rng = (2, 3, 1), np.random.default_rng(4)
+    outputs = jnp.asarray(rng.normal(size=(3, B, W)), jnp.float32)
+    values = jnp.asarray(rng.integers(2, size=(3, B)), jnp.float32)
+    kinds = [of_head(OBJECTIVES[n], w) for n, w in zip(names, widths, strict=True)]
+    both = Kinded(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
+    scores = of_kinds(kinds).scores
+    assert set(scores) == {"matthews", "accuracy", "pearson", "spearman", "mse"}
+
+    def value(score, statistics):
+        if not score.of_examples:
+            statistics = jax.tree.map(lambda leaf: leaf.sum(axis=0), statistics)
+        return score.value(jax.device_get(statistics), B)
+
+    for name, score in scores.items():
+        every = task_map(score.statistics, (0, 0))(outputs, both)
+        for kind, own in enumerate(kinds):
+            here = jax.tree.map(lambda leaf, k=kind: leaf[k], every)
+            if name not in own.scores:
+                assert all((leaf == 0).all() for leaf in jax.tree.leaves(here))
+                continue
+            alone = own.scores[name]
+            wanted = value(alone, alone.statistics(outputs[kind], values[kind]))
+            np.testing.assert_allclose(value(score, here), wanted, rtol=1e-6)
 
 
 def test_outputs_of_other_kinds_have_no_influence():

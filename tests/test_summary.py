@@ -57,6 +57,12 @@ def test_scores_are_in_percent():
     assert cells(text, "multi", "0.001", "a") == expected
 
 
+def test_errors_are_as_they_are_and_what_a_task_has_not_is_left_out():
+    text = shown(rows(0, 1.0), rows(0, 0.25, task="b", name="mse"))
+    assert cells(text, "multi", "0.001", "a") == ["1.000", "2.000", "3.000"]
+    assert cells(text, "multi", "0.001", "b") == ["0.250", "1.250", "2.250"]
+
+
 def test_only_the_last_step_counts():
     text = shown(rows(0, 9.0, step=5), rows(0, 1.0, step=10))
     assert cells(text, "multi", "0.001", "a")[0] == "1.000"

@@ -99,7 +99,7 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
 
 
 def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
-    """Names of the scores of every (setting, task), in the order of the alphabet."""
+    """Names of the scores of every (setting, task), in the order of the records."""
     check(df)
     of_task = df[df["task"] != ""]
     found = of_task[(of_task["split"] == split) & (of_task["name"] != "loss")]
@@ -107,7 +107,7 @@ def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
     tasks = of_task[["setting", "task"]].drop_duplicates()
     names = {key: [] for key in tasks.itertuples(index=False, name=None)}
     unique = found[["setting", "task", "name"]].drop_duplicates()
-    for setting, task, name in unique.sort_values("name").itertuples(index=False):
+    for setting, task, name in unique.itertuples(index=False):
         names[setting, task].append(name)
     return names
 

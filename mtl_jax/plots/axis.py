@@ -34,6 +34,8 @@ class Unit(NamedTuple):
 def unit(name: str) -> Unit:
     """Losses are in nats, scores of which more is better in percent.
 
+    So are correlations, as GLUE gives them: of the largest that there can be.
+
     >>> unit("accuracy")
     Unit(label='accuracy (%)', factor=100, short='%')
     """

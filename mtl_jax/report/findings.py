@@ -65,7 +65,8 @@ class Findings(NamedTuple):
     cells: dict[str, dict[Cell, list[str]]]
     """Learning rates and batch sizes of every variant, with the tasks shown in them."""
     scores: dict[str, str]
-    """The score by which a task is shown; tasks without one are left out."""
+    """The score by which a task is shown, the first of its own; tasks without one are
+    left out."""
     at_best: Frame
     """Test values at the best-validation points: a row per curve and name."""
     transfer: Frame
