@@ -73,6 +73,22 @@ def examples(found: sources.Found, split: str) -> tuple[list[Example], int]:
     return sorted(read_in), left_out
 
 
+def training_texts(directory: str, source: str) -> Iterator[str]:
+    """Texts of the train splits that are there, to train a vocabulary on.
+
+    Raises:
+      DataMissing: there is none.
+      InputError: as `examples`.
+    """
+    places = look(directory, source)
+    there = [found for found in places.values() if "train" in found.files]
+    if not there:
+        raise DataMissing(_absence(directory, places, list(TASKS)))
+    for found in there:
+        for *texts, _ in examples(found, "train")[0]:
+            yield from (text for text in texts if text)
+
+
 def _folders(directory: str) -> list[Path]:
     """The folders that may hold tasks, at least one, which need not be there."""
     root = sources.root_folder(directory)
@@ -143,19 +159,3 @@ def _lacking(folders: list[Path], name: str) -> str:
     files = [f"{task.folder}/{file}" for file in task.files.values()]
     missing = [f for f in files if not any((own / f).is_file() for own in folders)]
     return f"{name} ({', '.join(missing)})" if missing else name
-
-
-def training_texts(directory: str, source: str) -> Iterator[str]:
-    """Texts of the train splits that are there, to train a vocabulary on.
-
-    Raises:
-      DataMissing: there is none.
-      InputError: as `examples`.
-    """
-    places = look(directory, source)
-    there = [found for found in places.values() if "train" in found.files]
-    if not there:
-        raise DataMissing(_absence(directory, places, list(TASKS)))
-    for found in there:
-        for *texts, _ in examples(found, "train")[0]:
-            yield from (text for text in texts if text)

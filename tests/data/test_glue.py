@@ -462,15 +462,11 @@ def test_files_without_examples(tmp_path, vocabulary, content):
 
 def test_rows_end_at_newlines_only_and_quotes_are_text(tmp_path):
     path = tmp_path / "train.tsv"
-    lines = (
-        "\ufeffsentence\tlabel",
-        '"open\u2028\x85\x0c quote\t0',
-        "",
-        'it\'s "" so " \t1',
-    )
+    quoted = '"open\u2028\x85\x0c quote', 'it\'s "" so "'
+    lines = "\ufeffsentence\tlabel", f"{quoted[0]}\t0", "", f"{quoted[1]} \t1"
     path.write_bytes("\r\n".join(lines).encode())
     found, left_out = glue_files.read(path, TASKS["sst2"])
-    assert found == [('"open\u2028\x85\x0c quote', None, 0), ('it\'s "" so "', None, 1)]
+    assert found == [(text, None, label) for label, text in enumerate(quoted)]
     assert left_out == 0
 
 
