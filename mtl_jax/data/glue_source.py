@@ -73,6 +73,22 @@ def examples(found: sources.Found, split: str) -> tuple[list[Example], int]:
     return sorted(read_in), left_out
 
 
+def training_texts(directory: str, source: str) -> Iterator[str]:
+    """Texts of the train splits that are there, to train a vocabulary on.
+
+    Raises:
+      DataMissing: there is none.
+      InputError: as `examples`.
+    """
+    places = look(directory, source)
+    there = [found for found in places.values() if "train" in found.files]
+    if not there:
+        raise DataMissing(_absence(directory, places, list(TASKS)))
+    for found in there:
+        for *texts, _ in examples(found, "train")[0]:
+            yield from (text for text in texts if text)
+
+
 def _folders(directory: str) -> list[Path]:
     """The folders that may hold tasks, at least one, which need not be there."""
     root = sources.root_folder(directory)
@@ -118,14 +134,15 @@ def _absence(
     directory: str, places: dict[str, sources.Found], missing: list[str]
 ) -> str:
     """Say which files are missing, where, and the ways to go on."""
-    folder = _folders(directory)[0]
+    folders = _folders(directory)
+    folder = folders[0]
     command = sources.build_command(
         folder.parent,
         [f"glue/{name}" for name in missing],
         "--imports=tensorflow_datasets.text.glue ",  # else tfds does not know them
     )
     text = (
-        f"glue lacks {', '.join(_lacking(folder, name) for name in missing)} in "
+        f"glue lacks {', '.join(_lacking(folders, name) for name in missing)} in "
         f"{folder} (--config.data.source and --config.data.dir say where to look). Put "
         "the official files of https://gluebenchmark.com/tasks there, a folder a task; "
         f"or prepare them with TFDS: {command}"
@@ -136,25 +153,9 @@ def _absence(
     return f"{text}; or train on what is there: --config.data.tasks={','.join(there)}"
 
 
-def _lacking(folder: Path, name: str) -> str:
+def _lacking(folders: list[Path], name: str) -> str:
     """A task with the official files that are not there."""
     task = TASKS[name]
     files = [f"{task.folder}/{file}" for file in task.files.values()]
-    missing = [file for file in files if not (folder / file).is_file()]
+    missing = [f for f in files if not any((own / f).is_file() for own in folders)]
     return f"{name} ({', '.join(missing)})" if missing else name
-
-
-def training_texts(directory: str, source: str) -> Iterator[str]:
-    """Texts of the train splits that are there, to train a vocabulary on.
-
-    Raises:
-      DataMissing: there is none.
-      InputError: as `examples`.
-    """
-    places = look(directory, source)
-    there = [found for found in places.values() if "train" in found.files]
-    if not there:
-        raise DataMissing(_absence(directory, places, list(TASKS)))
-    for found in there:
-        for *texts, _ in examples(found, "train")[0]:
-            yield from (text for text in texts if text)

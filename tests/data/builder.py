@@ -15,17 +15,19 @@ def encoded(image, form="png", **options):
     return file
 
 
-def build(directory, dataset, features, splits):
+def build(directory, dataset, features, splits, config=""):
     """Prepare lists of examples, one per split, as array_record."""
     import tensorflow_datasets as tfds
+
+    own = tfds.core.BuilderConfig(name=config, version=VERSION) if config else None
 
     class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = dataset
         VERSION = tfds.core.Version(VERSION)
 
         def _info(self):
-            own = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=own)
+            all_features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=all_features)
 
         def _split_generators(self, dl_manager):
             del dl_manager
@@ -34,4 +36,9 @@ def build(directory, dataset, features, splits):
         def _generate_examples(self, split):
             yield from enumerate(splits[split])
 
-    Prepared(data_dir=directory, file_format="array_record").download_and_prepare()
+    builder = Prepared(
+        data_dir=directory,
+        config=own,
+        file_format="array_record",
+    )
+    builder.download_and_prepare()
