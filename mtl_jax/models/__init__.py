@@ -25,7 +25,7 @@ TRUNKS: dict[str, Callable[..., Trunk]] = {
 CHECKPOINTS: dict[str, Callable[[str], dict[str, Any]]] = {
     "roberta": huggingface.options,
 }
-"""For trunks whose weights bring options along: readers of these, by its name."""
+"""Readers of the options that the weights of a trunk bring along, by its name."""
 
 
 def make(name: str, weights: str = "", /, **options: Any) -> Trunk:

@@ -284,6 +284,7 @@ def test_tasks_drop_by_keys_of_their_own(of_head):
 
 
 def test_all_places_drop_by_keys_of_their_own(monkeypatch):
+    trunk, variables = made(dropout=0.4)
     seen = []
 
     def drop(x, rate, key):
@@ -292,7 +293,6 @@ def test_all_places_drop_by_keys_of_their_own(monkeypatch):
 
     # Not an attribute: the package has the trunk by the name of its module.
     monkeypatch.setattr(sys.modules["mtl_jax.models.roberta"], "drop", drop)
-    trunk, variables = made(dropout=0.4)
     trunk.apply(variables, TOKENS, True, mutable=["dropout"])
     assert len(set(seen)) == len(seen) == 1 + 2 * SIZES["layers"]
     assert {rate for rate, *_ in seen} == {0.4}
@@ -320,6 +320,10 @@ def test_cudnn_is_given_lengths(monkeypatch):
     attend(q[:, :1], q, q, real, "cudnn")
     attend(q, q, q, real, "xla")
     assert [o["implementation"] for o in given[1:]] == ["xla"] * 3
+    # Its rule for vmap fails where queries are mapped and lengths are not.
+    jax.vmap(lambda q: attend(q, q, q, real, "cudnn"))(q[None])
+    lengths = [given[-1][f"{name}_seq_lengths"] for name in ("query", "key_value")]
+    assert all(isinstance(own, jax.core.Tracer) for own in lengths)
 
 
 @pytest.mark.parametrize(
