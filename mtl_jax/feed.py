@@ -189,7 +189,7 @@ def _most_rows(
 def _cut(rounds: Rounds, most: int) -> list[Rounds]:
     """Rounds in pieces of one length, each of about ``most`` different rows.
 
-    At least two rounds: XLA makes another program of one, with other roundings.
+    At least two rounds: a loop over one is no loop to XLA, which may round otherwise.
     """
     number = rounds.rows.shape[1]
     of_round = max(len(np.unique(rounds.rows[:, n])) for n in range(number))

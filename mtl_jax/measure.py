@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import gradients, stack
+from mtl_jax import gradients, memory, stack
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.experiment import PROBE, Experiment
 from mtl_jax.factors.contract import (
@@ -56,6 +56,16 @@ class Gauge(NamedTuple):
     """States of all runs, on the host, to what the factor says of them."""
     rows: Callable[[RowOf, int, list[int], PyTree], Iterator[Row]]
     """``(row_of, step, runs, what it said)`` to the rows of these runs."""
+    temporaries: int
+    """Bytes of its program's temporaries on a device."""
+
+
+class Program(NamedTuple):
+    """A factor's program, which several variants may share."""
+
+    run: Callable[[Any], PyTree]
+    temporaries: int
+    """As in `Gauge`."""
 
 
 def compile_all(made: Experiment, states: list[TrainState]) -> list[list[Gauge]]:
@@ -97,14 +107,19 @@ def compile_all(made: Experiment, states: list[TrainState]) -> list[list[Gauge]]
         program = shared[name, size].result()
         return Gauge(
             name,
-            lambda states: program(views(setting, variant, states)),
+            lambda states: program.run(views(setting, variant, states)),
             partial(_task_rows, variant),
+            program.temporaries,
         )
+
+    def of_runs(name: str, variant: Variant, program: Program) -> Gauge:
+        rows = partial(_run_rows, setting, variant)
+        return Gauge(name, program.run, rows, program.temporaries)
 
     return [
         [of_tasks(name, variant, len(view.task)) for name in factors[0]]
         + [
-            Gauge(name, program.result(), partial(_run_rows, setting, variant))
+            of_runs(name, variant, program.result())
             for name, program in programs.items()
         ]
         for variant, view, programs in zip(variants, all_views, own, strict=True)
@@ -165,7 +180,7 @@ def _compile_task(
     seed: int,
     factor: TaskFactor,
     like: View,
-) -> Callable[[View], PyTree]:
+) -> Program:
     """Program of a task factor: views ``[V, ...]`` to values ``[V, 2]``."""
 
     def of_view(view: View, batch: Batch) -> PyTree:
@@ -188,8 +203,9 @@ def _compile_task(
     batch = stack.everywhere(place, batch)
     mapped = jax.jit(stack.over(place, run_map, of_view, (0, None)))
     program = mapped.lower(stack.spread(place, like), batch).compile()
-    return lambda views: stack.collect(
-        place, program(stack.spread(place, views), batch)
+    return Program(
+        lambda views: stack.collect(place, program(stack.spread(place, views), batch)),
+        memory.temporaries(program),
     )
 
 
@@ -200,7 +216,7 @@ def _compile_run(
     factor: RunFactor,
     variant: Variant,
     like: TrainState,
-) -> Callable[[TrainState], PyTree]:
+) -> Program:
     """Program of a run factor: states ``[R, ...]`` to what it says of each."""
     method, axes = variant.method, setting.batch_axes
 
@@ -244,9 +260,12 @@ def _compile_run(
     batches = stack.everywhere(place, _mini_batches(batch, axes))
     mapped = jax.jit(stack.over(place, run_map, of_run, (0, 0, 0, None)))
     program = mapped.lower(stack.spread(place, like), *rest, batches).compile()
-    return lambda states: stack.collect(
-        place, program(stack.spread(place, states), *rest, batches)
-    )
+
+    def run(states: TrainState) -> PyTree:
+        found = program(stack.spread(place, states), *rest, batches)
+        return stack.collect(place, found)
+
+    return Program(run, memory.temporaries(program))
 
 
 def _mini_batches(batch: Batch, axes: Batch) -> Batch:

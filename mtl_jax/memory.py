@@ -43,8 +43,8 @@ def check(parts: dict[str, int]) -> None:
         f"this run needs about {_text(needed)} on every device ({words}), and a device "
         f"has {_text(limit)}. Less: fewer seeds, learning_rates or variants at once, a "
         f"smaller batch_size, eval_batch_size or chunk, data.stream=always, "
-        f"run_map=sequential, smto.path=gramian, the model's remat; more: other "
-        f"devices."
+        f"run_map=sequential, smto.path=gramian, the model's remat, a smaller "
+        f"batch_size of factors or other factors.names; more: other devices."
     )
 
 

@@ -92,8 +92,8 @@ def compile_all(
     Raises:
       InputError: data, states and temporaries exceed the memory of a device.
     """
-    held = {"data": feed.bytes, "states": sum(map(_bytes_each, states, feed.stacks))}
-    memory.check(held)  # before any of it goes there
+    kept = held(states, feed)
+    memory.check(kept)  # before any of it goes there
     every = list(zip(variants, states, feed.stacks, strict=True))
     # What is evaluated does not depend on how it was trained: variants of as many runs
     # and tasks have one program.
@@ -112,7 +112,7 @@ def compile_all(
         ]
 
     temporaries = [one.result().temporaries for one in (*looks.values(), *chunks)]
-    memory.check({**held, "temporaries": max(temporaries)})
+    memory.check({**kept, "temporaries": max(temporaries)})
 
     def programs(chunk: Any, variant: Variant, runs: Stack) -> Programs:
         look = looks[runs, variant.task_ids.shape[1]].result()
@@ -127,6 +127,11 @@ def compile_all(
         programs(chunk, variant, runs)
         for chunk, (variant, _, runs) in zip(chunks, every, strict=True)
     ]
+
+
+def held(states: list[TrainState], feed: Feed) -> dict[str, int]:
+    """Bytes that lie on a device while programs run, by what they hold."""
+    return {"data": feed.bytes, "states": sum(map(_bytes_each, states, feed.stacks))}
 
 
 def compile_chunk(

@@ -21,6 +21,7 @@ from mtl_jax import (
     feed,
     hosts,
     measure,
+    memory,
     observe,
     programs,
     records,
@@ -144,6 +145,10 @@ def _loop(
     with watch("compilation"):
         compiled = programs.compile_all(setting, every, states, fed, made.run_map)
         gauges = measure.compile_all(made, states)
+        temporaries = [gauge.temporaries for own in gauges for gauge in own]
+        if temporaries:
+            kept = programs.held(states, fed)
+            memory.check({**kept, "temporaries of factors": max(temporaries)})
     reports = [programs.report(state) for state in states]
     states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
     reached = [trajectory.levels_reached(r.lowest_loss, levels) for r in reports]

@@ -29,10 +29,11 @@ def test_capacity_is_that_of_this_machine():
 def test_what_does_not_fit_is_said_before_it_runs(tmp_path, monkeypatch):
     seen, check = [], memory.check
     monkeypatch.setattr(memory, "check", lambda parts: seen.append(parts))
-    small.run(tmp_path / "fits")
+    small.run(tmp_path / "fits", factors__names=("conflict",))
     monkeypatch.setattr(memory, "check", check)
-    before, after = seen
+    before, after, last = seen
     assert before.keys() < after.keys() and min(after.values()) > 0
+    assert before.items() < last.items() and last["temporaries of factors"] > 0
     for room, words in [(sum(before.values()) - 1, "states"), (None, "temporaries")]:
         room = sum(after.values()) - 1 if room is None else room
         monkeypatch.setattr(memory, "capacity", lambda room=room: room)
