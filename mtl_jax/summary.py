@@ -14,6 +14,7 @@ def table(df: Any) -> Table:
     """Final values per variant, learning rate and task, mean +- s.d. over seeds.
 
     Losses are in nats, scores in percent, errors as they are; ``train`` is the probe.
+    Where there are several scores, each has a line, under its name.
 
     Args:
       df: records, the DataFrame that `records.read` returns.
@@ -29,23 +30,36 @@ def table(df: Any) -> Table:
     )
     for column in ("variant", "rate", "task"):
         found.add_column(column, no_wrap=True)
-    for name in names:
+    several = len(names) > 2
+    heads = [("loss", "loss"), ("score", "")] if several else [(n, n) for n in names]
+    for name, below in heads:
+        if name == "score":
+            found.add_column(name, no_wrap=True)
         for split in SPLITS.values():
-            found.add_column(f"{split}\n{name}", justify="right")
+            found.add_column(f"{split}\n{below}".strip(), justify="right")
     place = {name: i for i, name in enumerate(df["variant"].unique())}
     groups = values.groupby(["variant", "learning_rate", "task"])
     for (variant, rate, task), group in sorted(groups, key=lambda g: place[g[0][0]]):
-        cells = [
-            _mean_and_sd(group[(group["split"] == split) & (group["name"] == name)])
-            for name in names
-            for split in SPLITS
-        ]
-        found.add_row(variant, f"{rate:g}", task, *cells)
+        losses, *scores = (_cells(group, name) for name in names)
+        first = [variant, f"{rate:g}", task, *losses]
+        lines = [[*sum(scores, [])]]
+        if several:
+            own = zip(names[1:], scores, strict=True)
+            lines = [[name, *cells] for name, cells in own if any(cells)]
+        for line in lines:
+            found.add_row(*first, *line)
+            first = [""] * len(first)
     for _, mark in df[is_mark].iterrows():
         rate, seed = f"{mark['learning_rate']:g}", mark["seed"]
         text = f"run {mark['run']} (seed {seed}) diverged at step {mark['step']}"
         found.add_row(mark["variant"], rate, text)
     return found
+
+
+def _cells(group: Any, name: str) -> list[str]:
+    """Of every split."""
+    rows = group[group["name"] == name]
+    return [_mean_and_sd(rows[rows["split"] == split]) for split in SPLITS]
 
 
 def _mean_and_sd(rows: Any) -> str:

@@ -63,6 +63,22 @@ def test_errors_are_as_they_are_and_what_a_task_has_not_is_left_out():
     assert cells(text, "multi", "0.001", "b") == ["0.250", "1.250", "2.250"]
 
 
+def test_several_scores_have_a_line_each():
+    text = shown(
+        rows(0, 1.0),
+        rows(0, 0.25, name="accuracy"),
+        rows(0, 0.5, name="f1"),
+        rows(0, 2.0, task="b"),
+        rows(0, 3.0, task="b", name="mse"),
+    )
+    losses = ["1.000", "2.000", "3.000"]
+    first = cells(text, "multi", "0.001", "a")
+    assert first == [*losses, "accuracy", "25.0", "125.0", "225.0"]
+    assert cells(text, "f1") == ["50.0", "150.0", "250.0"]
+    other = cells(text, "multi", "0.001", "b")[3:]
+    assert other == ["mse", "3.000", "4.000", "5.000"]
+
+
 def test_only_the_last_step_counts():
     text = shown(rows(0, 9.0, step=5), rows(0, 1.0, step=10))
     assert cells(text, "multi", "0.001", "a")[0] == "1.000"
