@@ -188,12 +188,10 @@ def test_classes_are_those_of_tfds():
     from tensorflow_datasets.text import glue as theirs
 
     configs = {config.name: config for config in theirs.Glue.BUILDER_CONFIGS}
-    assert set(configs) - set(TASKS) == {
-        "mnli_matched",
-        "mnli_mismatched",
-        "wnli",
-        "ax",
-    }
+    left_out = {"mnli_matched", "mnli_mismatched", "wnli", "ax"}
+    assert set(configs) - set(TASKS) == left_out
+    splits = {name: task.prepared for name, task in TASKS.items()}
+    assert splits == dict.fromkeys(TASKS, "validation") | {"mnli": "validation_matched"}
     for name, task in TASKS.items():
         assert list(task.words) == (configs[name].label_classes or [])
         assert list(task.features) == list(configs[name].text_features)
