@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 from mtl_jax import models
 from mtl_jax.models.roberta import attend
@@ -323,7 +324,7 @@ def test_cudnn_is_given_lengths(monkeypatch):
     # Its rule for vmap fails where queries are mapped and lengths are not.
     jax.vmap(lambda q: attend(q, q, q, real, "cudnn"))(q[None])
     lengths = [given[-1][f"{name}_seq_lengths"] for name in ("query", "key_value")]
-    assert all(isinstance(own, jax.core.Tracer) for own in lengths)
+    assert all(isinstance(own, Tracer) for own in lengths)
 
 
 @pytest.mark.parametrize(

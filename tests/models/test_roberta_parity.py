@@ -104,6 +104,7 @@ def test_features_logits_and_gradients(theirs, wanted, tmp_path):
     for (path, a), b in zip(
         jax.tree.leaves_with_path(grads), jax.tree.leaves(theirs_grads), strict=True
     ):
-        # Keys' bias changes nothing, softmax being what it is: both are of rounding.
-        scale = max(float(np.abs(b).max()), 1e-3 * biggest)
-        assert np.abs(a - b).max() < 1e-4 * scale, jax.tree_util.keystr(path)
+        name = jax.tree_util.keystr(path)
+        # A bias of keys moves all scores of a query alike: its gradients are rounding.
+        scale = biggest if "['key']['bias']" in name else np.abs(b).max()
+        assert np.abs(a - b).max() < 1e-4 * scale, name
