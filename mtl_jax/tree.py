@@ -114,6 +114,10 @@ def keep_rows(kept: Array, tree: PyTree) -> PyTree:
 
 def where(condition: Array, a: PyTree, b: PyTree) -> PyTree:
     """Choose one of two trees of one structure by a scalar condition."""
+    # A reduction is computed once. The bare condition XLA fuses into every leaf, with
+    # all that it looks at: of `all_finite` a program of leaves times leaves, which for
+    # DeepLab takes minutes to compile.
+    condition = (~jnp.stack([~condition] * 2)).all()
     return jax.tree.map(lambda u, v: jnp.where(condition, u, v), a, b)
 
 

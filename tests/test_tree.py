@@ -85,6 +85,18 @@ def test_where_takes_a_whole_tree(grads):
         jax.tree.map(np.testing.assert_array_equal, found, chosen)
 
 
+def test_a_choice_by_all_leaves_looks_once_at_each():
+    """Fused into each of 30 leaves, it would look at 30 times as many."""
+    leaves = [jnp.ones(1 + place % 3) for place in range(30)]
+
+    def choose(a, b):
+        return tree.where(tree.all_finite(a) & jnp.isfinite(tree.dot(a, a)), a, b)
+
+    text = jax.jit(choose).lower(leaves, leaves).compile().as_text() or ""
+    assert 30 <= text.count(" is-finite(") <= 2 * 30 + 1
+    assert text.count(" and(") <= 3 * 30
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_all_finite_sees_one_bad_number(grads, bad):
     assert tree.all_finite(grads)
