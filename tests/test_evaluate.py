@@ -112,10 +112,8 @@ def directly(one, params, split, task, place):
     if width == 2:
         matthews = metrics.matthews_corrcoef(y, predicted)
         return {"loss": loss, "accuracy": accuracy, "matthews": matthews}
-    never: Any = 0
-    own = metrics.f1_score(
-        y, predicted, labels=[1], average="macro", zero_division=never
-    )
+    f1: Any = metrics.f1_score
+    own = f1(y, predicted, labels=[1], average="macro", zero_division=0)
     return {"loss": loss, "accuracy": accuracy, "f1": own}
 
 
@@ -180,11 +178,9 @@ def flops():
     params, state = one.init(jax.random.key(0), ids)
     rounds = evaluate.rounds(one.data.rows, B)
     own = functools.partial(evaluate.sums, one, jax.vmap)
-    lowered = jax.jit(own).lower(
-        params, state, rounds.rows, rounds.mask, ids, train.pool(one)
-    )
-    found: Any = lowered.compile().cost_analysis()
-    return found["flops"]
+    args = params, state, rounds.rows, rounds.mask, ids, train.pool(one)
+    costs: Any = jax.jit(own).lower(*args).compile().cost_analysis()
+    return costs["flops"]
 
 
 def test_tasks_of_one_input_share_the_trunk_under_vmap(monkeypatch):

@@ -5,6 +5,7 @@ from sklearn.isotonic import IsotonicRegression
 from synthetic import curve, frame, power_laws
 
 from mtl_jax import analysis
+from mtl_jax.analysis.curves import score_names
 from mtl_jax.types import InputError
 
 NOISY = np.exp([2.0, 1.5, 1.8, 1.0, 0.2, 0.6, 0.5, -1.0])
@@ -104,6 +105,20 @@ def test_a_cell_of_a_task_diverges_for_itself():
     )
     sound = analysis.curves(df).set_index("task")["sound"]
     assert sound.to_dict() == {"a": False, "b": True}
+
+
+def test_scores_keep_the_order_of_the_records():
+    """The first is the one by which a task is shown."""
+    df = frame(
+        curve("single", NOISY, task="a", pearson=0.5, mse=0.1),
+        curve("single", NOISY, task="b", accuracy=0.5),
+        curve("single", NOISY, task="c"),
+    )
+    assert score_names(df, "test") == {
+        ("s", "a"): ["pearson", "mse"],
+        ("s", "b"): ["accuracy"],
+        ("s", "c"): [],
+    }
 
 
 def test_one_run_read_twice_is_an_error():
