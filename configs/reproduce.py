@@ -16,10 +16,23 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.sweeps import celeba, cifar100, cityscapes, digits, fashion_mtl, mnists
+from configs.sweeps import (
+    celeba,
+    cifar100,
+    cityscapes,
+    digits,
+    fashion_mtl,
+    glue,
+    mnists,
+)
 
 SMALL = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
-LARGE = {"cifar100": cifar100, "celeba": celeba, "cityscapes": cityscapes}
+LARGE = {
+    "cifar100": cifar100,
+    "celeba": celeba,
+    "cityscapes": cityscapes,
+    "glue": glue,
+}
 FEW = ("single", "multi", "multi-pcgrad", "multi-cagrad")
 MANY = (*FEW, "multi-uw", "multi-mgda", "multi-imtl", "multi-nash_mtl", "multi-famo")
 MANY = (*MANY, "multi-fairgrad", "multi-aligned_mtl", "multi-upgrad", "multi-graddrop")

@@ -13,6 +13,9 @@ W4: factors of one W1 task on 2,048 examples: (a) one-step sharpness in batches 
     and m-coherence; the values found are printed beside those of the peers.
 W5: 3 seeds x 4 learning rates x (3 single-task runs + 1 multi-task run) of W1, 200
     steps, compilation included, per block (all four runs of one seed and rate).
+W6: a step of AdamW of a RoBERTa encoder on 8 tasks of GLUE's kinds, 8 sequences of 64
+    tokens each (4 layers of 256; on a GPU RoBERTa-base, 16 of 128): the summed loss,
+    and the gradients of all tasks by both paths; peers need `transformers`.
 solvers: the solvers of mgda, cagrad, nash_mtl, fairgrad, upgrad and dualproj alone, on
     Gramians of 3, 10, 40 and 64 tasks: time and residual (see `solver_workloads`);
     `--methods` and `--tasks` choose among them.
@@ -36,7 +39,12 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import default
-from experiments import entry, factor_workloads, solver_workloads
+from experiments import (
+    entry,
+    factor_workloads,
+    language_workloads,
+    solver_workloads,
+)
 from experiments.ways import HEADER, Way
 from experiments.ways import rows as ways_rows
 from mtl_jax import axis_map, models, programs, settings, stack, train, variants
@@ -313,6 +321,7 @@ MAKERS = {
     "W3": partial(_timed, _w3),
     "W4": partial(_timed, _w4),
     "W5": partial(_timed, _w5),
+    "W6": partial(_timed, language_workloads.w6),
     "solvers": _solvers,
 }
 

@@ -69,7 +69,7 @@ def step(
 
     def summed() -> Any:
         optimizer.zero_grad()
-        total = sum(loss(task) for task in range(len(widths)))
+        total = torch.stack([loss(task) for task in range(len(widths))]).sum()
         total.backward()
         optimizer.step()
         return _ready(total)
@@ -95,4 +95,4 @@ def step(
 
 
 def _ready(found: Tensor) -> float:
-    return float(found.sum())
+    return float(found.detach().sum())

@@ -1,0 +1,18 @@
+"""The study on GLUE: 9 learning rates x 6 batch sizes, 3 seeds of the choice.
+
+  python -m experiments.sweep --config=configs/sweeps/glue.py \\
+      --config.base.data.dir=DATA --config.base.model.weights=ROBERTA \\
+      --workdir=studies/glue
+
+For accelerators. Learning rates that suit fine-tuning:
+--config.grid.learning_rates=1e-5,2e-5,3e-5,5e-5
+"""
+
+from ml_collections import ConfigDict
+
+from configs import glue
+from configs.sweeps import default
+
+
+def get_config() -> ConfigDict:
+    return default.get_config(glue.get_config())
