@@ -9,6 +9,7 @@ from mtl_jax import (
     axis_map,
     checkpoint,
     factors,
+    listed,
     settings,
     stream,
     trajectory,
@@ -105,7 +106,7 @@ def _check(config: Config) -> None:
         raise InputError("learning_rates is empty; name at least one, such as 1e-3.")
     if len(set(rates)) < len(rates):
         raise InputError(f"learning_rates are {rates}; name each once.")
-    splits = tuple(config.evaluate)
+    splits = listed.names(config.evaluate)
     if not splits or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
         raise InputError(
             f"evaluate is {splits}; name at least one of {', '.join(SPLITS)}, each "

@@ -20,6 +20,7 @@ from mtl_jax import (
     experiment,
     feed,
     hosts,
+    listed,
     measure,
     memory,
     observe,
@@ -127,7 +128,7 @@ def _loop(
     )  # fmt: skip
     first, states = start
     watch = Stopwatch("training")
-    evaluated = {name: made.splits[name] for name in config.evaluate}
+    evaluated = {name: made.splits[name] for name in listed.names(config.evaluate)}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
     levels = tuple(config.trajectory.loss_levels)
     bounds = trajectory.boundaries(points, config.steps, config.chunk)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mtl_jax import augment, data, models
+from mtl_jax import augment, data, listed, models
 from mtl_jax.augment import Pixels, Transform, no_pixels
 from mtl_jax.data import Dataset
 from mtl_jax.kinds import Kinded, of_head, of_kinds
@@ -92,7 +92,7 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
     options, weights = dict(config.data), config.model.weights
     if "vocabulary" in options:  # that of the weights, where none is named
         options["vocabulary"] = options["vocabulary"] or weights
-    transform = augment.make(tuple(config.augment))
+    transform = augment.make(listed.names(config.augment))
     if config.compute not in COMPUTE:
         raise InputError(
             f"compute {config.compute!r} is not one of: {', '.join(COMPUTE)}."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from mtl_jax import axis_map, directions, smto
+from mtl_jax import axis_map, directions, listed, smto
 from mtl_jax.directions import Way
 from mtl_jax.smto import (
     Aggregator,
@@ -66,15 +66,13 @@ def names(config: Config) -> tuple[str, ...]:
     Raises:
       InputError: none, one twice, or an unknown one.
     """
-    # A hyphen keeps the flags' parser from seeing that a,multi-b are two words.
-    words = (entry.split(",") for entry in config.variants)
-    listed = tuple(word.strip() for word in itertools.chain(*words))
-    if config.smto.name and f"multi-{config.smto.name}" not in listed:
-        listed += (f"multi-{config.smto.name}",)
-    if not listed:
+    every = listed.names(config.variants)
+    if config.smto.name and f"multi-{config.smto.name}" not in every:
+        every += (f"multi-{config.smto.name}",)
+    if not every:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
-    for name in listed:
-        if listed.count(name) > 1:
+    for name in every:
+        if every.count(name) > 1:
             raise InputError(f"variant {name!r} is named twice; name it once.")
         if name not in ("single", "multi"):
             prefix, _, method = name.partition("-")
@@ -85,7 +83,7 @@ def names(config: Config) -> tuple[str, ...]:
                     f"of: {', '.join(smto.SMTOS)} (of gradients at the representation "
                     f"with {AT_REPRESENTATION!r} behind it)."
                 )
-    return listed
+    return every
 
 
 def rotate(config: Config) -> bool:

@@ -12,7 +12,7 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"hosts", "memory", "rotation", "scores", "share", "tree", "words"},
+    {"hosts", "listed", "memory", "rotation", "scores", "share", "tree", "words"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},

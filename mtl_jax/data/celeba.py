@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mtl_jax import listed
 from mtl_jax.data import celeba_files, prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.celeba_files import ATTRIBUTES, SPLITS
@@ -94,9 +95,7 @@ def load(
 
 def _columns(attributes: tuple[str, ...]) -> list[int]:
     """Places of these attributes among all; of all if there are none."""
-    # A flag without quotes, Male,Young, arrives as one entry.
-    words = (word.strip() for entry in attributes for word in entry.split(","))
-    names = [word for word in words if word]
+    names = listed.names(attributes)
     for place, name in enumerate(names):
         if name not in ATTRIBUTES:
             close = difflib.get_close_matches(name, ATTRIBUTES, cutoff=0.4)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_jax import listed
 from mtl_jax.data import cache, glue_source, tokens
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
@@ -109,9 +110,7 @@ def load_text(
 
 def _names(tasks: tuple[str, ...]) -> tuple[str, ...]:
     """The tasks that are asked for; all if there are none."""
-    # A flag without quotes, cola,rte, arrives as one entry.
-    words = (word.strip() for entry in tasks for word in entry.split(","))
-    names = tuple(word for word in words if word)
+    names = listed.names(tasks)
     for place, name in enumerate(names):
         if name not in TASKS:
             close = difflib.get_close_matches(name.lower(), TASKS, cutoff=0.5)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from mtl_jax import listed
 from mtl_jax.factors.coherence import batch_cosines, coherence, example_coherence
 from mtl_jax.factors.conflict import affinity, conflict, multi_task_curvature
 from mtl_jax.factors.contract import RunFactor, TaskFactor
@@ -53,16 +54,14 @@ def names(chosen: Config) -> tuple[str, ...]:
     Raises:
       InputError: an unknown one, or one twice.
     """
-    # A flag that names several with an underscore in them arrives as one word.
-    words = (word.strip() for entry in chosen.names for word in entry.split(","))
-    listed = tuple(word for word in words if word)
+    every = listed.names(chosen.names)
     known = {**TASK_FACTORS, **RUN_FACTORS}
-    for name in listed:
+    for name in every:
         if name not in known:
             raise InputError(f"factor {name!r} is not one of: {', '.join(known)}.")
-        if listed.count(name) > 1:
+        if every.count(name) > 1:
             raise InputError(f"factor {name!r} is named twice; name it once.")
-    return listed
+    return every
 
 
 def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
@@ -71,19 +70,19 @@ def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
     Raises:
       InputError: as `names`; an unknown option, or a value out of its range.
     """
-    listed = names(chosen)
-    options = {name: dict(chosen.get(name, {})) for name in listed}
+    every = names(chosen)
+    options = {name: dict(chosen.get(name, {})) for name in every}
     for name, own in options.items():
         _check(name, own)
     return (
         {
             name: TASK_FACTORS[name](**options[name])
-            for name in listed
+            for name in every
             if name in TASK_FACTORS
         },
         {
             name: RUN_FACTORS[name](**options[name])
-            for name in listed
+            for name in every
             if name in RUN_FACTORS
         },
     )
