@@ -41,10 +41,17 @@ def setting(weights="", **options) -> Any:
     return settings.from_dataset("pixels", dataset(), trunk, weights=weights)
 
 
+def initial(one, *seeds):
+    """A state for every seed."""
+    chosen = method(lifted=False)
+    init = jax.jit(lambda seed: train.init_state(one, chosen, seed, TASKS, one.start))
+    return [init(seed) for seed in seeds]
+
+
 def stepped(one, task_map=jax.vmap):
     """State before and after a step, the batch, and the losses."""
     chosen = method(lifted=False, task_map=task_map)
-    before = jax.jit(lambda: train.init_state(one, chosen, SEED, TASKS, one.start))()
+    (before,) = initial(one, SEED)
     batch = train.take(train.pool(one), ROWS, TASKS, one.batch_axes)
     step = jax.jit(lambda s, b: train.train_step(one, chosen, s, b, RATE))
     return before, *step(before, batch), batch
@@ -87,7 +94,8 @@ def test_statistics_of_heads_move_task_by_task(one_step):
 def test_statistics_of_a_layer_are_those_of_its_inputs(one_step):
     """The head's first layer, a 1x1 convolution, by hand."""
     one, before, after, _, batch = one_step
-    z, _ = one.represent(before.params.shared, before.model_state.trunk, batch.x)
+    represent = jax.jit(one.represent)
+    z, _ = represent(before.params.shared, before.model_state.trunk, batch.x)
     for t in TASKS:
         kernel = before.params.heads["ConvNorm_0"]["kernel"][t, 0, 0]
         y = np.asarray(z) @ np.asarray(kernel)
@@ -153,14 +161,12 @@ def pretrained(path):
     return state
 
 
-def test_every_run_starts_from_the_weights_of_a_file(tmp_path):
+def test_every_run_starts_from_the_weights_of_a_file(tmp_path, one_step):
     path = tmp_path / "weights.safetensors"
     state = pretrained(path)
-    one, plain = setting(str(path)), setting()
+    one, (plain, wanted, *_, batch) = setting(str(path)), one_step
     assert plain.start is None
-    chosen = method(lifted=False)
-    seeds: Any = (0, 1)
-    inits = [train.init_state(one, chosen, seed, TASKS) for seed in seeds]
+    inits = initial(one, SEED, SEED + 1)
     for found in inits:
         first = found.params.shared["ConvNorm_0"]
         kernel = state["conv1.weight"].transpose(2, 3, 1, 0)
@@ -168,14 +174,20 @@ def test_every_run_starts_from_the_weights_of_a_file(tmp_path):
         stats = found.model_state.trunk["batch_stats"]["ConvNorm_0"]["norm"]
         np.testing.assert_array_equal(stats["var"], state["bn1.running_var"])
     # Heads are those of the seed as ever.
-    wanted = train.init_state(plain, chosen, SEED, TASKS)
     assert jax.tree.structure(inits[0]) == jax.tree.structure(wanted)
     jax.tree.map(
         np.testing.assert_array_equal, inits[0].params.heads, wanted.params.heads
     )
     heads = [found.params.heads["kernel"] for found in inits]
     assert (heads[0] != heads[1]).all()
-    assert np.isfinite(stepped(one)[2]).all()
+    params = Params(inits[0].params.shared, of_task(inits[0].params.heads, 0))
+    model_state = ModelState(
+        inits[0].model_state.trunk, of_task(inits[0].model_state.heads, 0)
+    )
+    loss, _ = jax.jit(lambda *args: train_loss(one, *args))(
+        params, model_state, Batch(batch.x, of_task(batch.y, 0))
+    )
+    assert np.isfinite(loss)
 
 
 def test_pixels_are_not_rotated():

@@ -41,6 +41,7 @@ RESNET = {"model.resnet.widths": (4, 6), "model.resnet.blocks": (1, 1)}
 DEEPLAB = {
     "model.deeplab.conv": "lax",  # fewer operations to compile
     "model.deeplab.widths": (2, 2, 4, 4),
+    "model.deeplab.blocks": (1, 1, 1, 1),
     "model.deeplab.channels": 4,
     "model.deeplab.rates": (1, 2),
 }
