@@ -18,7 +18,7 @@ from mtl_jax.augment import Pixels, Transform, no_pixels
 from mtl_jax.data import Dataset
 from mtl_jax.kinds import Kinded, of_head, of_kinds
 from mtl_jax.losses import OBJECTIVES, Objective
-from mtl_jax.models.trunk import SharedOutput, Trunk
+from mtl_jax.models.trunk import Linear, SharedOutput, Trunk
 from mtl_jax.models.weights import load as load_weights
 from mtl_jax.rotation import GENERATOR, rotation
 from mtl_jax.types import (
@@ -163,7 +163,7 @@ def from_dataset(
     pretrained = load_weights(weights, trunk, variables) if weights else None
     width = max(dataset.widths)
     if dataset.shared_output:
-        trunk = SharedOutput(trunk, trunk.head(width))
+        trunk = SharedOutput(trunk, Linear(width, parent=None))
         like, _ = _shapes(trunk, sample)
         if pretrained:
             pretrained = {kind: {"trunk": own} for kind, own in pretrained.items()}

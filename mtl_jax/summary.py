@@ -23,6 +23,7 @@ def table(df: Any) -> Table:
     values = df[df["split"].isin(SPLITS) & (df["scope"] == "")]
     step, seeds = values["step"].max(), df["seed"].nunique()
     values = values[values["step"] == step]
+    splits = [split for split in SPLITS if (values["split"] == split).any()]
     names = ["loss", *sorted(set(values["name"]) - {"loss"})]
     found = Table(
         title=f"step {step}: mean ± s.d. over {seeds} seeds (loss: nats, scores: %)",
@@ -35,12 +36,12 @@ def table(df: Any) -> Table:
     for name, below in heads:
         if name == "score":
             found.add_column(name, no_wrap=True)
-        for split in SPLITS.values():
-            found.add_column(f"{split}\n{below}".strip(), justify="right")
+        for split in splits:
+            found.add_column(f"{SPLITS[split]}\n{below}".strip(), justify="right")
     place = {name: i for i, name in enumerate(df["variant"].unique())}
     groups = values.groupby(["variant", "learning_rate", "task"])
     for (variant, rate, task), group in sorted(groups, key=lambda g: place[g[0][0]]):
-        losses, *scores = (_cells(group, name) for name in names)
+        losses, *scores = (_cells(group, name, splits) for name in names)
         first = [variant, f"{rate:g}", task, *losses]
         lines = [[*sum(scores, [])]]
         if several:
@@ -56,10 +57,10 @@ def table(df: Any) -> Table:
     return found
 
 
-def _cells(group: Any, name: str) -> list[str]:
+def _cells(group: Any, name: str, splits: list[str]) -> list[str]:
     """Of every split."""
     rows = group[group["name"] == name]
-    return [_mean_and_sd(rows[rows["split"] == split]) for split in SPLITS]
+    return [_mean_and_sd(rows[rows["split"] == split]) for split in splits]
 
 
 def _mean_and_sd(rows: Any) -> str:

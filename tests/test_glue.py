@@ -129,7 +129,8 @@ def test_a_stop_changes_nothing(runs, folder, monkeypatch):
     assert_frame_equal(trained(own, path), whole.reset_index(drop=True))
 
 
-def test_it_learns_what_gives_labels_away(folder, tmp_path):
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_learns_what_gives_labels_away(name, folder, tmp_path):
     changes: Any = {
         "data.tasks": ("sst2", "stsb"),
         "variants": ("multi",),
@@ -140,7 +141,7 @@ def test_it_learns_what_gives_labels_away(folder, tmp_path):
         "learning_rates": (1e-2,),
         "factors.names": (),
     }
-    df = trained(config("glue", folder, **changes), tmp_path / "run")
+    df = trained(config(name, folder, **changes), tmp_path / "run")
     last = df[(df["step"] == 300) & (df["split"] == "test")].set_index("name")
     assert last.loc["accuracy", "value"] > 0.9
     assert last.loc["spearman", "value"] > 0.7

@@ -32,6 +32,8 @@ class SharedOutput(Trunk):
     """A trunk and the output layer that all its tasks share; heads have no parameters.
 
     So text-to-text models put their tasks: apart in the inputs, together in the words.
+    The layer is to be linear, as theirs is: behind a tanh, what the many words of other
+    tasks have to unlearn at first saturates all units, and nothing is learned after it.
     """
 
     trunk: Trunk

@@ -213,6 +213,8 @@ def _mean_gaps(found: Findings) -> Effects:
     effects: Effects = {}
     for variant, one in found.versus.items():
         own = one.gap_summary
+        if own.empty:  # no test split was evaluated
+            continue
         for _, row in own[own["statistic"].isin(["mean"])].iterrows():
             task = row["task"] or plots.MEAN
             ends = row["value"], row["low"], row["high"]
