@@ -24,13 +24,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 LONG = (
     "test_vision",
     "test_resume",
+    "test_report",
+    "test_cluster",
     "test_measure",
     "test_run",
     "test_common",
     "test_bad_input",
 )
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
-LONG += ("test_study", "test_cluster", "test_hosts", "test_devices", "test_report")
+LONG += ("test_study", "test_hosts", "test_devices", "test_glue", "test_roberta")
 
 
 def pytest_collection_modifyitems(items):
