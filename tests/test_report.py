@@ -268,6 +268,12 @@ class TestDegraded:
         text = words_of(tmp_path, trajectories(("single",)))
         assert "Only 'single' was trained" in text
 
+    def test_no_test_split(self, tmp_path):
+        rows = trajectories(("single", "multi", "multi-mgda"))
+        rows = [row for row in rows if row["split"] != "test"]
+        text = words_of(tmp_path, rows)
+        assert "multi-mgda" in text and "generalization gap (nats)" not in text
+
     def test_no_factors(self, tmp_path):
         text = words_of(tmp_path, trajectories(factors=()))
         assert "No factor of a task was recorded" in text
