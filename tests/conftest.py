@@ -32,7 +32,7 @@ LONG = (
     "test_bad_input",
 )
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
-LONG += ("test_study", "test_hosts", "test_devices", "test_glue", "test_roberta")
+LONG += ("test_study", "test_hosts", "test_devices", "test_glue_run", "test_roberta")
 
 
 def pytest_collection_modifyitems(items):

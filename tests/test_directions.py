@@ -26,6 +26,7 @@ from tiny import (
 from mtl_jax import directions, memory, smto, train, tree
 from mtl_jax.axis_map import sequential
 from mtl_jax.directions import gramian
+from mtl_jax.models import mlp
 from mtl_jax.rotation import GENERATOR, rotation
 from mtl_jax.types import Batch, InputError, ModelState, Params
 
@@ -121,7 +122,7 @@ def test_parts_of_a_batch_give_what_it_gives(name, one_input):
 
 
 def test_parts_take_the_memory_of_one():
-    one = setting(MLP)
+    one = setting(mlp(widths=(64,)))
     chosen = by(directions.by_jacobian, smto.make("pcgrad"))
     state = start(one, chosen)
     own = jax.tree.map(lambda leaf: jnp.repeat(leaf, 512, axis=1), batch(one))

@@ -1,6 +1,8 @@
 """A job of two processes with two devices each does what one with four does."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import time
@@ -38,9 +40,7 @@ def start(monkeypatch):
     started = []
 
     def start_all(path, count, *, differing=None, **changes):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(4 // count))
         for number in range(count):
             own = {**CHANGES, **changes, **((differing or {}) if number else {})}
@@ -54,6 +54,15 @@ def start(monkeypatch):
     yield start_all
     for process in started:
         process.kill()
+
+
+def free_port():
+    """Below those that the system hands out: none is taken before it is used."""
+    for port in random.sample(range(15_000, 32_000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("localhost", port))
+            return port
+    raise OSError("no port is free")
 
 
 def log(path, number):

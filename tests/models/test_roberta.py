@@ -153,7 +153,7 @@ def test_a_sequence_may_be_two_shorter_than_the_positions():
     assert np.isfinite(found).all()
     # The last row of the table is that of the last token.
     params = variables["params"]
-    table = params["position_embeddings"]["embedding"].at[-1].add(1.0)
+    table = params["position_embeddings"]["embedding"].at[-1].multiply(-9.0)
     params = {**params, "position_embeddings": {"embedding": table}}
     moved = evaluated(trunk, {"params": params}, np.full((1, 10), 5))
     assert not np.allclose(moved, found)
