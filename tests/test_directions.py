@@ -122,7 +122,8 @@ def test_parts_of_a_batch_give_what_it_gives(name, one_input):
 
 
 def test_parts_take_the_memory_of_one():
-    one = setting(mlp(widths=(64,)))
+    trunk: Any = mlp(widths=(64,))
+    one = setting(trunk)
     chosen = by(directions.by_jacobian, smto.make("pcgrad"))
     state = start(one, chosen)
     own = jax.tree.map(lambda leaf: jnp.repeat(leaf, 512, axis=1), batch(one))
