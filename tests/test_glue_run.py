@@ -11,7 +11,7 @@ import small
 from pandas.testing import assert_frame_equal
 
 from configs import glue, glue_text
-from mtl_jax import records, report, run, settings
+from mtl_jax import report, run, settings
 from mtl_jax.types import Config
 
 CHANGES = {
@@ -51,18 +51,6 @@ CONFIGS = {"glue": glue, "glue_text": glue_text}
 FEWER = {"glue": {}, "glue_text": {"factors.names": ("conflict",)}}  # to compile
 
 
-class Stopped:
-    """Hears a signal at the first boundary."""
-
-    number = 15
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Official files of all eight tasks and a vocabulary."""
@@ -84,8 +72,7 @@ def config(name: str, folder: Path, **changes: Any) -> Config:
 
 def trained(config: Config, path: Path) -> Any:
     run.run(config, path, lambda _: None)
-    df = records.read(path)
-    return df.sort_values([*df.columns[:12]]).reset_index(drop=True)
+    return small.sorted_records(path)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +109,7 @@ def test_a_stop_changes_nothing(runs, folder, monkeypatch):
     changes = {"variants": ("multi-pcgrad",), "factors.names": ()}
     path, own = folder / "stopped", config("glue", folder, **changes)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "StopSignal", Stopped)
+        patch.setattr(run, "StopSignal", small.Stopped)
         assert trained(own, path)["step"].max() < own.steps
     df, _ = runs["glue"]
     whole = df[(df["variant"] == "multi-pcgrad") & (df["scope"] == "")]

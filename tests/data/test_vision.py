@@ -12,7 +12,7 @@ import test_cityscapes
 from pandas.testing import assert_frame_equal
 
 from configs import celeba, cifar100, cityscapes
-from mtl_jax import records, report, run
+from mtl_jax import report, run
 from mtl_jax.data import celeba as celeba_data
 from mtl_jax.data import cifar100 as cifar100_data
 from mtl_jax.data import cityscapes as cityscapes_data
@@ -87,23 +87,6 @@ SETTINGS = {
 }
 
 
-class Stopped:
-    """Hears a signal at the first boundary."""
-
-    number = 15
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
-def found(path: Path) -> Any:
-    df = records.read(path)
-    return df.sort_values([*df.columns[:12]]).reset_index(drop=True)
-
-
 def prepared(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The shrunk config of a setting, on files that are made here."""
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path / "cache"))
@@ -124,11 +107,14 @@ def test_from_files_to_a_report(name, tmp_path, monkeypatch):
         assert trained(config, tmp_path / "run").step == config.steps
         if name == "celeba":
             with monkeypatch.context() as patch:
-                patch.setattr(run, "StopSignal", Stopped)
+                patch.setattr(run, "StopSignal", small.Stopped)
                 assert trained(config, tmp_path / "stopped").step < config.steps
             assert trained(config, tmp_path / "stopped").step == config.steps
-            assert_frame_equal(found(tmp_path / "stopped"), found(tmp_path / "run"))
-    df = found(tmp_path / "run")
+            assert_frame_equal(
+                small.sorted_records(tmp_path / "stopped"),
+                small.sorted_records(tmp_path / "run"),
+            )
+    df = small.sorted_records(tmp_path / "run")
     judged = df[df["split"].isin(["probe", "validation", "test"])]
     assert set(judged["name"]) >= scores | FACTORS | {"loss"}
     # Of so few examples halves may disagree, and there is no debiased cosine.
