@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mtl_jax import checkpoint, workdir
+from mtl_jax import checkpoint, provenance, workdir
 from mtl_jax.types import InputError
 
 DATA = {"checksum": 17, "seed": 0}
@@ -124,8 +124,8 @@ def test_space(tmp_path, monkeypatch):
 
 
 def test_sessions_add_up(tmp_path):
-    workdir.add_session(tmp_path, 0, DATA)
-    workdir.add_session(tmp_path, 7, DATA)
+    provenance.add_session(tmp_path, 0, DATA)
+    provenance.add_session(tmp_path, 7, DATA)
     stored = json.loads((tmp_path / "run.json").read_text())
     assert stored["data"] == DATA
     assert [session["from_step"] for session in stored["sessions"]] == [0, 7]
@@ -133,7 +133,7 @@ def test_sessions_add_up(tmp_path):
 
 def test_no_git_no_revision(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    workdir.add_session(tmp_path, 0, DATA)
+    provenance.add_session(tmp_path, 0, DATA)
     stored = json.loads((tmp_path / "run.json").read_text())
     assert stored["sessions"][0]["git_revision"] is None
 
