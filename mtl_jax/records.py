@@ -79,17 +79,36 @@ def write(
       rows: at least one.
       measured: they were found after training, which would not find them again.
     """
-    listed = _listed(workdir)
+    _write(workdir, {step: rows}, _listed(workdir), measured)
+
+
+def write_anew(workdir: Path, rows: Mapping[int, Iterable[Row]]) -> None:
+    """Write all records of a folder, by step, in place of those that are there."""
+    for path in (workdir / FOLDER).glob("[0-9]*.parquet"):
+        path.unlink()
+    _write(workdir, rows, Manifest({}))
+
+
+def _write(
+    workdir: Path,
+    rows: Mapping[int, Iterable[Row]],
+    listed: Manifest,
+    measured: bool = False,
+) -> None:
     (workdir / FOLDER).mkdir(exist_ok=True)
-    columns = zip(*rows, strict=True)
-    table = pa.table(dict(zip(Row._fields, map(list, columns), strict=True)), SCHEMA)
-    path = _path(workdir, step)
-    with disk.unfinished(path) as file:
-        pq.write_table(table, file)
-    part = manifest.part(disk.draft(path).read_bytes(), table.num_rows, measured)
-    # Listed first: it is read from the draft until that has its name.
-    manifest.write(workdir, listed._replace(parts={**listed.parts, step: part}))
-    disk.publish(path)
+    new: Parts = {}
+    for step, rows_of_step in rows.items():
+        columns = map(list, zip(*rows_of_step, strict=True))
+        table = pa.table(dict(zip(Row._fields, columns, strict=True)), SCHEMA)
+        path = _path(workdir, step)
+        with disk.unfinished(path) as file:
+            pq.write_table(table, file)
+        content = disk.draft(path).read_bytes()
+        new[step] = manifest.part(content, table.num_rows, measured)
+    # Listed first: parts are read from their drafts until those have their names.
+    manifest.write(workdir, listed._replace(parts={**listed.parts, **new}))
+    for step in new:
+        disk.publish(_path(workdir, step))
 
 
 def merge(workdir: Path, step: int, rows: Iterable[Row]) -> None:
@@ -99,15 +118,6 @@ def merge(workdir: Path, step: int, rows: Iterable[Row]) -> None:
         old = _table(_content(workdir, step, listed), _path(workdir, step)).to_pylist()
     both = {_what(row): row for row in [*(Row(**each) for each in old), *rows]}
     write(workdir, step, both.values(), measured=True)
-
-
-def write_anew(workdir: Path, rows: Mapping[int, Iterable[Row]]) -> None:
-    """Write all records of a folder, by step, in place of those that are there."""
-    for path in (workdir / FOLDER).glob("[0-9]*.parquet"):
-        path.unlink()
-    (workdir / manifest.FILE).unlink(missing_ok=True)
-    for step in sorted(rows):
-        write(workdir, step, rows[step])
 
 
 def _what(row: Row) -> tuple:
