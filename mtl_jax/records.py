@@ -26,8 +26,6 @@ from mtl_jax.manifest import Manifest, Parts
 from mtl_jax.types import InputError
 
 FOLDER = "records"
-REMEDY = "Put a sound copy back, or train again in another --workdir."
-AGAIN = "Give the training command again: it makes the file again."
 
 
 class Row(NamedTuple):
@@ -232,7 +230,9 @@ def _table(content: bytes, path: Path) -> pa.Table:
         return pq.read_table(pa.BufferReader(content), schema=SCHEMA)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise InputError(f"{path} is damaged ({reason}). {REMEDY}") from error
+        raise InputError(
+            f"{path} is damaged ({reason}). {_remedy(path.parent.parent)}"
+        ) from error
 
 
 def _content(workdir: Path, step: int, listed: Manifest) -> bytes:
@@ -244,9 +244,18 @@ def _content(workdir: Path, step: int, listed: Manifest) -> bytes:
             if listed.parts[step].is_of(content):
                 return content
     state = "is damaged" if path.exists() else "is missing"
+    remedy = _remedy(workdir)
+    if step > listed.checkpoint:
+        remedy = "Give the training command again: it makes the file again."
     raise InputError(
-        f"{path} {state}: it is not what {manifest.FILE} says was written. "
-        + (AGAIN if step > listed.checkpoint else REMEDY)
+        f"{path} {state}: it is not what {manifest.FILE} says was written. {remedy}"
+    )
+
+
+def _remedy(workdir: Path) -> str:
+    return (
+        f"Put a sound copy back; or train again, after deleting {workdir} or in "
+        f"another --workdir."
     )
 
 
@@ -264,7 +273,7 @@ def _check_agreement(workdir: Path, kept: Parts, saved: Parts, step: int) -> Non
         if part != saved.get(each) and not (part and part.measured):
             raise InputError(
                 f"{_path(workdir, each)} is not what it was when checkpoint {step} was "
-                f"saved: {manifest.FILE} and {step} are of two runs. {REMEDY}"
+                f"saved: {manifest.FILE} and {step} are of two runs. {_remedy(workdir)}"
             )
 
 

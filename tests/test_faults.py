@@ -10,9 +10,20 @@ import shutil
 
 import pytest
 import small
+import tiny_study
 from pandas.testing import assert_frame_equal
+from tiny_study import Pretender
 
-from mtl_jax import checkpoint, manifest, records, replay
+from mtl_jax import (
+    candidates,
+    checkpoint,
+    grid,
+    manifest,
+    records,
+    replay,
+    study,
+    trial,
+)
 from mtl_jax.records import Row
 from mtl_jax.report import findings
 from mtl_jax.types import InputError
@@ -328,3 +339,84 @@ class TestOfAVersionWithoutManifest:
     def test_killed_before_its_first_checkpoint(self, old, sound):
         shutil.rmtree(old / checkpoint.FOLDER)
         assert assert_resumes(old, sound, "checkpoints", "gone") is None
+
+
+def trained_again(*_):
+    raise AssertionError("what is trained is trained again")
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A finished study."""
+    study.run(tiny_study.config(), folder / "study", Pretender(), lambda _: None)
+    return folder / "study"
+
+
+class TestOfAStudy:
+    """Its trials were not trained, but left what trained ones leave."""
+
+    @pytest.fixture
+    def path(self, whole, tmp_path):
+        return shutil.copytree(whole, tmp_path / "study")
+
+    def run(self, path):
+        return study.run(tiny_study.config(), path, Pretender(), lambda _: None)
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    @pytest.mark.parametrize("name", [candidates.TABLE, candidates.SELECTION])
+    def test_choice(self, whole, path, dice, name, damage):
+        """The page says it; the same command chooses again."""
+        damage(path / name, dice)
+        assert self.run(path) == 0
+        assert contents(path).items() == relocated(contents(whole), whole, path)
+        damage(path / study.SELECTED / name, dice)
+        page = says(lambda: findings.find(path / study.SELECTED), name, "study again")
+        if page is not None:
+            expected = findings.find(whole / study.SELECTED)
+            assert page.choice.swept == (damage is not delete)
+            assert_frame_equal(page.records, expected.records)
+        assert self.run(path) == 0
+        assert contents(path).items() == relocated(contents(whole), whole, path)
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_what_was_asked_for(self, path, dice, damage):
+        damage(path / study.STUDY, dice)
+        assert says(lambda: self.run(path), study.STUDY, "copy") in (0, None)
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_records_of_a_trial(self, path, dice, damage):
+        part = next((path / study.SWEEP).glob("*/records/*6.parquet"))
+        damage(part, dice)
+        assert says(lambda: self.run(path), str(part), "again") is None
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_records_of_the_choice(self, whole, path, dice, damage):
+        part = path / study.SELECTED / "records" / "0000000006.parquet"
+        damage(part, dice)
+        assert says(lambda: records.read(path / study.SELECTED), part.name) is None
+        assert self.run(path) == 0
+        assert contents(path).items() == relocated(contents(whole), whole, path)
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    @pytest.mark.parametrize("name", ["run.json", "config.json"])
+    def test_provenance_of_a_trial(self, path, dice, name, damage):
+        damage(next((path / study.FINAL).glob(f"*/{name}")), dice)
+        assert self.run(path) == 0
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seconds": "long"}'])
+    def test_word_that_a_trial_is_finished(self, folder, monkeypatch, content):
+        config = tiny_study.config()
+        one = grid.sweep(config, tiny_study.TASKS)[0]
+        assert trial.finish(one, folder, lambda _: None) is None
+        assert not (folder / one.name / checkpoint.FOLDER).exists()
+        spent, file = trial.seconds(one, folder), folder / one.name / trial.FINISHED
+        file.write_text(content)
+        assert trial.seconds(one, folder) is None
+        monkeypatch.setattr(trial, "run", trained_again)
+        assert trial.finish(one, folder, lambda _: None) is None
+        assert trial.seconds(one, folder) == spent
+
+
+def relocated(files, source, target):
+    """Contents of a folder as if it lay elsewhere."""
+    return {target / file.relative_to(source): c for file, c in files.items()}.items()
