@@ -12,9 +12,12 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"hosts", "listed", "memory", "rotation", "scores", "share", "tree", "words"},
-    {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
-    {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
+    {"disk", "hosts", "listed", "lock", "memory", "rotation", "scores", "share"}
+    | {"tree", "words"},
+    {"analysis", "axis_map", "losses", "data", "manifest", "models", "provenance"}
+    | {"smto", "trajectory"},
+    {"candidates", "checkpoint", "forecast", "records", "progress", "stop"}
+    | {"stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
     {"directions", "metrics", "plots"},
     {"report", "settings"},

@@ -78,6 +78,15 @@ class TestChoice:
         with pytest.raises(InputError, match="base.steps was 12, now 13"):
             study.run(changed, tmp_path / "s", Pretender(), lambda _: None)
 
+    def test_that_is_refused_binds_nothing(self, tmp_path):
+        def refuse(*_):
+            raise InputError("no space")
+
+        with pytest.raises(InputError, match="no space"):
+            study.run(tiny_study.config(), tmp_path / "s", refuse, lambda _: None)
+        changed = tiny_study.config(base__steps=13)
+        assert study.run(changed, tmp_path / "s", Pretender(), lambda _: None) == 0
+
     def test_a_signal_ends_it(self, tmp_path):
         config = tiny_study.config()
         assert study.run(config, tmp_path / "s", lambda *_: 15, lambda _: None) == 15

@@ -69,7 +69,7 @@ def choice_of(workdir: Path, df: Frame) -> Choice:
 
 def _swept(workdir: Path) -> Choice | None:
     path = workdir / candidates.TABLE
-    if not path.exists():
+    if not path.exists() and not (workdir / candidates.SELECTION).exists():
         return None
     try:
         table, content = candidates.read(workdir)
