@@ -30,6 +30,8 @@ from mtl_jax.types import InputError, PyTree
 
 FOLDER = "checkpoints"
 _JSON = ocp.args.JsonRestore()
+_failures: list[str] = []
+"""What could not be read or written in this process."""
 
 
 @contextlib.contextmanager
@@ -64,13 +66,14 @@ def open_manager(
         if hosts.is_first():
             folder.mkdir(exist_ok=True)
         hosts.largest(0)  # it is there
-    manager = ocp.CheckpointManager(folder, options=options)
-    try:
-        yield manager
-        finish(manager)
-    finally:
-        with contextlib.suppress(Exception):  # a save that failed was told already
-            manager.close()
+    with _hushed():
+        manager = ocp.CheckpointManager(folder, options=options)
+        try:
+            yield manager
+            finish(manager)
+        finally:
+            with contextlib.suppress(Exception):  # a save that failed was told already
+                manager.close()
 
 
 @hosts.by_first
@@ -172,14 +175,12 @@ def read(
     template = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: template)
     )
-    with _one_message_an_error() as failures:
-        try:
-            return _read(manager, step, template)
-        except Exception as error:  # whatever a damaged file makes Orbax raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
-            failures.append(step)
-            return None
+    try:
+        return _read(manager, step, template)
+    except Exception as error:  # whatever a damaged file makes Orbax raise
+        _failures.append(_reason(error))
+        say(f"checkpoint {step} is damaged and passed over: {_failures[-1]}")
+        return None
 
 
 def parts(manager: ocp.CheckpointManager, step: int) -> Parts | None:
@@ -210,18 +211,24 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a full disk, to tensorstore
         raise InputError(
-            f"cannot write to {manager.directory}: {str(error).splitlines()[0][:200]}; "
-            f"free space or mend the folder and give the same command again: it goes "
-            f"on from its last checkpoint."
+            f"cannot write to {manager.directory}: {_reason(error)}; free space or "
+            f"mend the folder and give the same command again: it goes on from its "
+            f"last checkpoint."
         ) from error
 
 
-@contextlib.contextmanager
-def _one_message_an_error() -> Iterator[list[int]]:
-    """Keep off the screen what Orbax leaves behind when a read fails.
+def _reason(error: Exception) -> str:
+    """Both ends of what an error says: tensorstore's long ones end in the cause."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-100:]}"
 
-    The other reads then end in a closed event loop, each with a traceback of its own,
-    some of them later: once a step was put on the list of failures, the hook stays.
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep off the screen what Orbax leaves behind when a read or a write fails.
+
+    Its other reads and writes then end in a closed event loop, each with a traceback of
+    its own, some of them long after: once something failed, hook and filter stay.
     """
     hook, log = sys.unraisablehook, logging.getLogger("asyncio")
 
@@ -229,15 +236,24 @@ def _one_message_an_error() -> Iterator[list[int]]:
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    sys.unraisablehook, log.disabled = unless_closed, True
-    failures: list[int] = []
+    if not _failures:  # otherwise they are there
+        sys.unraisablehook = unless_closed
+        log.addFilter(_is_not_of_orbax)
     try:
-        yield failures
+        yield
+    except BaseException as error:
+        _failures.append(str(error))
+        raise
     finally:
-        gc.collect()  # futures that failed complain when they are collected
-        log.disabled = False
-        if not failures:
+        if _failures:
+            gc.collect()  # what failed complains when it is collected
+        else:
             sys.unraisablehook = hook
+            log.removeFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.getMessage()
 
 
 def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:

@@ -11,6 +11,8 @@ import subprocess
 import pytest
 import small
 
+from mtl_jax import records
+
 SECONDS = 5
 """That a mistake may take; 10 where data is read."""
 
@@ -283,6 +285,22 @@ def test_workdir_in_use(tmp_path, complain):
 def test_full_disk(tmp_path, complain):
     message = complain(small.arguments(tmp_path / "run"), free=2**20)
     assert re.search("has 1 MiB free.* needs about 1[67] MiB; free some", message)
+
+
+def test_disk_that_is_full_while_a_checkpoint_is_written(tmp_path, folder):
+    """A limit on the size of files stands for it: only checkpoints are that large."""
+    del folder
+    wide = {"variants": "('multi',)", "model.mlp.widths": "(1024,1024)"}
+    wide |= {"seeds": "(0,)"}
+    process = small.fork(small.arguments(tmp_path / "run", **wide), tmp_path / "log")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**14, 2**14))
+    process.join(60)
+    err = (tmp_path / "log" / "err").read_text()
+    assert process.exitcode == 2, err
+    assert "Traceback" not in err and "Task exception" not in err
+    said = "^error: cannot write to .*checkpoints: .*too large.*; free space .* again"
+    assert re.search(said, err, re.MULTILINE), err
+    assert len(records.read(tmp_path / "run")) > 0
 
 
 def test_missing_config_file(tmp_path, complain):
