@@ -4,6 +4,7 @@ An entry is a folder, named after the sha256 of the files that it was decoded fr
 The cache only saves time: where it cannot be written, arrays stay in memory.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -20,6 +21,8 @@ Arrays = dict[str, np.ndarray]
 LAYOUT = "1"
 """Part of the key: change it whenever the same files are decoded differently."""
 DIGESTS = "sha256.json"
+WRITING = ".writing-"
+"""What the names of folders begin with that are being written."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ def _read(entry: Path) -> Arrays | None:
 def _write(entry: Path, built: Arrays) -> None:
     """Write an entry in one step: other processes see all of it or nothing."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+    _drop_left_over(entry.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=entry.parent))
+    held = _lock(temporary)
     try:
         fresh = temporary / "fresh"
         fresh.mkdir()
@@ -91,3 +96,32 @@ def _write(entry: Path, built: Arrays) -> None:
                 fresh.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _drop_left_over(folder: Path) -> None:
+    """Delete what processes left that were killed while they wrote an entry."""
+    for path in folder.glob(f"{WRITING}*"):
+        held = _lock(path)
+        if held is not None:  # nobody else holds it
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(held)
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder as long as this process lives, or till the descriptor is closed.
+
+    Returns:
+      A descriptor; None where another process holds it, or locks are unknown.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # it is gone
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

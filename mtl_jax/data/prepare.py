@@ -35,6 +35,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mtl_jax import disk
 from mtl_jax.data import cache
 from mtl_jax.types import InputError
 
@@ -229,7 +230,8 @@ def _fill(entry: Entry, decode: Decode, pool: Executor, console: Console) -> Non
                 place = len(entry.header(part)) + own.start * entry.example_size(part)
                 file.seek(place)
                 file.write(decoded[part].data)
-                _sync(file)
+                file.flush()
+                os.fsync(file.fileno())
             record[block] = _digests(decoded)
             _write(entry, record)
 
@@ -284,18 +286,10 @@ def _decoded(
     return found
 
 
-def _sync(file: io.BufferedIOBase | io.TextIOBase) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _write(entry: Entry, record: Record) -> None:
     """Replace the record in one step."""
-    fresh = entry.folder / f"{RECORD}.new"
-    with fresh.open("w") as file:
-        json.dump(record, file)
-        _sync(file)
-    fresh.replace(entry.folder / RECORD)
+    with disk.whole(entry.folder / RECORD) as file:
+        file.write(json.dumps(record).encode())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,11 @@
 import errno
 import logging
+import os
+import subprocess
+import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +79,27 @@ def test_damaged_entry_is_built_again(file, damage, caplog):
     assert "was damaged" in caplog.text
     assert_equal(cache.arrays("name", SOURCES, never))
     assert len(entries()) == 1
+
+
+def test_left_over_of_a_killed_process_is_deleted():
+    """But not what a living one writes."""
+    code = """
+import os, numpy
+from mtl_jax.data import cache
+numpy.save = lambda *_: os.kill(os.getpid(), 9)
+cache.arrays("other", {}, lambda: {"x": numpy.zeros(3)})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    (dead,) = entries()
+    assert dead.name.startswith(cache.WRITING)
+    alive = Path(tempfile.mkdtemp(prefix=cache.WRITING, dir=cache.folder()))
+    held = cache._lock(alive)
+    assert held is not None
+    cache.arrays("name", SOURCES, build)
+    assert alive in entries() and dead not in entries()
+    os.close(held)
+    cache.arrays("third", SOURCES, build)
+    assert len(entries()) == 2
 
 
 def test_process_that_was_faster_wins(caplog):

@@ -333,14 +333,14 @@ def full(*_):
 
 def test_disk_that_fills_up_keeps_what_was_finished(monkeypatch):
     monkeypatch.setattr(prepare, "IN_MEMORY", 0)
-    syncs = iter(range(7))  # two files and the record: two blocks, and a file
-    sync = prepare._sync
+    # Two files, the record and the name of that: two blocks, and a file.
+    syncs, sync = iter(range(9)), os.fsync
     monkeypatch.setattr(
-        prepare, "_sync", lambda file: sync(file) if next(syncs) < 6 else full()
+        os, "fsync", lambda file: sync(file) if next(syncs) < 8 else full()
     )
     with pytest.raises(InputError, match="No space left.*make room"):
         arrays()
-    monkeypatch.setattr(prepare, "_sync", sync)
+    monkeypatch.setattr(os, "fsync", sync)
     rest = Counting()
     assert_equal(arrays(rest))
     assert sorted(rest.seen) == list(range(32, COUNT))
