@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 a mistake in the input (one message, no traceback),
 """
 
 import inspect
+import io
 import os
 import signal
 import sys
@@ -39,6 +40,9 @@ def main(
       doc: its docstring, the head of ``--help``.
       config: its config flag, if it has one.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a locale cannot write is spelt
+            stream.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.FATAL)  # Orbax logs errors and raises them, too
     if {"--help", "-h", "-help"} & set(sys.argv[1:]):
         print(_help(doc, config is not None))
@@ -49,11 +53,33 @@ def main(
         sys.exit(run())
     except InputError as error:
         fail(str(error))
+    except BrokenPipeError:  # as of `| head`; nobody reads what is said
+        _exit(128 + signal.SIGPIPE)
+    except UnicodeEncodeError as error:
+        fail(
+            f"{ascii(error.object[:200])} has letters that this locale cannot write; "
+            f"set PYTHONUTF8=1 (or LC_ALL=C.UTF-8), or choose another name."
+        )
+    except OSError as error:
+        if error.errno is None:  # not of the system, but of a program
+            _crash()
+        fail(_of_system(error))
     except KeyboardInterrupt:  # before there was anything to save, or a second time
         _exit(128 + signal.SIGINT)
     except Exception:
-        traceback.print_exc()
-        _exit(1)
+        _crash()
+
+
+def _crash() -> NoReturn:
+    """Print the traceback of the error that is handled, and exit."""
+    traceback.print_exc()
+    _exit(1)
+
+
+def _of_system(error: OSError) -> str:
+    """What an error of the system is about, and what it is."""
+    names = [str(name) for name in (error.filename, error.filename2) if name]
+    return ": ".join([*names, f"{error.strerror}; mend that and try again."])
 
 
 def fail(message: str) -> None:

@@ -1,6 +1,8 @@
 """The live line over a run: steps, time left, and the current losses."""
 
-from typing import Self
+import contextlib
+import sys
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -15,11 +17,33 @@ from rich.progress import (
 from mtl_jax import hosts
 
 
+class Screen:
+    """A stream that may be lost, as a terminal is: a run goes on, and saves."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 class Live:
     """Progress bar over steps; in a log file, one line a trajectory point."""
 
     def __init__(self, steps: int, done: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, quiet=not hosts.is_first())
+        screen: Any = Screen(sys.stderr)
+        self._console = console or Console(file=screen, quiet=not hosts.is_first())
         self._steps = steps
         self._losses: dict[str, float] = {}
         self._bar = Progress(

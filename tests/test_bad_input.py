@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import resource
 import shutil
@@ -359,3 +360,15 @@ def test_real_command(mistake):
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert seconds < SECONDS
     assert re.search(pattern, only_message(done.returncode, done.stdout, done.stderr))
+
+
+def test_workdir_with_letters_that_the_locale_does_not_know(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        small.command(small.arguments(tmp_path / "caf\xe9")), cwd=small.ROOT,
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, **locale},
+    )  # fmt: skip
+    message = only_message(done.returncode, done.stdout, done.stderr)
+    assert re.search(r"caf\\udcc3\\udca9.*PYTHONUTF8=1.*choose another", message)
+    assert not list(tmp_path.iterdir())

@@ -90,7 +90,8 @@ def write(
             ]
             top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
             html = _render(top, sections, every, looks, found)
-            _write(folder / PAGE, html.encode())
+            # Names of folders that the locale could not read are UTF-8 all the same.
+            _write(folder / PAGE, html.encode(errors="surrogateescape"))
         except OSError as error:
             raise InputError(
                 f"the report cannot be written to {folder}: {error.strerror or error}."
