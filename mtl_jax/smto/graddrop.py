@@ -81,7 +81,7 @@ def _kept(votes: Array, key: Any, leak: float) -> Array:
     """Part of every task's gradient that is kept ``[T, ...]``."""
     size = jnp.sum(jnp.abs(votes), axis=0)
     purity = jnp.sum(votes, axis=0) / jnp.where(size > 0, size, 1)
-    draw = jax.random.uniform(key, size.shape)
+    draw = jax.random.uniform(key, size.shape, jnp.float32)
     positive = (1 + purity) / 2 > draw
     return jnp.where(jnp.where(positive, votes > 0, votes < 0), 1, leak).astype(
         votes.dtype
