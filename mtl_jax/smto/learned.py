@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.smto.contract import LossWeighting, check_range
+from mtl_jax.smto.contract import LossWeighting, check_range, positive
 from mtl_jax.types import Array, PyTree
 
 
@@ -23,6 +23,9 @@ def learned(
     weigh: Callable[[Array], tuple[Array, Array]], learning_rate: float
 ) -> LossWeighting:
     """Weights and a regulariser of ``s [T]``, from 0, under an Adam of their own.
+
+    Losses are floored at rounding of their mean: of a loss that stays 0 the optimum of
+    ``s`` is infinite, and with it the weight.
 
     Args:
       weigh: ``s [T] -> (weights [T], regulariser [])``; ``s`` descends
@@ -46,7 +49,7 @@ def learned(
 
         def objective(s: Array) -> tuple[Array, Array]:
             weights, regulariser = weigh(s)
-            return jnp.dot(weights, losses) + regulariser, weights
+            return jnp.dot(weights, positive(losses)) + regulariser, weights
 
         grad, weights = jax.grad(objective, has_aux=True)(state.s)
         step, opt = adam.update(grad, state.opt)
