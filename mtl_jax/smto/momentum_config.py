@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.config import weights_of
 from mtl_jax.smto.contract import Aggregate, Aggregator, check_range
 from mtl_jax.types import Array, InputError, PyTree
@@ -23,7 +24,8 @@ class MomentumConfigState(NamedTuple):
     combined: PyTree
     """First moment of the combined gradient ``[...]``."""
     second: PyTree
-    """Second moment of the combined gradient ``[...]``."""
+    """Root of the second moment of the combined gradient ``[...]``: squares may
+    overflow."""
 
 
 def momentum_config(
@@ -79,9 +81,7 @@ def momentum_config(
         )
         weights = (
             num_tasks
-            * weights_of(
-                tree.gram(tree.scale_rows(_correction(b1, seen), first))
-            ).weights
+            * weights_of(gramian(tree.scale_rows(_correction(b1, seen), first))).weights
         )
         weights = weights * _correction(b1, seen)
         ready = (seen > 0).all()
@@ -94,14 +94,16 @@ def momentum_config(
             lambda new, old: (new - b1 * old) / (1 - b1), combined, state.combined
         )
         second = jax.tree.map(
-            lambda s, g: b2 * s + (1 - b2) * g**2, state.second, pseudo
+            lambda r, g: jnp.hypot(b2**0.5 * r, (1 - b2) ** 0.5 * g),
+            state.second,
+            pseudo,
         )
         bias = 1 - b2 ** count.astype(jnp.float32)
         direction = jax.tree.map(
-            lambda m, s: (
+            lambda m, r: (
                 m
                 / (1 - b1 ** count.astype(jnp.float32)).astype(m.dtype)
-                / (jnp.sqrt(s / bias.astype(s.dtype)) + eps)
+                / (r / jnp.sqrt(bias).astype(r.dtype) + eps)
             ),
             combined,
             second,
