@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.metrics import probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
 
@@ -182,7 +183,7 @@ def batch_cosines(
         grads, _ = probe.map_batches(
             lambda one: jax.grad(loss_fn)(params, one), head, batch_size
         )
-        cosines = tree.cosines(tree.gram(grads))
+        cosines = tree.cosines(gramian(grads).values)
     pairs = cosines[jnp.triu_indices(whole, k=1)]
     return BatchCosines(pairs.mean(), pairs.min())
 

@@ -1,8 +1,8 @@
 """Gradient conflict between tasks: everything that the Gramian of their gradients says.
 
 ``gram[i, j] = <g_i, g_j>`` of the task gradients on the trunk, from `task_grads` and
-`tree.gram`. Mini-batch noise shrinks cosines toward 0, so give big batches, or halves
-to `split_half_cosines`.
+`gramian.gramian`. Mini-batch noise shrinks cosines toward 0, so give big batches, or
+halves to `split_half_cosines`.
 
 >>> import jax.numpy as jnp
 >>> found = conflict(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))  # g and -g
@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax import gramian, tree
+from mtl_jax.gramian import Gramian
 from mtl_jax.types import Array, PyTree, Scalar
 
 
@@ -39,11 +40,12 @@ class Conflict(NamedTuple):
     conflict; its square is ``1 / T + (T - 1) / T * mean_cosine``."""
 
 
-def conflict(gram: Array) -> Conflict:
-    """Measures of conflict from the Gramian ``[T, T]``."""
+def conflict(gram: Gramian | Array) -> Conflict:
+    """Measure conflict from the Gramian ``[T, T]``, or its entries."""
+    gram = gramian.of(gram)
     num_tasks = gram.shape[0]
-    cosines = tree.cosines(gram)
-    norms = jnp.sqrt(jnp.diagonal(gram))
+    cosines = tree.cosines(gram.values)
+    norms = gram.lengths
     i, j = jnp.triu_indices(num_tasks, k=1)
     pairs = cosines[i, j]
     if num_tasks < 2:
@@ -51,7 +53,8 @@ def conflict(gram: Array) -> Conflict:
     else:
         lowest = pairs.min()
         negative = jnp.where(jnp.isnan(lowest), jnp.nan, jnp.mean(pairs < 0))
-    similarity = 2 * norms[i] * norms[j] / (norms[i] ** 2 + norms[j] ** 2)
+    ratio = norms[i] / norms[j]
+    similarity = 2 / (ratio + 1 / ratio)
     return Conflict(
         cosines=cosines,
         norms=norms,
@@ -74,12 +77,7 @@ def split_half_cosines(first: PyTree, second: PyTree) -> Array:
       first: task gradients on the first halves, leaves ``[T, ...]``.
       second: on the second; where tasks share images, of other images.
     """
-
-    def rows(grads: PyTree) -> Array:
-        leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(grads)]
-        return jnp.concatenate(leaves, axis=1)
-
-    cross = jnp.matmul(rows(first), rows(second).T, precision=tree.HIGHEST)
+    cross = gramian.cross(first, second).values
     own = jnp.diagonal(cross)
     scale = jnp.sqrt(jnp.where(own > 0, own, jnp.nan))
     return (cross + cross.T) / 2 / (scale[:, None] * scale[None, :])
@@ -91,9 +89,7 @@ def direction_cosines(grads: PyTree, update: PyTree) -> Array:
     The update is what is subtracted from the parameters, before or after the
     optimizer's preconditioning; positive: the task's loss falls, to first order.
     """
-    inner = jax.vmap(lambda g: tree.dot(g, update))(grads)
-    norms = jax.vmap(tree.norm)(grads)
-    return inner / (norms * tree.norm(update))
+    return gramian.compared(grads, update)[1]
 
 
 def multi_task_curvature(

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
@@ -37,7 +38,7 @@ def cagrad(
     length = (1.0, 1 + c**2, 1 + c)[rescale]
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         weights, residual = or_mean(simplex.min_cone(gram, c), gram)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 
@@ -41,7 +42,7 @@ class GramianWeighting(NamedTuple):
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
-    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    update: Callable[[Gram, Array, PyTree, Array], tuple[Solution, PyTree]]
     """``update(gram [T, T], losses [T], state, key) -> (solution, state)``: weights
     ``[T]`` and the residual of what was solved for them, 0 for closed forms. A loss
     that is NaN marks a task that is absent: its row of the Gramian is 0."""
@@ -52,7 +53,7 @@ class CrossWeighting(NamedTuple):
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
-    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    update: Callable[[Gram, Array, PyTree, Array], tuple[Solution, PyTree]]
     """``update(cross [T, T], losses [T], state, key) -> (solution, state)`` with
     ``cross = J1 J2'`` of two independent batches."""
     combined: tuple[int, ...]
@@ -71,7 +72,8 @@ class Aggregator(NamedTuple):
     init: Callable[[PyTree], PyTree]
     """``init(grads [T, ...]) -> state``; only shapes are looked at."""
     update: Callable[[PyTree, Array, PyTree, Array], tuple["Aggregate", PyTree]]
-    """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``."""
+    """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``, all in
+    float32 at least, whatever the parameters are in."""
 
 
 class Aggregate(NamedTuple):
@@ -152,7 +154,7 @@ def exact(weights: Array) -> Solution:
     return Solution(weights, jnp.zeros((), weights.dtype))
 
 
-def or_mean(solution: Solution, gram: Array) -> Solution:
+def or_mean(solution: Solution, gram: Gram) -> Solution:
     """The solution; the mean over active tasks where there is none at all.
 
     What a solver reached is kept where its residual is above `TOLERANCE`, too, and the

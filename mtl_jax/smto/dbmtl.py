@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, of, row_lengths
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -51,12 +52,12 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
     check_range("dbmtl's beta_sigma", beta_sigma, 0, float("inf"))
 
     def of_gram(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del key
         check_losses(losses)
         scales = _usable(losses)
-        lengths = jnp.sqrt(jnp.diagonal(gram)) / scales
+        lengths = of(gram).lengths / scales
         return exact(_stretch(lengths) / scales), state
 
     def of_grads(
@@ -72,7 +73,7 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
             state.mean,
             new,
         )
-        stretch = _stretch(jnp.sqrt(tree.squared_norms(mean)))
+        stretch = _stretch(row_lengths(mean))
         direction = tree.combine(stretch, mean)
         found = Aggregate(direction, stretch / scales, jnp.zeros(()))
         return found, DbMtlState(count, mean)

@@ -1,5 +1,6 @@
 """Fair resource allocation in multi-task learning (Ban & Ji, 2024)."""
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_range,
@@ -31,7 +32,7 @@ def fairgrad(alpha: float = 1.0, max_norm: float = 1.0) -> GramianWeighting:
     check_range("fairgrad's max_norm", max_norm, 0, float("inf"))
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         weights, residual = or_mean(fairness.balance(gram, alpha), gram)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian, row_lengths
 from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution
@@ -48,9 +49,9 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
         flat = jax.tree.map(jnp.subtract, worst.shared, grads.shared)
         loss_key, flat_key = jax.random.split(key)
         first, loss_state = method.update(
-            tree.gram(grads.shared), losses, state[0], loss_key
+            gramian(grads.shared), losses, state[0], loss_key
         )
-        second, flat_state = method.update(tree.gram(flat), losses, state[1], flat_key)
+        second, flat_state = method.update(gramian(flat), losses, state[1], flat_key)
         direction = jax.tree.map(
             jnp.add,
             tree.combine(first.weights, grads.shared),
@@ -65,7 +66,7 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
 
 def ascent(rho: float, grads: PyTree) -> PyTree:
     """``rho g_i / |g_i|`` of every task ``[T, ...]``; 0 for a zero gradient."""
-    lengths = jnp.sqrt(tree.squared_norms(grads))
+    lengths = row_lengths(grads)
     there = lengths > 0
     return tree.scale_rows(
         jnp.where(there, rho / jnp.where(there, lengths, 1), 0), grads

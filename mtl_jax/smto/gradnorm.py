@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_losses,
@@ -57,12 +58,12 @@ def gradnorm(
         return GradNormState(jnp.ones(num_tasks), jnp.zeros(num_tasks))
 
     def update(
-        gram: Array, losses: Array, state: GradNormState, key: Array
+        gram: Gram, losses: Array, state: GradNormState, key: Array
     ) -> tuple[Solution, GradNormState]:
         del key
         check_losses(losses)
         present = ~jnp.isnan(losses)
-        norms = jnp.sqrt(jnp.diagonal(gram))
+        norms = of(gram).lengths
         bounded = jnp.where(present, positive(losses), 0)
         first = jnp.where(state.first > 0, state.first, bounded)
         relative = jnp.where(present, losses / jnp.where(first > 0, first, 1), 0)

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.types import Array
 
 
-def at_most(max_norm: float, gram: Array, weights: Array) -> Array:
+def at_most(max_norm: float, gram: Gram, weights: Array) -> Array:
     """Weights ``[T]``, shrunk where their direction is longer; 0 is no limit."""
     if max_norm == 0:
         return weights

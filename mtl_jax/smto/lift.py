@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths, weighted
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -51,43 +52,36 @@ class SmtoState(NamedTuple):
     """The method's own state."""
 
 
-def initial(num_tasks: int, method: PyTree) -> SmtoState:
-    """State before the first update."""
-    return SmtoState(
-        weights=jnp.ones(num_tasks),
-        residual=jnp.zeros(()),
-        norm=jnp.full((), jnp.nan, jnp.float32),
-        cosines=jnp.full(num_tasks, jnp.nan, jnp.float32),
-        skipped=jnp.zeros((), jnp.int32),
-        method=method,
-    )
+def initial(num_tasks: int, method: PyTree, params: PyTree) -> SmtoState:
+    """Make the state before the first update.
 
-
-def cosines(inner: Array, norm: Array, squared_norms: Array) -> Array:
-    """Cosines ``[T]`` of a direction of length ``norm`` from its inner products.
-
-    NaN where a length is 0.
+    Numbers are in float32, or float64 where a parameter is, whatever precision
+    the parameters have and whether or not JAX defaults to float64.
     """
-    lengths = jnp.sqrt(squared_norms)
-    found = inner / jnp.where(norm > 0, norm, 1) / jnp.where(lengths > 0, lengths, 1)
-    return jnp.where((norm > 0) & (lengths > 0), jnp.clip(found, -1, 1), jnp.nan)
-
-
-def products(gram: Array, weights: Array) -> tuple[Array, Array]:
-    """Inner products ``[T]`` of a direction with all gradients, and its length."""
-    inner = jnp.matmul(gram, weights, precision=tree.HIGHEST)
-    squared = jnp.dot(weights, inner, precision=tree.HIGHEST)
-    return inner, jnp.sqrt(jnp.maximum(squared, 0))
+    dtype = tree.working_dtype(params)
+    return SmtoState(
+        weights=jnp.ones(num_tasks, dtype),
+        residual=jnp.zeros((), dtype),
+        norm=jnp.full((), jnp.nan, dtype),
+        cosines=jnp.full(num_tasks, jnp.nan, dtype),
+        skipped=jnp.zeros((), jnp.int32),
+        method=tree.astype(dtype, method),
+    )
 
 
 def settle(
     usable: Array, direction: PyTree, after: SmtoState, before: SmtoState
 ) -> tuple[PyTree, SmtoState]:
-    """An update, or where it is not usable none: direction 0, and one more skipped."""
+    """Choose an update, or where it is not usable none: direction 0, one more skipped.
+
+    No update is usable whose direction is not finite. The state keeps its dtypes.
+    """
+    usable = usable & jnp.isfinite(after.norm)
     idle = before._replace(
         weights=jnp.zeros_like(before.weights), skipped=before.skipped + 1
     )
     nothing = jax.tree.map(jnp.zeros_like, direction)
+    after = tree.cast_like(after, before)
     return tree.where(usable, direction, nothing), tree.where(usable, after, idle)
 
 
@@ -121,11 +115,10 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
 
     def init(params: PyTree) -> SmtoState:
         if not isinstance(method, Aggregator):
-            return initial(num_tasks, method.init(num_tasks))
-        grads = jax.tree.map(
-            lambda p: jnp.zeros((num_tasks, *p.shape), p.dtype), params
-        )
-        return initial(num_tasks, method.init(grads))
+            return initial(num_tasks, method.init(num_tasks), params)
+        dtype = tree.working_dtype(params)
+        grads = jax.tree.map(lambda p: jnp.zeros((num_tasks, *p.shape), dtype), params)
+        return initial(num_tasks, method.init(grads), params)
 
     def update(
         updates: Any,
@@ -139,41 +132,44 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
     ) -> tuple[Any, Any]:
         del params, extra_args
         _check_num_tasks(updates, num_tasks)
-        grads = updates
-        needs_gram = isinstance(method, GramianWeighting | CrossWeighting)
-        gram = tree.gram(grads) if needs_gram else None
-        squared = tree.squared_norms(grads) if gram is None else jnp.diagonal(gram)
-        sound = jnp.isfinite(squared)
+        dtype = state.weights.dtype
+        by_gram = not isinstance(method, Aggregator)
+        gram = gramian(updates) if by_gram else None
+        sound = jnp.isfinite(gram.lengths if gram else row_lengths(updates))
         if drop:
             check_losses(losses)
         if losses is not None:
+            losses = jnp.asarray(losses).astype(dtype)
             sound = sound & jnp.isfinite(losses)
+        grads = updates
         if drop:
-            losses = jnp.where(sound, jnp.asarray(losses), jnp.nan)
+            losses = jnp.where(sound, losses, jnp.nan)  # type: ignore[arg-type]
             grads = tree.keep_rows(sound, grads)
-            squared = jnp.where(sound, squared, 0)
-            if gram is not None:
-                gram = jnp.where(sound[:, None] & sound[None, :], gram, 0)
-        found, inner_state = _update(
-            method, grads, gram, samples, losses, state.method, key
+            gram = gram.among(sound) if gram else None
+        aggregate, inner_state = _update(
+            method, grads, gram, samples, losses, state.method, key, dtype
         )
-        if drop and gram is not None:  # an aggregator may go on with what it remembers
-            found = found._replace(weights=jnp.where(sound, found.weights, 0))
-        if gram is None:
-            inner = tree.inner(grads, found.direction)
-            norm = tree.norm(found.direction)
+        weights = aggregate.weights
+        if drop and by_gram:  # an aggregator may go on with what it remembers
+            weights = jnp.where(sound, weights, 0)
+        direction = jax.tree.map(
+            lambda leaf, rows: leaf.astype(rows.dtype), aggregate.direction, updates
+        )
+        is_exact = all(leaf.dtype == dtype for leaf in jax.tree.leaves(updates))
+        if gram and is_exact:
+            norm, cosines = weighted(gram, weights)
         else:
-            inner, norm = products(gram, found.weights)
+            norm, cosines = compared(grads, direction)
         after = SmtoState(
-            weights=found.weights,
-            residual=found.residual,
+            weights=weights,
+            residual=aggregate.residual,
             norm=norm,
-            cosines=cosines(inner, norm, squared),
+            cosines=cosines,
             skipped=state.skipped,
             method=inner_state,
         )
         usable = sound.any() if drop else sound.all()
-        return settle(usable, found.direction, after, state)
+        return settle(usable, direction, after, state)
 
     return Smto(init, update)
 
@@ -181,30 +177,31 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
 def _update(
     method: Liftable,
     grads: PyTree,
-    gram: Array | None,
+    gram: Gram | None,
     samples: tuple[PyTree, PyTree] | None,
     losses: Array | None,
     state: PyTree,
     key: Array | None,
+    dtype: Any,
 ) -> tuple[Aggregate, PyTree]:
-    """One update of any method that can be lifted."""
+    """Update any method that can be lifted, once, in ``dtype``."""
     update: Any = method.update
     if isinstance(method, Aggregator):
         with jax.default_matmul_precision("highest"):
-            return update(grads, losses, state, key)
+            return update(tree.astype(dtype, grads), losses, state, key)
     if isinstance(method, LossWeighting):
         check_losses(losses)
         weights, state = weigh(method, losses, state, key)  # type: ignore[arg-type]
-        residual = jnp.zeros(())
+        residual = jnp.zeros((), dtype)
     else:
-        cross: Any = gram if samples is None else tree.cross(*samples)
-        (weights, residual), state = weigh_gram(method, cross, losses, state, key)
+        products: Any = gram if samples is None else cross(*samples)
+        (weights, residual), state = weigh_gram(method, products, losses, state, key)
     return Aggregate(tree.combine(weights, grads), weights, residual), state
 
 
 def weigh_gram(
     weighting: GramianWeighting | CrossWeighting,
-    gram: Array,
+    gram: Gram,
     losses: Array | None,
     state: PyTree,
     key: Array | None,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -84,7 +85,7 @@ def moco(
         tracked = jax.tree.map(
             lambda y, g: y - step.astype(y.dtype) * (y - g), state.tracked, grads
         )
-        slope = jnp.matmul(tree.gram(tracked), state.weights, precision=tree.HIGHEST)
+        slope = gramian(tracked).products(state.weights)
         weights = simplex.project(state.weights - pace * (slope + rho * state.weights))
         used = reduce(weights, reduction)
         found = Aggregate(tree.combine(used, tracked), used, jnp.zeros(()))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
     check_range,
@@ -42,10 +42,10 @@ def modo(
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
 
     def update(
-        cross: Array, losses: Array, state: Array, key: Array
+        cross: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key
-        slope = jnp.matmul(cross, state, precision=tree.HIGHEST) + rho * state
+        slope = of(cross).products(state) + rho * state
         weights = simplex.project(state - gamma * slope)
         return exact(reduce(weights, reduction)), weights
 

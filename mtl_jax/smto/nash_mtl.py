@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import GramianWeighting, check_range, or_mean
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness
@@ -48,7 +49,7 @@ def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
         return NashState(jnp.zeros((), jnp.int32), jnp.ones(num_tasks), jnp.zeros(()))
 
     def update(
-        gram: Array, losses: Array, state: NashState, key: Array
+        gram: Gram, losses: Array, state: NashState, key: Array
     ) -> tuple[Solution, NashState]:
         del losses, key
         found = or_mean(fairness.balance(gram, 1.0), gram)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gramian import row_lengths
 from mtl_jax.rotation import rotation
 from mtl_jax.smto.contract import Rotation, exact
 from mtl_jax.smto.solvers.solution import Solution
@@ -46,7 +47,7 @@ def rotograd(burn_in: int = 20) -> Rotation:
         grads: Array, generators: Array, state: RotoGradState, key: Array
     ) -> tuple[Solution, Array, RotoGradState]:
         del key
-        norms = jnp.sqrt(jnp.sum(grads**2, axis=(1, 2)))
+        norms = row_lengths(grads)
         fresh = (state.count == 0) | (state.count == burn_in)
         first = jnp.where(fresh, norms, state.first)
         known = first > 0

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
 from mtl_jax.smto.fmtl import ascent
 from mtl_jax.smto.gramian import as_gramian
@@ -65,9 +66,7 @@ def samo(inner: Any = "cagrad", rho: float = 1e-3, beta: float = 0.1) -> Perturb
 
         offset = ascent(rho, jax.tree.map(mix, mean, noise))
         moved = grads_at(Params(offset, still))
-        solution, state = method.update(
-            tree.gram(moved.shared), losses, state, inner_key
-        )
+        solution, state = method.update(gramian(moved.shared), losses, state, inner_key)
         direction = tree.combine(solution.weights, moved.shared)
         return Perturbed(direction, moved.heads, solution), state
 

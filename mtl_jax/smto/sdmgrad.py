@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
     check_range,
@@ -54,12 +55,15 @@ def sdmgrad(
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
 
     def update(
-        cross: Array, losses: Array, state: Array, key: Array
+        cross: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key
         num_tasks = cross.shape[0]
-        size = jnp.max(jnp.sum(jnp.abs(cross), axis=1))
-        scaled = cross / jnp.where(size > 0, size, 1)
+        cross = of(cross)
+        shares = cross.scales / cross.scales.max()
+        relative = cross.values * shares[:, None] * shares[None, :]
+        size = jnp.max(jnp.sum(jnp.abs(relative), axis=1))
+        scaled = relative / jnp.where(size > 0, size, 1)
         pull = penalty * scaled.mean(axis=1)
 
         def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
