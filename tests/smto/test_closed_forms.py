@@ -247,6 +247,19 @@ TABLE = {
         FAIR,
         {"orthogonal": (1, 4 ** (-2 / 3)), "conflict": (2.17405, 1.49584)},
     ),
+    # The factor T comes before the limit.
+    "fairgrad 2 times": (
+        "fairgrad",
+        {"alpha": 2.0, "max_norm": 0.0, "times_tasks": True},
+        summed(FAIR),
+        {"orthogonal": (2, 2 * 4 ** (-2 / 3))},
+    ),
+    "fairgrad 2 times, short": (
+        "fairgrad",
+        {"alpha": 2.0, "times_tasks": True},
+        shortened(summed(FAIR)),
+        {},
+    ),
     "aligned_mtl": ("aligned_mtl", {}, ALIGNED, ALIGNED_WEIGHTS),
     "aligned_mtl rmse": ("aligned_mtl", {**MEANS, "scale": "rmse"}, ALIGNED_RMSE, {}),
     "upgrad": ("upgrad", {}, UPGRAD, UPGRAD_WEIGHTS),

@@ -777,6 +777,7 @@ WRONG = {
     "fairgrad": {
         "alpha": [(0.0, "more than 0"), (INF, "inf")],
         "max_norm": [(-1.0, "at least 0")],
+        "times_tasks": [("yes", "False, True")],
     },
     "aligned_mtl": {"scale": [("max", "min, rmse, median")]},
     "cr_mogm": {
