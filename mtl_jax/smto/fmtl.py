@@ -65,7 +65,9 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
 
 
 def ascent(rho: float, grads: PyTree) -> PyTree:
-    """``rho g_i / |g_i|`` of every task ``[T, ...]``; 0 for a zero gradient."""
+    """Stretch every task's gradient ``[T, ...]`` to ``rho``; a zero gradient stays."""
+    if not jax.tree.leaves(grads):  # heads of tasks that share their output layer
+        return grads
     lengths = row_lengths(grads)
     there = lengths > 0
     return tree.scale_rows(
