@@ -133,6 +133,10 @@ def options(name: str) -> dict[str, Any]:
 def make(name: str, **chosen: Any) -> Method:
     """Make a multi-task optimizer by name; options are those of its factory.
 
+    A number may be one of NumPy or JAX, and a traced one, too, which is not checked:
+    `jax.vmap` runs over an option, and `optax.inject_hyperparams` schedules it. What
+    the program depends on has to be known: names, ``rescale``, ``tasks_per_step``.
+
     Where an option is a method, its name stands for it with its own defaults:
 
     >>> by_name = make("cr_mogm", inner="cagrad")

@@ -33,8 +33,8 @@ def cagrad(
       InputError: ``c`` is negative or not finite; unknown rescale or reduction.
     """
     check_reduction(reduction)
-    check_range("cagrad's c", c, 0, float("inf"))
-    check_choice("cagrad's rescale", rescale, RESCALES)
+    c = check_range("cagrad's c", c, 0, float("inf"))
+    rescale = check_choice("cagrad's rescale", rescale, RESCALES)
     length = (1.0, 1 + c**2, 1 + c)[rescale]
 
     def update(

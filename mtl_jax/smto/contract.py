@@ -16,7 +16,10 @@ Directions are to be minimised along: ``params - learning_rate * direction``.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers.solution import Solution, unit
@@ -192,45 +195,123 @@ def check_losses(losses: Array | None) -> None:
 
 def check_reduction(reduction: str) -> None:
     """Raise an `InputError` for anything but ``sum`` and ``mean``."""
-    if reduction not in REDUCTIONS:
-        raise InputError(
-            f"reduction {reduction!r} is not one of: {', '.join(REDUCTIONS)}."
-        )
+    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def check_range(
     name: str, value: Any, low: float, high: float, *, open_low: bool = False
-) -> None:
-    """Raise an `InputError` for a number outside ``[low, high]`` (or ``(low, high]``).
+) -> Any:
+    """Return an option that is a number in ``[low, high]`` (or ``(low, high]``).
+
+    A number of Python, NumPy or JAX becomes a float: it takes the type of what it
+    meets. A traced one becomes a float32, and what it is nobody can check.
 
     Raises:
-      InputError: naming the value and the limits; also for NaN.
+      InputError: naming the value and the limits; also for NaN, and for no number.
     """
+    value = _plain(value)
+    limit = "a finite number" if high == float("inf") else f"at most {high}"
+    wanted = f"it must be {'more than' if open_low else 'at least'} {low} and {limit}"
+    if isinstance(value, Tracer):
+        if _kind(value) not in (float, int) or value.ndim:
+            raise InputError(f"{name} is {value.aval}; {wanted}.")
+        return value.astype(jnp.float32)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     above = is_number and (value > low if open_low else value >= low)
     if not (above and value <= high and value < float("inf")):
-        limit = "a finite number" if high == float("inf") else f"at most {high}"
-        more = "more than" if open_low else "at least"
-        raise InputError(f"{name} is {value!r}; it must be {more} {low} and {limit}.")
+        raise InputError(f"{name} is {value!r}; {wanted}.")
+    return float(value)
 
 
-def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Raise an `InputError` for a value that is not one of the choices."""
-    if value not in choices:
+def check_count(name: str, value: Any, low: int) -> Any:
+    """Return an option that is a whole number of at least ``low``.
+
+    As `check_range`: an int, or where it is traced an int32 that nobody can check.
+
+    Raises:
+      InputError: naming the value and the limit.
+    """
+    value = _plain(value)
+    wanted = f"it must be a whole number, {low} or more"
+    if isinstance(value, Tracer):
+        if _kind(value) is not int or value.ndim:
+            raise InputError(f"{name} is {value.aval}; {wanted}.")
+        return value.astype(jnp.int32)
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} is {value!r}; {wanted}.")
+    return value
+
+
+def check_choice(name: str, value: Any, choices: tuple) -> Any:
+    """Return an option that is one of the choices.
+
+    Raises:
+      InputError: it is none of them, or traced.
+    """
+    value = check_known(name, value)
+    if isinstance(value, np.ndarray | jax.Array) or value not in choices:
         known = ", ".join(map(str, choices))
         raise InputError(f"{name} {value!r} is not one of: {known}.")
+    return choices[choices.index(value)]
 
 
-def check_steps(steps_per_epoch: int) -> None:
-    """Raise an `InputError` where a method that counts epochs has no length of one."""
-    is_whole = isinstance(steps_per_epoch, int) and not isinstance(
-        steps_per_epoch, bool
-    )
-    if not is_whole or steps_per_epoch < 1:
+def check_known(name: str, value: Any) -> Any:
+    """Return an option that shapes of arrays or the program depend on.
+
+    Raises:
+      InputError: it is traced.
+    """
+    if isinstance(value, Tracer):
+        raise InputError(
+            f"{name} is traced ({value.aval}), but the program depends on it: pass a "
+            f"value that is known, as one of static_argnames of jax.jit or static_args "
+            f"of optax.inject_hyperparams."
+        )
+    return _plain(value)
+
+
+def check_steps(steps_per_epoch: Any) -> Any:
+    """Return the length of an epoch, for a method that counts them.
+
+    Raises:
+      InputError: there is none.
+    """
+    try:
+        return check_count("steps_per_epoch", steps_per_epoch, 1)
+    except InputError as error:
         raise InputError(
             f"steps_per_epoch is {steps_per_epoch!r}; this method looks at the mean "
             f"losses of epochs: say how many updates make one, 1 or more."
-        )
+        ) from error
+
+
+def as_vector(values: Any) -> Any:
+    """Return numbers, one a task, as a float32 array; of NumPy unless they are traced.
+
+    What is no numbers becomes a NaN.
+    """
+    if any(isinstance(v, Tracer) for v in jax.tree.leaves(values)):
+        return jnp.asarray(values, jnp.float32)
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        return np.array([np.nan], np.float32)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python for a known scalar of NumPy or JAX."""
+    is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+    if not is_array or isinstance(value, Tracer) or value.ndim:
+        return value
+    kind = _kind(value)
+    return kind(value) if kind else value
+
+
+def _kind(value: Any) -> Any:
+    """Return the type of Python that is meant by an array's dtype; None for others."""
+    kinds = {float: jnp.floating, int: jnp.integer, bool: jnp.bool_}
+    fits = [kind for kind, t in kinds.items() if jnp.issubdtype(value.dtype, t)]
+    return fits[0] if fits else None
 
 
 def positive(losses: Array) -> Array:

@@ -33,7 +33,7 @@ def cr_mogm(inner: Any = "mgda", alpha: float = 0.9) -> GramianWeighting:
     Raises:
       InputError: alpha is outside [0, 1], or inner no weighting.
     """
-    check_range("cr_mogm's alpha", alpha, 0, 1)
+    alpha = check_range("cr_mogm's alpha", alpha, 0, 1)
     method = as_gramian(inner, "cr_mogm")
 
     def init(num_tasks: int) -> CrMogmState:

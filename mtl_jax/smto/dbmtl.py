@@ -48,8 +48,8 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
     Raises:
       InputError: an option out of its range; at the first update, losses are missing.
     """
-    check_range("dbmtl's beta", beta, 0, 1)
-    check_range("dbmtl's beta_sigma", beta_sigma, 0, float("inf"))
+    beta = check_range("dbmtl's beta", beta, 0, 1)
+    beta_sigma = check_range("dbmtl's beta_sigma", beta_sigma, 0, float("inf"))
 
     def of_gram(
         gram: Gram, losses: Array, state: PyTree, key: Array
@@ -78,7 +78,8 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
         found = Aggregate(direction, stretch / scales, jnp.zeros(()))
         return found, DbMtlState(count, mean)
 
-    if beta == 0:
+    # One that is traced may be 0, too: a case of what is smoothed.
+    if isinstance(beta, float) and beta == 0:
         return GramianWeighting(stateless, of_gram)
 
     def init(grads: PyTree) -> DbMtlState:

@@ -45,7 +45,7 @@ def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("excessmtl's step", step, 0, float("inf"))
+    step = check_range("excessmtl's step", step, 0, float("inf"))
 
     def init(grads: PyTree) -> ExcessState:
         num_tasks = jax.tree.leaves(grads)[0].shape[0]

@@ -33,9 +33,9 @@ def fairgrad(
     Raises:
       InputError: an option out of its range.
     """
-    check_range("fairgrad's alpha", alpha, 0, float("inf"), open_low=True)
-    check_range("fairgrad's max_norm", max_norm, 0, float("inf"))
-    check_choice("fairgrad's times_tasks", times_tasks, (False, True))
+    alpha = check_range("fairgrad's alpha", alpha, 0, float("inf"), open_low=True)
+    max_norm = check_range("fairgrad's max_norm", max_norm, 0, float("inf"))
+    times_tasks = check_choice("fairgrad's times_tasks", times_tasks, (False, True))
 
     def update(
         gram: Gram, losses: Array, state: PyTree, key: Array

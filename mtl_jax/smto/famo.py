@@ -51,8 +51,10 @@ def famo(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
-    check_range("famo's weight_decay", weight_decay, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
+    weight_decay = check_range("famo's weight_decay", weight_decay, 0, float("inf"))
     adam: Any = optax.chain(
         optax.add_decayed_weights(weight_decay), optax.adam(learning_rate)
     )

@@ -29,7 +29,7 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
     Raises:
       InputError: rho is not positive, or inner no weighting.
     """
-    check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
+    rho = check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
     method = as_gramian(inner, "fmtl")
 
     def init(num_tasks: int) -> tuple[PyTree, PyTree]:

@@ -51,8 +51,10 @@ def gradnorm(
       InputError: an option out of its range; at the first update, losses are missing.
     """
     check_reduction(reduction)
-    check_range("gradnorm's alpha", alpha, 0, float("inf"))
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
+    alpha = check_range("gradnorm's alpha", alpha, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
 
     def init(num_tasks: int) -> GradNormState:
         return GradNormState(jnp.ones(num_tasks), jnp.zeros(num_tasks))

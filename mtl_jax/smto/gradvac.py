@@ -45,7 +45,7 @@ def gradvac(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("gradvac's beta", beta, 0, 1)
+    beta = check_range("gradvac's beta", beta, 0, 1)
     check_choice("gradvac's groups", groups, GROUPS)
 
     def operate_on(gram: Gram, targets: Array, key: Array) -> tuple[Array, Array]:

@@ -35,7 +35,9 @@ def learned(
     Raises:
       InputError: the learning rate is not positive.
     """
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
     adam: Any = optax.adam(learning_rate)
 
     def init(num_tasks: int) -> LearnedState:

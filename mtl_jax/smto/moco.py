@@ -58,14 +58,11 @@ def moco(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("moco's beta", beta, 0, 1, open_low=True)
-    check_range("moco's gamma", gamma, 0, float("inf"), open_low=True)
-    for name, value in [
-        ("beta_sigma", beta_sigma),
-        ("gamma_sigma", gamma_sigma),
-        ("rho", rho),
-    ]:
-        check_range(f"moco's {name}", value, 0, float("inf"))
+    beta = check_range("moco's beta", beta, 0, 1, open_low=True)
+    gamma = check_range("moco's gamma", gamma, 0, float("inf"), open_low=True)
+    beta_sigma = check_range("moco's beta_sigma", beta_sigma, 0, float("inf"))
+    gamma_sigma = check_range("moco's gamma_sigma", gamma_sigma, 0, float("inf"))
+    rho = check_range("moco's rho", rho, 0, float("inf"))
 
     def init(grads: PyTree) -> MocoState:
         num_tasks = jax.tree.leaves(grads)[0].shape[0]

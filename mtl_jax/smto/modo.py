@@ -35,8 +35,8 @@ def modo(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("modo's gamma", gamma, 0, float("inf"), open_low=True)
-    check_range("modo's rho", rho, 0, float("inf"))
+    gamma = check_range("modo's gamma", gamma, 0, float("inf"), open_low=True)
+    rho = check_range("modo's rho", rho, 0, float("inf"))
 
     def init(num_tasks: int) -> Array:
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)

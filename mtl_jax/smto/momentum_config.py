@@ -8,8 +8,14 @@ import jax.numpy as jnp
 from mtl_jax import tree
 from mtl_jax.gramian import gramian
 from mtl_jax.smto.config import weights_of
-from mtl_jax.smto.contract import Aggregate, Aggregator, check_range
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.smto.contract import (
+    Aggregate,
+    Aggregator,
+    check_count,
+    check_known,
+    check_range,
+)
+from mtl_jax.types import Array, PyTree
 
 
 class MomentumConfigState(NamedTuple):
@@ -46,11 +52,12 @@ def momentum_config(
     Raises:
       InputError: an option out of its range.
     """
-    check_range("momentum_config's b1", b1, 0, 1)
-    check_range("momentum_config's b2", b2, 0, 1)
-    check_range("momentum_config's eps", eps, 0, float("inf"))
-    if not isinstance(tasks_per_step, int) or tasks_per_step < 0:
-        raise InputError(f"tasks_per_step is {tasks_per_step!r}; it is 0 or more.")
+    b1 = check_range("momentum_config's b1", b1, 0, 1)
+    b2 = check_range("momentum_config's b2", b2, 0, 1)
+    eps = check_range("momentum_config's eps", eps, 0, float("inf"))
+    tasks_per_step = check_count(
+        "tasks_per_step", check_known("tasks_per_step", tasks_per_step), 0
+    )
 
     def init(grads: PyTree) -> MomentumConfigState:
         leaves = jax.tree.leaves(grads)
@@ -121,6 +128,6 @@ def momentum_config(
     return Aggregator(init, update)
 
 
-def _correction(decay: float, count: Array) -> Array:
+def _correction(decay: float | Array, count: Array) -> Array:
     """Adam's correction of a moment's start from 0; 1 before the first update."""
     return 1 / jnp.where(count > 0, 1 - decay ** count.astype(jnp.float32), 1)

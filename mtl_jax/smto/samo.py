@@ -38,8 +38,8 @@ def samo(inner: Any = "cagrad", rho: float = 1e-3, beta: float = 0.1) -> Perturb
     Raises:
       InputError: an option out of its range, or inner no weighting.
     """
-    check_range("samo's rho", rho, 0, float("inf"), open_low=True)
-    check_range("samo's beta", beta, 0, 1)
+    rho = check_range("samo's rho", rho, 0, float("inf"), open_low=True)
+    beta = check_range("samo's beta", beta, 0, 1)
     method = as_gramian(inner, "samo")
 
     def update(
@@ -65,7 +65,8 @@ def samo(inner: Any = "cagrad", rho: float = 1e-3, beta: float = 0.1) -> Perturb
 
         def mix(grad: Array, estimate: Array) -> Array:
             g0 = grad.mean(axis=0, keepdims=True)
-            return (1 - beta) * g0 + beta * row_lengths(g0)[0] * estimate
+            size = row_lengths(g0)[0]
+            return ((1 - beta) * g0 + beta * size * estimate).astype(grad.dtype)
 
         trunk = ascent(rho, jax.tree.map(mix, grads.shared, towards))
         moved = grads_at(Params(trunk, ascent(rho, grads.heads)))

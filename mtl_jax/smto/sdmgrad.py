@@ -7,6 +7,7 @@ from mtl_jax import tree
 from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
+    check_count,
     check_range,
     check_reduction,
     exact,
@@ -14,7 +15,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 def sdmgrad(
@@ -45,11 +46,12 @@ def sdmgrad(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("sdmgrad's penalty", penalty, 0, float("inf"))
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
-    check_range("sdmgrad's momentum", momentum, 0, 1)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise InputError(f"sdmgrad's iterations is {iterations!r}; it is 1 or more.")
+    penalty = check_range("sdmgrad's penalty", penalty, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
+    momentum = check_range("sdmgrad's momentum", momentum, 0, 1)
+    iterations = check_count("sdmgrad's iterations", iterations, 1)
 
     def init(num_tasks: int) -> Array:
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
