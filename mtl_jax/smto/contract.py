@@ -72,8 +72,9 @@ class CrossWeighting(NamedTuple):
 class Aggregator(NamedTuple):
     """A direction from the tasks' gradients themselves."""
 
-    init: Callable[[PyTree], PyTree]
-    """``init(grads [T, ...]) -> state``; only shapes are looked at."""
+    init: Callable[[PyTree, int], PyTree]
+    """``init(params [...], num_tasks) -> state``: trees like the parameters are made
+    from theirs, which `optax.tree.map_params` knows by its own."""
     update: Callable[[PyTree, Array, PyTree, Array], tuple["Aggregate", PyTree]]
     """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``, all in
     float32 at least, whatever the parameters are in."""
@@ -146,10 +147,15 @@ Method = (
 )
 
 
-def stateless(num_tasks: Any) -> tuple[()]:
-    """Initial state of a method that has none."""
-    del num_tasks
+def stateless(*given: Any) -> tuple[()]:
+    """Return the state of a method that has none."""
+    del given
     return ()
+
+
+def zero_rows(params: PyTree, num_tasks: int) -> PyTree:
+    """Return zeros ``[T, ...]`` of parameters ``[...]``: no task's gradient yet."""
+    return jax.tree.map(lambda p: jnp.zeros((num_tasks, *p.shape), p.dtype), params)
 
 
 def exact(weights: Array) -> Solution:

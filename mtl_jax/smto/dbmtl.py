@@ -16,6 +16,7 @@ from mtl_jax.smto.contract import (
     exact,
     positive,
     stateless,
+    zero_rows,
 )
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array, PyTree
@@ -82,8 +83,8 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
     if isinstance(beta, float) and beta == 0:
         return GramianWeighting(stateless, of_gram)
 
-    def init(grads: PyTree) -> DbMtlState:
-        return DbMtlState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, grads))
+    def init(params: PyTree, num_tasks: int) -> DbMtlState:
+        return DbMtlState(jnp.zeros((), jnp.int32), zero_rows(params, num_tasks))
 
     return Aggregator(init, of_grads)
 

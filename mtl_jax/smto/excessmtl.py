@@ -12,6 +12,7 @@ from mtl_jax.smto.contract import (
     check_range,
     check_reduction,
     reduce,
+    zero_rows,
 )
 from mtl_jax.types import Array, PyTree
 
@@ -47,12 +48,11 @@ def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
     check_reduction(reduction)
     step = check_range("excessmtl's step", step, 0, float("inf"))
 
-    def init(grads: PyTree) -> ExcessState:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
+    def init(params: PyTree, num_tasks: int) -> ExcessState:
         return ExcessState(
             jnp.ones(num_tasks),
             jnp.zeros(num_tasks),
-            jax.tree.map(jnp.zeros_like, grads),
+            zero_rows(params, num_tasks),
         )
 
     def update(

@@ -85,9 +85,8 @@ def gradvac(
     if groups == "model":
         return GramianWeighting(lambda tasks: jnp.zeros((tasks, tasks)), of_model)
 
-    def init(grads: PyTree) -> Array:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
-        return jnp.zeros((len(_groups(grads, groups)), num_tasks, num_tasks))
+    def init(params: PyTree, num_tasks: int) -> Array:
+        return jnp.zeros((len(_groups(params, groups)), num_tasks, num_tasks))
 
     return Aggregator(init, of_groups)
 

@@ -114,11 +114,9 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
     drop = nonfinite == "drop"
 
     def init(params: PyTree) -> SmtoState:
-        if not isinstance(method, Aggregator):
-            return initial(num_tasks, method.init(num_tasks), params)
-        dtype = tree.working_dtype(params)
-        grads = jax.tree.map(lambda p: jnp.zeros((num_tasks, *p.shape), dtype), params)
-        return initial(num_tasks, method.init(grads), params)
+        if isinstance(method, Aggregator):
+            return initial(num_tasks, method.init(params, num_tasks), params)
+        return initial(num_tasks, method.init(num_tasks), params)
 
     def update(
         updates: Any,

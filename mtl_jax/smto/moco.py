@@ -13,6 +13,7 @@ from mtl_jax.smto.contract import (
     check_range,
     check_reduction,
     reduce,
+    zero_rows,
 )
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.types import Array, PyTree
@@ -64,11 +65,10 @@ def moco(
     gamma_sigma = check_range("moco's gamma_sigma", gamma_sigma, 0, float("inf"))
     rho = check_range("moco's rho", rho, 0, float("inf"))
 
-    def init(grads: PyTree) -> MocoState:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
+    def init(params: PyTree, num_tasks: int) -> MocoState:
         return MocoState(
             jnp.zeros((), jnp.int32),
-            jax.tree.map(jnp.zeros_like, grads),
+            zero_rows(params, num_tasks),
             jnp.full(num_tasks, 1 / num_tasks, jnp.float32),
         )
 

@@ -14,6 +14,7 @@ from mtl_jax.smto.contract import (
     check_count,
     check_known,
     check_range,
+    zero_rows,
 )
 from mtl_jax.types import Array, PyTree
 
@@ -59,15 +60,14 @@ def momentum_config(
         "tasks_per_step", check_known("tasks_per_step", tasks_per_step), 0
     )
 
-    def init(grads: PyTree) -> MomentumConfigState:
-        leaves = jax.tree.leaves(grads)
-        one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), grads)
+    def init(params: PyTree, num_tasks: int) -> MomentumConfigState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
         return MomentumConfigState(
             count=jnp.zeros((), jnp.int32),
-            seen=jnp.zeros(leaves[0].shape[0], jnp.int32),
-            first=jax.tree.map(jnp.zeros_like, grads),
-            combined=one,
-            second=one,
+            seen=jnp.zeros(num_tasks, jnp.int32),
+            first=zero_rows(params, num_tasks),
+            combined=zeros,
+            second=zeros,
         )
 
     def update(
