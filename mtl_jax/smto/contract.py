@@ -188,9 +188,17 @@ def reduce(weights: Array, reduction: str) -> Array:
 
 
 def check_key(key: Array | None) -> None:
-    """Raise an `InputError` where a method that draws at random got no key."""
+    """Raise an `InputError` where a method that draws at random got no key, or many."""
     if key is None:
         raise InputError("this method draws at random: pass update(..., key=KEY).")
+    kind, ndim = getattr(key, "dtype", jnp.float32), getattr(key, "ndim", 0)
+    is_key = jnp.issubdtype(kind, jax.dtypes.prng_key) and ndim == 0
+    is_raw = kind == jnp.uint32 and ndim == 1
+    if not is_key and not is_raw:
+        raise InputError(
+            f"key is {said(key)}; pass one key, such as jax.random.key(0) or a row of "
+            f"jax.random.split(KEY)."
+        )
 
 
 def check_losses(losses: Array | None) -> None:
@@ -220,12 +228,12 @@ def check_range(
     wanted = f"it must be {'more than' if open_low else 'at least'} {low} and {limit}"
     if isinstance(value, Tracer):
         if _kind(value) not in (float, int) or value.ndim:
-            raise InputError(f"{name} is {value.aval}; {wanted}.")
+            raise InputError(f"{name} is {said(value)}; {wanted}.")
         return value.astype(jnp.float32)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     above = is_number and (value > low if open_low else value >= low)
     if not (above and value <= high and value < float("inf")):
-        raise InputError(f"{name} is {value!r}; {wanted}.")
+        raise InputError(f"{name} is {said(value)}; {wanted}.")
     return float(value)
 
 
@@ -241,10 +249,10 @@ def check_count(name: str, value: Any, low: int) -> Any:
     wanted = f"it must be a whole number, {low} or more"
     if isinstance(value, Tracer):
         if _kind(value) is not int or value.ndim:
-            raise InputError(f"{name} is {value.aval}; {wanted}.")
+            raise InputError(f"{name} is {said(value)}; {wanted}.")
         return value.astype(jnp.int32)
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise InputError(f"{name} is {value!r}; {wanted}.")
+        raise InputError(f"{name} is {said(value)}; {wanted}.")
     return value
 
 
@@ -257,7 +265,7 @@ def check_choice(name: str, value: Any, choices: tuple) -> Any:
     value = check_known(name, value)
     if isinstance(value, np.ndarray | jax.Array) or value not in choices:
         known = ", ".join(map(str, choices))
-        raise InputError(f"{name} {value!r} is not one of: {known}.")
+        raise InputError(f"{name} {said(value)} is not one of: {known}.")
     return choices[choices.index(value)]
 
 
@@ -269,7 +277,7 @@ def check_known(name: str, value: Any) -> Any:
     """
     if isinstance(value, Tracer):
         raise InputError(
-            f"{name} is traced ({value.aval}), but the program depends on it: pass a "
+            f"{name} is traced ({said(value)}), but the program depends on it: pass a "
             f"value that is known, as one of static_argnames of jax.jit or static_args "
             f"of optax.inject_hyperparams."
         )
@@ -302,6 +310,13 @@ def as_vector(values: Any) -> Any:
         return np.asarray(values, np.float32)
     except (TypeError, ValueError):
         return np.array([np.nan], np.float32)
+
+
+def said(value: Any) -> str:
+    """Say what a value is, in a line: of arrays the dtype and the shape."""
+    if isinstance(value, np.ndarray | jax.Array):
+        return f"{value.dtype}{list(value.shape)}"
+    return " ".join(repr(value).split())
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,15 @@ import optax
 
 from mtl_jax import tree
 from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths, weighted
+from mtl_jax.smto.arguments import (
+    as_losses,
+    check_grads,
+    check_method,
+    check_num_tasks,
+    check_params,
+    check_place,
+    check_samples,
+)
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -18,10 +27,11 @@ from mtl_jax.smto.contract import (
     GramianWeighting,
     LossWeighting,
     check_choice,
+    check_key,
     check_losses,
 )
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.types import Array, PyTree
 
 NONFINITE = ("skip", "drop")
 Smto = optax.GradientTransformationExtraArgs
@@ -110,10 +120,14 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
     >>> print(np.asarray(updates["w"]).round(4))  # twice (.2, .4): reduction "sum"
     [-0.4 -0.8]
     """
+    check_method(method)
+    num_tasks = check_num_tasks(num_tasks)
     check_choice("nonfinite", nonfinite, NONFINITE)
     drop = nonfinite == "drop"
 
     def init(params: PyTree) -> SmtoState:
+        check_place()
+        check_params(params)
         if isinstance(method, Aggregator):
             return initial(num_tasks, method.init(params, num_tasks), params)
         return initial(num_tasks, method.init(num_tasks), params)
@@ -129,15 +143,19 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
         **extra_args: Any,
     ) -> tuple[Any, Any]:
         del params, extra_args
-        _check_num_tasks(updates, num_tasks)
+        check_place()
+        check_grads(updates, num_tasks)
+        check_samples(samples, num_tasks)
         dtype = state.weights.dtype
+        losses = as_losses(losses, num_tasks, dtype)
+        if key is not None:
+            check_key(key)
         by_gram = not isinstance(method, Aggregator)
         gram = gramian(updates) if by_gram else None
         sound = jnp.isfinite(gram.lengths if gram else row_lengths(updates))
         if drop:
             check_losses(losses)
         if losses is not None:
-            losses = jnp.asarray(losses).astype(dtype)
             sound = sound & jnp.isfinite(losses)
         grads = updates
         if drop:
@@ -218,12 +236,3 @@ def weigh(
     present = jnp.isfinite(losses)
     weights, after = update(jnp.where(present, losses, 1), state, key)
     return jnp.where(present, weights, 0), tree.where(present.all(), after, state)
-
-
-def _check_num_tasks(grads: PyTree, num_tasks: int) -> None:
-    for leaf in jax.tree.leaves(grads):
-        if leaf.ndim == 0 or leaf.shape[0] != num_tasks:
-            raise InputError(
-                f"a gradient of shape {leaf.shape} does not have {num_tasks} tasks "
-                f"in front; pass leaves [T, ...] or lift(..., num_tasks=T)."
-            )
