@@ -102,14 +102,18 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
       method: a weighting or an aggregator. A `CrossWeighting` takes the gradients of
         independent batches as ``samples=(J1, J2)``; without them all are those of one
         batch.
-      num_tasks: number of tasks ``T``, the leading axis of the gradients.
+      num_tasks: number of tasks ``T``, the leading axis of the gradients. Losses are
+        one number a task, as an array or a list.
       nonfinite: what to do where a task's gradient is not finite. ``skip``: the
         direction is 0, the state is kept, and ``skipped`` counts. ``drop``: the task
         sits out this update with weight 0.
 
     Raises:
-      InputError: unknown ``nonfinite``; at the first update, if the gradients have
-        another number of tasks, or if losses or a key are needed and missing.
+      InputError: a method that looks at more than the gradients, an unknown
+        ``nonfinite``; at init or update, inside of a wrapper of optax that belongs
+        behind (``partition``, ``MultiSteps``: see docs/optax.md), or for a tree without
+        leaves; at update, if gradients, losses or samples have another number of tasks,
+        or if losses or a key are needed and missing.
 
     >>> import jax.numpy as jnp, numpy as np, optax
     >>> from mtl_jax import smto

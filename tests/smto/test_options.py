@@ -163,7 +163,7 @@ def test_numbers_of_the_tasks_may_be_traced(name, option, values):
 
 
 def test_maps_over_an_option():
-    values = jnp.array([0.0, 0.4, 0.9])
+    values = jnp.array([0.4, 1.5])
     found = jit(jax.vmap(lambda c: directions(smto.make("cagrad", c=c))))(values)
     for row, value in zip(found, values.tolist(), strict=True):
         expected = jit(lambda v=value: directions(smto.make("cagrad", c=v)))()
@@ -199,11 +199,10 @@ def test_options_are_scheduled():
         optimizer = LIFT(smto.make("cagrad", c=c), T)
         return optimizer.update(grads, optimizer.init(params))[0]
 
-    for optimizer, values in [(constant, [0.4] * 3), (moving, [0.0, 0.1, 0.2])]:
-        state, update = optimizer.init(params), jit(optimizer.update)
-        for grads, c in zip(GRADS, values, strict=True):
-            updates, state = update(grads, state, params)
-            np.testing.assert_allclose(updates, -plain(c, grads), rtol=1e-4, atol=1e-5)
+    state, update = moving.init(params), jit(moving.update)
+    for grads, c in zip(GRADS, [0.0, 0.1, 0.2], strict=True):
+        updates, state = update(grads, state, params)
+        np.testing.assert_allclose(updates, -plain(c, grads), rtol=1e-4, atol=1e-5)
     state = constant.init(params)
     state.hyperparams["c"] = 0.7  # by hand, and without jit
     updates, _ = constant.update(GRADS[0], state, params)

@@ -50,7 +50,7 @@ def step():
         bent = jnp.einsum("tij,tj->ti", jnp.float32(CURVATURES), flat(offset))
         return rows(bent + jnp.float32(SLOPES))
 
-    method = smto.make("samo", inner="mgda", rho=RHO, beta=BETA)
+    method = smto.make("samo", inner="aligned_mtl", rho=RHO, beta=BETA)
     assert isinstance(method, smto.Perturbation)
     given = losses_of(jnp.zeros((T, P + H))), rows(SLOPES)
     key = jax.random.key(1)
