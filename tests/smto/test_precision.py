@@ -14,6 +14,7 @@ from cases import LIFTED, jit, make, run
 
 from mtl_jax import smto
 
+LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, SIZE, UPDATES = 3, 5, 3
 METHODS = pytest.mark.parametrize("name", LIFTED)
 RNG = np.random.default_rng(3)
@@ -26,7 +27,7 @@ TOLERANCES: dict[Any, float] = {jnp.bfloat16: 0.01, jnp.float16: 2e-3}
 
 def scanned(name, dtype):
     """Directions ``[S, P]`` and the last state, of updates in one scan."""
-    optimizer: Any = smto.lift(make(name), T)
+    optimizer: Any = LIFT(make(name), T)
 
     def step(state, given):
         grads, losses, key = given
@@ -71,17 +72,16 @@ def test_every_dtype_gives_the_direction_of_float32(name):
         check(jnp.float32)
 
 
-# At opposition the cosines of what is returned are those of rounding.
 def test_bfloat16_keeps_what_conflicts_with_nobody():
     angle = np.pi - 0.05
     rows = np.zeros((2, 64))
     rows[0, ::2], rows[1, ::2] = 1, np.cos(angle)
     rows[1, 1::2] = np.sin(angle)
     grads = jnp.asarray(rows, jnp.bfloat16)
-    optimizer: Any = smto.lift(smto.make("upgrad"), 2)
+    optimizer: Any = LIFT(smto.make("upgrad"), 2)
     direction, state = optimizer.update(grads, optimizer.init(grads[0]))
-    exact = np.float64(grads.astype(jnp.float32))
-    returned = np.float64(direction.astype(jnp.float32))
+    exact = np.asarray(grads.astype(jnp.float32), np.float64)
+    returned = np.asarray(direction.astype(jnp.float32), np.float64)
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(returned)
     np.testing.assert_allclose(state.cosines, exact @ returned / lengths, atol=1e-5)
     assert np.asarray(state.cosines).min() > 0
@@ -98,7 +98,7 @@ def test_a_loss_that_stays_0_has_a_weight_that_is_finite(name):
 def test_small_gradients_of_float16_have_their_bargain():
     # 1 / |g| is beyond float16, which the direction is not
     grads = jnp.array([[3e-6, 1e-6], [1e-6, 3e-6]], jnp.float16)
-    optimizer: Any = smto.lift(smto.make("nash_mtl"), 2)
+    optimizer: Any = LIFT(smto.make("nash_mtl"), 2)
     direction, state = optimizer.update(grads, optimizer.init(grads[0]))
     np.testing.assert_allclose(direction.astype(jnp.float32), [0.5**0.5] * 2, rtol=2e-3)
     assert int(state.skipped) == 0
@@ -106,7 +106,7 @@ def test_small_gradients_of_float16_have_their_bargain():
 
 def test_a_direction_beyond_the_dtype_is_skipped_and_counted():
     grads = jnp.full((2, 3), 6e4, jnp.float16)
-    optimizer: Any = smto.lift(smto.make("sum"), 2)
+    optimizer: Any = LIFT(smto.make("sum"), 2)
     direction, state = optimizer.update(
         grads, optimizer.init(grads[0]), losses=jnp.ones(2)
     )
