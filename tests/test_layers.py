@@ -12,6 +12,7 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
+    {"targets"},
     {"hosts", "listed", "memory", "rotation", "scores", "share", "tree", "words"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
     {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
@@ -33,6 +34,7 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 # What somebody else's training loop can use without the rest of the house.
 FREE_STANDING = {
     "types",
+    "targets",
     "tree",
     "rotation",
     "axis_map",

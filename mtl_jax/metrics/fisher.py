@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import precision, probe
 from mtl_jax.metrics.precision import Inner
+from mtl_jax.targets import refuse_others
 from mtl_jax.types import Array, InputError, PyTree
 
 ESTIMATORS = ("minibatch", "per_example", "exact", "empirical")
@@ -72,8 +73,9 @@ def fisher_trace(
       per_parameter: divide by the number of parameters, to compare groups of them.
 
     Raises:
-      InputError: unknown estimator, targets missing, or a likelihood whose
-        outcomes cannot be enumerated for ``exact``.
+      InputError: unknown estimator, targets missing or known to be none of the
+        likelihood's, or a likelihood whose outcomes cannot be enumerated for
+        ``exact``.
     """
     if estimator not in ESTIMATORS:
         raise InputError(
@@ -86,6 +88,9 @@ def fisher_trace(
             "this likelihood's outcomes cannot be enumerated; use 'per_example'."
         )
     params, x, targets = precision.raised((params, x, targets))
+    if estimator == "empirical" and objective.targets is not None:
+        outputs = jax.eval_shape(predict, params, x)
+        refuse_others(objective.targets, outputs, targets, "targets")
 
     def outputs_of(params: PyTree, x: PyTree) -> Array:
         return precision.raised(predict(params, x))
