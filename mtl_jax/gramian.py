@@ -153,6 +153,13 @@ def compared(rows: PyTree, direction: PyTree) -> tuple[Scalar, Array]:
     return size * right[0], _cosines(products[:, 0], size, lengths)
 
 
+def cosines(a: PyTree, b: PyTree) -> Array:
+    """Return the cosines ``[M, N]`` of the rows of two trees; NaN where one is 0."""
+    products, left, right = inner(a, b)
+    lengths = row_lengths(a) / left, row_lengths(b) / right
+    return _cosines(products, lengths[0][:, None], lengths[1][None, :])
+
+
 def row_lengths(rows: PyTree) -> Array:
     """Lengths ``[T]`` of the rows of a tree ``[T, ...]``."""
     parts = [_scaled(leaf) for leaf in jax.tree.leaves(rows)]
@@ -163,8 +170,8 @@ def row_lengths(rows: PyTree) -> Array:
 
 def _cosines(products: Array, size: Array, lengths: Array) -> Array:
     there = (size > 0) & (lengths > 0)
-    cosines = products / jnp.where(there, size, 1) / jnp.where(there, lengths, 1)
-    return jnp.where(there, jnp.clip(cosines, -1, 1), jnp.nan)
+    ratios = products / jnp.where(there, size, 1) / jnp.where(there, lengths, 1)
+    return jnp.where(there, jnp.clip(ratios, -1, 1), jnp.nan)
 
 
 def _inner_of_leaves(u: Array, v: Array) -> tuple[Array, Array, Array]:

@@ -12,6 +12,7 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
+    {"targets"},
     {"gramian", "hosts", "listed", "memory", "rotation", "scores", "share", "words"},
     {"tree"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
@@ -35,6 +36,7 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 FREE_STANDING = {
     "types",
     "gramian",
+    "targets",
     "tree",
     "rotation",
     "axis_map",

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from mtl_jax import gramian, tree
 from mtl_jax.gramian import Gramian
+from mtl_jax.metrics import precision
 from mtl_jax.types import Array, PyTree, Scalar
 
 
@@ -41,18 +42,19 @@ class Conflict(NamedTuple):
 
 
 def conflict(gram: Gramian | Array) -> Conflict:
-    """Measure conflict from the Gramian ``[T, T]``, or its entries."""
-    gram = gramian.of(gram)
+    """Return measures of conflict from the Gramian ``[T, T]``, or its entries."""
+    gram = gramian.of(precision.raised(gram))
     num_tasks = gram.shape[0]
     cosines = tree.cosines(gram.values)
     norms = gram.lengths
     i, j = jnp.triu_indices(num_tasks, k=1)
     pairs = cosines[i, j]
     if num_tasks < 2:
-        lowest = negative = jnp.full((), jnp.nan)
+        lowest = negative = jnp.full((), jnp.nan, gram.dtype)
     else:
         lowest = pairs.min()
-        negative = jnp.where(jnp.isnan(lowest), jnp.nan, jnp.mean(pairs < 0))
+        share = jnp.mean(pairs < 0, dtype=gram.dtype)
+        negative = jnp.where(jnp.isnan(lowest), jnp.nan, share)
     ratio = norms[i] / norms[j]
     similarity = 2 / (ratio + 1 / ratio)
     return Conflict(
@@ -67,7 +69,7 @@ def conflict(gram: Gramian | Array) -> Conflict:
 
 
 def split_half_cosines(first: PyTree, second: PyTree) -> Array:
-    """Cosines ``[T, T]`` freed of mini-batch noise, from gradients on two halves.
+    """Free cosines ``[T, T]`` of mini-batch noise, by gradients on two halves.
 
     ``<a_i, b_j> / sqrt(<a_i, b_i> <a_j, b_j>)``, symmetrised over the halves: noise of
     independent halves has no inner product on average. NaN where a task's own halves
@@ -84,7 +86,7 @@ def split_half_cosines(first: PyTree, second: PyTree) -> Array:
 
 
 def direction_cosines(grads: PyTree, update: PyTree) -> Array:
-    """Cosine ``[T]`` of every task gradient ``[T, ...]`` with an update ``[...]``.
+    """Return cosines ``[T]`` of task gradients ``[T, ...]`` with an update ``[...]``.
 
     The update is what is subtracted from the parameters, before or after the
     optimizer's preconditioning; positive: the task's loss falls, to first order.
@@ -105,7 +107,11 @@ def multi_task_curvature(
       grads: task gradients at the start, leaves ``[T, ...]``.
       step: change of the parameters ``[...]``.
     """
-    return 2 * (after - before - jax.vmap(lambda g: tree.dot(g, step))(grads))
+    before, after, grads, step = precision.raised((before, after, grads, step))
+    grads, scales = jax.vmap(precision.scaled)(grads)
+    step, scale = precision.scaled(step)
+    products = jax.vmap(lambda own: precision.dot(own, step))(grads)
+    return 2 * (after - before - products * scales * scale)
 
 
 def affinity(
@@ -114,8 +120,9 @@ def affinity(
     grads: PyTree,
     rate: float | Array,
 ) -> Array:
-    """Inter-task affinity ``[T, T]``: what a step on task i does to the loss of task j.
+    """Return inter-task affinity ``[T, T]``.
 
+    What a step on task i does to the loss of task j:
     ``1 - L_j(theta - rate g_i) / L_j(theta)``: positive where i helps j; not symmetric.
     Source: TAG, Fifty et al., 2021, Eq. 1. Cost: ``T + 1`` evaluations of all losses.
 
@@ -125,8 +132,13 @@ def affinity(
       grads: their task gradients ``[T, ...]``.
       rate: of the lookahead step.
     """
+    params, grads = precision.raised((params, grads))
+    rate = jnp.asarray(rate, precision.dtype_of(params))
+
+    def losses(params: PyTree) -> Array:
+        return precision.raised(losses_of(params))
 
     def after(gradient: PyTree) -> Array:
-        return losses_of(jax.tree.map(lambda p, g: p - rate * g, params, gradient))
+        return losses(jax.tree.map(lambda p, g: p - rate * g, params, gradient))
 
-    return 1 - jax.lax.map(after, grads) / losses_of(params)[None, :]
+    return 1 - jax.lax.map(after, grads) / losses(params)[None, :]
