@@ -1,8 +1,9 @@
 """Checkpoints of all runs of an experiment, by Orbax, asynchronous and checked.
 
-A checkpoint holds a checksum of every array. One that cannot be read back whole, be
-it truncated, damaged or silently filled with zeros, is passed over for the one
-before it.
+A checkpoint holds a checksum of all arrays, and the manifest of the records that there
+were when it was saved. One that cannot be read back whole, be it truncated, damaged or
+silently filled with zeros, is passed over for the one before it and set aside as
+``STEP.damaged``: training from there on makes it again.
 
 Of several processes the first one saves; all of them read, from a folder that they
 share.
@@ -11,6 +12,7 @@ share.
 import contextlib
 import gc
 import logging
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +24,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from mtl_jax import hosts
+from mtl_jax import disk, hosts, manifest
+from mtl_jax.manifest import Parts
 from mtl_jax.types import InputError, PyTree
 
 FOLDER = "checkpoints"
+_JSON = ocp.args.JsonRestore()
 
 
 @contextlib.contextmanager
@@ -78,13 +82,18 @@ def save(manager: ocp.CheckpointManager, step: int, state: PyTree) -> None:
     """
     if step in manager.all_steps():
         return
+    finish(manager)
     state = jax.device_get(state)
+    known = manifest.read(_folder(manager).parent)
+    about: dict[str, Any] = {"crc32": checksum(state)}
+    if known:
+        about["records"] = manifest.listed(known.parts)
     with _writing(manager):
         manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
+                checksum=ocp.args.JsonSave(disk.sealed(about)),
             ),
         )
 
@@ -97,6 +106,9 @@ def finish(manager: ocp.CheckpointManager) -> None:
     """
     with _writing(manager):
         manager.wait_until_finished()
+        saved = manager.all_steps()
+        if saved and hosts.is_first():
+            manifest.note_checkpoint(_folder(manager).parent, max(saved))
 
 
 def restore(
@@ -123,19 +135,31 @@ def _newest(
     manager: ocp.CheckpointManager, template: PyTree, say: Callable[[str], None]
 ) -> tuple[int, PyTree] | None:
     steps = sorted(manager.all_steps(), reverse=True)
+    known = manifest.read(_folder(manager).parent)
+    if known and steps and known.checkpoint not in [-1, *steps]:
+        say(f"checkpoint {known.checkpoint} is missing; the one before it is taken")
     for step in steps:
         state = read(manager, step, template, say)
         if state is not None:
-            for newer in steps[: steps.index(step)]:
-                manager.delete(newer)
+            _set_aside(manager, steps[: steps.index(step)])
             return step, state
     if steps:
         raise InputError(
             f"none of the checkpoints {steps} in {manager.directory} can be read by "
-            f"this configuration; choose another workdir, or delete that folder to "
-            f"start again."
+            f"this configuration; choose another workdir, or delete that folder and "
+            f"the records beside it to start again."
         )
     return None
+
+
+def _set_aside(manager: ocp.CheckpointManager, steps: Sequence[int]) -> None:
+    """Make room for checkpoints that will be saved again; delete nothing."""
+    for step in steps:
+        aside = _folder(manager) / f"{step}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+        (_folder(manager) / str(step)).rename(aside)
+    if steps:
+        manager.reload()
 
 
 def read(
@@ -156,6 +180,19 @@ def read(
             say(f"checkpoint {step} is damaged and passed over: {reason[:200]}")
             failures.append(step)
             return None
+
+
+def parts(manager: ocp.CheckpointManager, step: int) -> Parts | None:
+    """Return the parts of the records that a sound checkpoint names.
+
+    None if it was saved by a version that named none.
+    """
+    about = manager.restore(step, args=ocp.args.Composite(checksum=_JSON))["checksum"]
+    return manifest.parts(about["records"]) if "records" in about else None
+
+
+def _folder(manager: ocp.CheckpointManager) -> Path:
+    return Path(manager.directory)
 
 
 def checksum(state: PyTree) -> int:
@@ -208,11 +245,11 @@ def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:
         step,
         args=ocp.args.Composite(
             state=ocp.args.StandardRestore(template),
-            checksum=ocp.args.JsonRestore(),
+            checksum=_JSON,
         ),
     )
     if jax.tree.map(np.shape, found["state"]) != jax.tree.map(np.shape, template):
         raise ValueError("its arrays have other shapes than this configuration's")
-    if checksum(found["state"]) != found["checksum"]["crc32"]:
+    if checksum(found["state"]) != disk.opened(found["checksum"])["crc32"]:
         raise ValueError("its checksum is wrong")
     return found["state"]

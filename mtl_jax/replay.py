@@ -14,6 +14,7 @@ from mtl_jax import (
     measure,
     observe,
     programs,
+    provenance,
     records,
     workdir,
 )
@@ -53,6 +54,7 @@ def run(
         config = workdir.config(folder)
         _check(config, changes)
         config.update_from_flattened_dict(changes)
+        records.check(folder)
         made = experiment.make(config)
         workdir.check(folder, config, made.data, free=CHANGEABLE)
         if not factors.names(config.factors):
@@ -67,7 +69,7 @@ def run(
             say(f"measuring {len(steps)} of {len(points)} trajectory points")
             if len(steps) < len(points):
                 say("to keep all of them, train with --config.checkpoint.keep_points=1")
-            workdir.add_session(folder, steps[-1], made.data)
+            provenance.add_session(folder, steps[-1], made.data)
             with watch("compilation"):
                 states = [
                     programs.init_states(made.setting, variant, made.run_map)
@@ -82,7 +84,7 @@ def run(
                     records.merge(folder, step, rows)
                     say(f"step {step}: {len(rows)} values")
         seconds = watch.seconds()
-        workdir.set_seconds(folder, seconds)
+        provenance.set_seconds(folder, seconds)
     return seconds
 
 

@@ -25,6 +25,7 @@ from mtl_jax import (
     memory,
     observe,
     programs,
+    provenance,
     records,
     stream,
     train,
@@ -74,12 +75,11 @@ def run(
 
     Raises:
       InputError: a value of the configuration, the data or the workdir is unfit; an
-        existing run is untouched then.
+        existing run is untouched then, and a new workdir is free for another one.
     """
     made = experiment.make(config)
     with workdir.claim(path) as folder:
-        workdir.bind(folder, config, made.data)
-        workdir.save_splits(folder, made.splits)
+        workdir.admit(folder, config, made.data)
         kept = made.points.tolist() if config.checkpoint.keep_points else []
         with checkpoint.open_manager(
             folder, config.checkpoint.keep_last, kept
@@ -88,7 +88,6 @@ def run(
             if start[0] == config.steps:
                 say(f"{folder} is finished: step {config.steps} of {config.steps}")
                 return Outcome(config.steps, None, 0.0, {})
-            workdir.add_session(folder, start[0], made.data)
             # From here on a signal waits for the next boundary, compilation included.
             with StopSignal() as stop, Live(config.steps, start[0]) as live:
                 return _loop(made, folder, saved, start, stop, live)
@@ -106,12 +105,19 @@ def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
         kept += config.trajectory.dense + config.trajectory.count
     workdir.check_space(folder, kept * size + 2**24)
     found = checkpoint.restore(saved, states, say)
-    hosts.by_first(records.drop_after)(folder, found[0] if found else -1)
+    _reconcile(folder, saved, found[0] if found else -1, say)
     if not found:
         return 0, states
     if found[0] < config.steps:
         say(f"going on from step {found[0]} of {config.steps} in {folder}")
     return found
+
+
+@hosts.by_first
+def _reconcile(folder: Path, saved, step: int, say: Callable[[str], None]) -> None:
+    """Check the records that belong to a checkpoint, and drop those after it."""
+    parts = checkpoint.parts(saved, step) if step >= 0 else None
+    records.reconcile(folder, step, parts, say)
 
 
 def _loop(
@@ -150,6 +156,10 @@ def _loop(
         if temporaries:
             kept = programs.held(states, fed)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
+    # Nothing is refused from here on: now the folder is bound.
+    workdir.bind(folder, config, made.data)
+    workdir.save_splits(folder, made.splits)
+    provenance.add_session(folder, first, made.data)
     reports = [programs.report(state) for state in states]
     states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
     reached = [trajectory.levels_reached(r.lowest_loss, levels) for r in reports]
@@ -215,7 +225,7 @@ def _loop(
         with watch("checkpoints"):
             found = [p.collect(own) for p, own in zip(compiled, states, strict=True)]
             checkpoint.save(saved, step, found)
-            workdir.set_seconds(folder, watch.seconds())
+            provenance.set_seconds(folder, watch.seconds())
 
     step, signal = first, None
     # Whatever moves between host and device here, moves on purpose.
@@ -244,7 +254,7 @@ def _loop(
         with watch("checkpoints"):
             checkpoint.finish(saved)
     seconds = watch.seconds()
-    workdir.set_seconds(folder, seconds)
+    provenance.set_seconds(folder, seconds)
     runs = sum(len(variant.seeds) for variant in every)
     rate = (step - first) * runs / seconds["training"]
     return Outcome(step, signal, rate, seconds)

@@ -6,8 +6,6 @@ folder per trial), ``candidates.csv`` and ``selection.json`` (the choice), and
 """
 
 import copy
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,12 @@ import pandas as pd
 
 from mtl_jax import (
     analysis,
+    candidates,
+    disk,
     experiment,
     forecast,
     grid,
+    provenance,
     records,
     trial,
     variants,
@@ -33,7 +34,6 @@ STUDY = "study.json"
 SWEEP, FINAL, SELECTED = "sweep", "final", "selected"
 LOOKING = 2.0
 """Times that training takes when everything is looked at, before it is measured."""
-CANDIDATES, SELECTION = "candidates.csv", "selection.json"
 
 
 def run(
@@ -62,6 +62,9 @@ def run(
     made = check(config)
     tasks = made.setting.tasks
     with workdir.claim(path) as folder:
+        if not any((folder / SWEEP).glob(f"*/{workdir.CONFIG}")):
+            # No trial was trained: a study that was refused does not bind the folder.
+            (folder / STUDY).unlink(missing_ok=True)
         workdir.bind(folder, config, made.data, STUDY)
 
         def announce(text: str) -> None:
@@ -144,7 +147,6 @@ def choose(config: Config, swept: list[Trial], folder: Path) -> Frame:
     table["at_edge"] = (
         table["learning_rate"].isin([min(rates), max(rates)]) & (len(rates) > 2)
     ) | (table["batch_size"].isin([min(sizes), max(sizes)]) & (len(sizes) > 2))
-    _write(folder / CANDIDATES, table.to_csv(index=False))
     kept = ["variant", "task", "learning_rate", "batch_size", "options", "by"]
     kept += ["validation", "at_edge"]
     content = {
@@ -153,7 +155,7 @@ def choose(config: Config, swept: list[Trial], folder: Path) -> Frame:
         "candidates_each": int(table.groupby(["variant", "task"]).size().max()),
         "chosen": table[table["chosen"]][kept].to_dict("records"),
     }
-    workdir.write_json(folder / SELECTION, content)
+    candidates.write(folder, table, content)
     return table
 
 
@@ -176,9 +178,8 @@ def remaining(
         return None
     seconds, pace = found
     slower = Pace(*(LOOKING * part for part in pace))
-    if (folder / CANDIDATES).exists():
-        table = pd.read_csv(folder / CANDIDATES, keep_default_na=False)
-        finals = grid.final(config, tasks, table[table["chosen"]])
+    finals = _finals(config, tasks, folder)
+    if finals is not None:
         later = trial.remaining(finals, folder / FINAL, slower)
         return seconds + (later[0] if later else 0), pace
     sizes = sorted(config.grid.batch_sizes)
@@ -189,6 +190,15 @@ def remaining(
     ]
     costs = [each * len(tasks)] * sum(models)
     return seconds + forecast.seconds(slower, costs), pace
+
+
+def _finals(config: Config, tasks: Sequence[str], folder: Path) -> list[Trial] | None:
+    """Trials of what was chosen, if anything was; what is damaged is chosen again."""
+    try:
+        table, _ = candidates.read(folder)
+        return grid.final(config, tasks, table[table["chosen"]])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _seconds(found: tuple[float, Pace] | None) -> float | None:
@@ -210,26 +220,21 @@ def _gather(
     selected = folder / SELECTED
     selected.mkdir(exist_ok=True)
     df = analysis.keep(_read(finals, folder / FINAL), chosen)
-    for step, rows in df.groupby("step"):
-        records.write(selected, int(step), rows.itertuples(index=False))
+    records.write_anew(
+        selected,
+        {int(s): rows.itertuples(index=False) for s, rows in df.groupby("step")},
+    )
     sessions: list[dict] = []
     for one in finals:
-        content = json.loads((folder / FINAL / one.name / "run.json").read_text())
-        sessions += content["sessions"]
+        sessions += provenance.sessions(folder / FINAL / one.name)
     base = copy.deepcopy(config.base)
     base.seeds = tuple(config.final.seeds)
-    workdir.write_json(selected / workdir.CONFIG, workdir.identity(base, data))
-    workdir.write_json(selected / "run.json", {"data": data, "sessions": sessions})
-    for name in (CANDIDATES, SELECTION):
-        shutil.copy(folder / name, selected / name)
+    fields = workdir.identity(base, data)
+    workdir.write_json(selected / workdir.CONFIG, disk.sealed(fields))
+    provenance.write_sessions(selected, data, sessions)
+    candidates.copy(folder, selected)
 
 
 def _read(trials: list[Trial], folder: Path) -> Frame:
     frames = [records.read(folder / one.name) for one in trials]
     return pd.concat(frames, ignore_index=True)
-
-
-def _write(path: Path, content: str) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(content)
-    unfinished.replace(path)

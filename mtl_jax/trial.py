@@ -1,12 +1,11 @@
 """A trial: one experiment of a study, trained in a folder of its own, once."""
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mtl_jax import checkpoint, forecast, workdir
+from mtl_jax import checkpoint, disk, forecast, manifest, provenance
 from mtl_jax.forecast import Pace
 from mtl_jax.run import run
 from mtl_jax.types import Config
@@ -54,22 +53,35 @@ def finish(trial: Trial, folder: Path, say: Say) -> int | None:
     """
     own = folder / trial.name
     if seconds(trial, folder) is None:
-        outcome = run(trial.config, own, say)
-        if outcome.signal:
-            return outcome.signal
-        sessions = json.loads((own / "run.json").read_text())["sessions"]
-        spent = sum(sum(s.get("seconds", {}).values()) for s in sessions)
-        workdir.write_json(own / FINISHED, {"seconds": round(spent, 3)})
+        if not _is_trained(trial, own):
+            outcome = run(trial.config, own, say)
+            if outcome.signal:
+                return outcome.signal
+        spent = sum(
+            sum(session.get("seconds", {}).values())
+            for session in provenance.sessions(own)
+        )
+        content = disk.sealed({"seconds": round(spent, 3)})
+        disk.write_json(own / FINISHED, content)
     shutil.rmtree(own / checkpoint.FOLDER, ignore_errors=True)
     return None
 
 
 def seconds(trial: Trial, folder: Path) -> float | None:
-    """Wall time that a finished trial took; None if it is not finished."""
+    """Wall time that a finished trial took; None if it is not finished.
+
+    Nor is it where that cannot be read: `finish` writes it again.
+    """
     try:
-        return json.loads((folder / trial.name / FINISHED).read_text())["seconds"]
-    except FileNotFoundError:
+        return float(disk.read_json(folder / trial.name / FINISHED)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_trained(trial: Trial, folder: Path) -> bool:
+    """Tell whether only the word that it is finished is missing."""
+    known = manifest.read(folder)
+    return known is not None and known.checkpoint == trial.config.steps
 
 
 def local(trials: Sequence[Trial], folder: Path, say: Say) -> int | None:

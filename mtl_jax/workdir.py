@@ -1,31 +1,25 @@
 """A workdir: claimed by one process, bound to one configuration and its data.
 
 Beside records and checkpoints it holds ``config.json`` (what was asked for),
-``run.json`` (versions, devices, data, git revision, sessions) and ``splits.npz``
-(the rows of every split and probe).
+``run.json`` (see `provenance`) and ``splits.npz`` (the rows of every split and probe).
 """
 
 import contextlib
-import datetime
-import fcntl
-import importlib.metadata
 import json
-import platform
+import os
 import shutil
-import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mtl_jax import checkpoint, hosts
+from mtl_jax import checkpoint, disk, hosts, lock
+from mtl_jax.disk import write_json
 from mtl_jax.types import Config, InputError
 
-PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FREE = (
     *("checkpoint.every", "checkpoint.keep_last"),
     *("data.dir", "data.source", "data.stream"),
@@ -49,30 +43,44 @@ def claim(path: str | Path) -> Iterator[Path]:
     if not hosts.is_first():
         yield folder
         return
+    _check_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise InputError(
-            f"workdir {folder} cannot be written to: {error.strerror}; "
-            f"choose another --workdir."
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"workdir {folder} is in use by another process; wait for it or "
-                f"choose another --workdir."
-            ) from error
+        raise lock.unwritable(folder, error) from error
+    with lock.hold(folder):
         try:
             yield folder
         except OSError as error:
+            if not _is_within(error.filename, folder):
+                raise  # it is about the data, say
             raise InputError(
-                f"cannot write to workdir {folder}: {error.strerror or error}; free "
-                f"space or mend the folder and give the same command again: it goes "
-                f"on from its last checkpoint."
+                f"cannot write to workdir {folder}: {error.filename}: "
+                f"{error.strerror or error}; free space or mend the folder and give "
+                f"the same command again: it goes on from its last checkpoint."
             ) from error
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a path that Python and the libraries beneath it would spell in two ways.
+
+    Those take names for UTF-8, Python for what the locale says.
+    """
+    path = str(folder.absolute())
+    with contextlib.suppress(UnicodeEncodeError):
+        if os.fsencode(path) == path.encode():
+            return
+    raise InputError(
+        f"workdir {ascii(str(folder))} has letters that this locale does not write as "
+        f"UTF-8; set PYTHONUTF8=1 (or LC_ALL=C.UTF-8), or choose another --workdir."
+    )
+
+
+def _is_within(path: Any, folder: Path) -> bool:
+    """Tell whether a file that an error names is of this folder."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    return Path(path).absolute().is_relative_to(folder.absolute())
 
 
 def bind(
@@ -87,11 +95,24 @@ def bind(
       file: that holds the configuration.
 
     Raises:
+      InputError: as `admit`.
+    """
+    admit(folder, config, data, file)
+    if hosts.is_first():
+        write_json(folder / file, disk.sealed(identity(config, data)))
+
+
+def admit(
+    folder: Path, config: Config, data: dict[str, Any], file: str = CONFIG
+) -> None:
+    """Check that `bind` may bind a workdir, and change nothing.
+
+    Raises:
       InputError: the workdir belongs to another configuration or other data; the
         message names the first differences. Or processes of a job differ in them.
     """
-    own = identity(config, data)
-    if not hosts.agree(zlib.crc32(json.dumps(own).encode()) >> 1):
+    fields = identity(config, data)
+    if not hosts.agree(zlib.crc32(json.dumps(fields).encode()) >> 1):
         raise InputError(
             "the processes of this job have not the same configuration and data; give "
             "every one the same command and the same files."
@@ -105,12 +126,11 @@ def bind(
         )
     if (folder / file).exists():
         check(folder, config, data, file=file)
-    elif any((folder / checkpoint.FOLDER).glob("*")):
+    elif any((folder / checkpoint.FOLDER).glob("[0-9]*")):
         raise InputError(
             f"workdir {folder} holds checkpoints that are not of this program (no "
             f"config.json beside them); choose another --workdir."
         )
-    write_json(folder / file, own)
 
 
 def check(
@@ -129,7 +149,8 @@ def check(
       free: beginnings of the fields that may differ; of a study, of its base.
       file: that holds the configuration.
     """
-    old, new = _stored(folder, file), identity(config, data)
+    old, damage = _stored(folder, file)
+    new = identity(config, data)
     differences = [
         f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
         for field in sorted(old.keys() | new.keys())
@@ -138,6 +159,7 @@ def check(
     ]
     if differences:
         shown = "; ".join(differences[:5])
+        shown += f" ({folder / file}: {damage}; put a sound copy back)" * bool(damage)
         raise InputError(
             f"workdir {folder} holds a run of another configuration: {shown}. "
             f"Choose another --workdir, or the old values to go on."
@@ -150,7 +172,13 @@ def config(folder: Path) -> Config:
     Raises:
       InputError: it holds none.
     """
-    fields = _stored(folder)
+    fields, damage = _stored(folder)
+    if damage or CONTENTS not in fields:
+        raise InputError(
+            f"{folder / CONFIG} cannot be read "
+            f"({damage or 'it is not what a run leaves'}); put a sound copy back, or "
+            f"give the training command again, which names what was changed."
+        )
     del fields[CONTENTS]
     nested: dict[str, Any] = {}
     for field, value in fields.items():
@@ -162,19 +190,27 @@ def config(folder: Path) -> Config:
     return ConfigDict(nested)
 
 
-def _stored(folder: Path, file: str = CONFIG) -> dict[str, Any]:
-    """Fields and values of a stored configuration."""
+def _stored(folder: Path, file: str = CONFIG) -> tuple[dict[str, Any], str]:
+    """Fields and values of a stored configuration, and how they are damaged."""
     path = folder / file
     try:
-        return json.loads(path.read_text())
+        content = disk.load_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} holds no training run; name the --workdir of one."
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}); choose another --workdir."
+            f"{path} cannot be read ({error}); put a sound copy back, or choose "
+            f"another --workdir."
         ) from error
+    try:
+        return disk.opened(content), ""
+    except ValueError as error:
+        content.pop(disk.SEAL)
+        return content, str(error)
 
 
 def identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
@@ -206,32 +242,6 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @hosts.by_first
-def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
-    """Note in ``run.json`` what this process runs with, and from which step."""
-    path = folder / "run.json"
-    sessions = json.loads(path.read_text())["sessions"] if path.exists() else []
-    session = {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "from_step": step,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "devices": [str(device.device_kind) for device in jax.devices()],
-        "processor": _processor(),
-        "git_revision": _git_revision(),
-    }
-    write_json(path, {"data": data, "sessions": [*sessions, session]})
-
-
-@hosts.by_first
-def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
-    """Note in ``run.json`` where the wall time of this process went so far."""
-    path = folder / "run.json"
-    content = json.loads(path.read_text())
-    content["sessions"][-1]["seconds"] = {k: round(v, 3) for k, v in seconds.items()}
-    write_json(path, content)
-
-
-@hosts.by_first
 def save_splits(folder: Path, splits: dict[str, tuple[np.ndarray, ...]]) -> None:
     """Store the rows of every split and task as ``splits.npz``: ``test/0``, ..."""
     arrays: dict[str, Any] = {
@@ -239,44 +249,5 @@ def save_splits(folder: Path, splits: dict[str, tuple[np.ndarray, ...]]) -> None
         for split, per_task in splits.items()
         for task, rows in enumerate(per_task)
     }
-    unfinished = folder / "splits.unfinished.npz"
-    np.savez_compressed(unfinished, **arrays)
-    unfinished.replace(folder / "splits.npz")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    """Model of the CPU, where the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git_revision() -> str | None:
-    """Revision of the checkout that this code lies in, ``+`` if it was changed."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        revision, changes = (
-            subprocess.run(
-                [*git, *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return revision + ("+" if changes else "")
+    with disk.whole(folder / "splits.npz") as file:
+        np.savez_compressed(file, **arrays)

@@ -13,10 +13,13 @@ ROOT = Path(mtl_jax.__path__[0])
 LAYERS = [
     {"types"},
     {"targets"},
-    {"gramian", "hosts", "listed", "memory", "rotation", "scores", "share", "words"},
+    {"disk", "gramian", "hosts", "listed", "lock", "memory", "rotation", "scores"}
+    | {"share", "words"},
     {"tree"},
-    {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
-    {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
+    {"analysis", "axis_map", "losses", "data", "manifest", "models", "provenance"}
+    | {"smto", "trajectory"},
+    {"candidates", "checkpoint", "forecast", "records", "progress", "stop"}
+    | {"stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
     {"directions", "metrics", "plots"},
     {"report", "settings"},

@@ -40,3 +40,5 @@ def test_what_does_not_fit_is_said_before_it_runs(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"needs .*{words} .* smaller batch_size"):
             small.run(tmp_path / words)
         assert not list((tmp_path / words).glob("records/*"))
+    monkeypatch.undo()  # the folder is free for another configuration
+    assert small.run(tmp_path / "states", variants=("multi",)).outcome.step == 12

@@ -71,7 +71,10 @@ def test_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", noted("fsync", fsync))
     monkeypatch.setattr(type(tmp_path), "replace", noted("replace", replace))
     records.write(tmp_path, 3, [row()])
-    assert calls == ["fsync", "replace"]
+    # The part as a draft; the manifest, its name and its folder's entry; that of the
+    # part.
+    named = ["replace", "fsync"]
+    assert calls == ["fsync", "fsync", *named, *named]
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,7 @@ def test_a_second_write_replaces_the_first(tmp_path):
     (whole / "records").rename(run / "records2")
     (run / "records").rename(run / "old")
     (run / "records2").rename(run / "records")
+    (whole / "records.json").rename(run / "records.json")
     assert "100 of 100" in Page(report.write(run)).words
     assert len(list((run / "report").glob("index*"))) == 1
 

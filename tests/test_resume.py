@@ -168,7 +168,10 @@ def test_killed_again_and_again(tmp_path, uninterrupted, dice, start):
 
 @pytest.mark.parametrize(
     ("start", "number"),
-    [(Forked, signal.SIGTERM), (Forked, signal.SIGINT), (Commanded, signal.SIGTERM)],
+    [
+        *((Forked, signal.SIGTERM), (Forked, signal.SIGINT), (Forked, signal.SIGHUP)),
+        *((Forked, signal.SIGUSR1), (Commanded, signal.SIGTERM)),
+    ],
 )
 def test_stopped_politely(tmp_path, uninterrupted, dice, start, number):
     path, step = tmp_path / "run", dice.randrange(30)

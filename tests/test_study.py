@@ -13,7 +13,7 @@ import tiny_study
 from pandas.testing import assert_frame_equal
 from tiny_study import TASKS, Pretender
 
-from mtl_jax import analysis, records, reproduce, study, trial
+from mtl_jax import analysis, candidates, records, reproduce, study, trial
 from mtl_jax.types import DataMissing, InputError
 
 BEST = {
@@ -44,7 +44,7 @@ class TestChoice:
         assert cells(df) == set(BEST)
         assert set(df["seed"]) == {1, 2}
         assert analysis.transfer(df)["comparable"].all()
-        content = json.loads((tmp_path / "s" / study.SELECTION).read_text())
+        content = json.loads((tmp_path / "s" / candidates.SELECTION).read_text())
         assert content["rule"] == analysis.RULE and content["candidates_each"] == 4
         assert {
             (r["variant"], r["task"], r["learning_rate"], r["batch_size"])
@@ -78,10 +78,19 @@ class TestChoice:
         with pytest.raises(InputError, match="base.steps was 12, now 13"):
             study.run(changed, tmp_path / "s", Pretender(), lambda _: None)
 
+    def test_that_is_refused_binds_nothing(self, tmp_path):
+        def refuse(*_):
+            raise InputError("no space")
+
+        with pytest.raises(InputError, match="no space"):
+            study.run(tiny_study.config(), tmp_path / "s", refuse, lambda _: None)
+        changed = tiny_study.config(base__steps=13)
+        assert study.run(changed, tmp_path / "s", Pretender(), lambda _: None) == 0
+
     def test_a_signal_ends_it(self, tmp_path):
         config = tiny_study.config()
         assert study.run(config, tmp_path / "s", lambda *_: 15, lambda _: None) == 15
-        assert not (tmp_path / "s" / study.SELECTION).exists()
+        assert not (tmp_path / "s" / candidates.SELECTION).exists()
 
     def test_the_remaining_time_falls_to_nothing(self, tmp_path):
         config, folder = tiny_study.config(), tmp_path / "s"
@@ -209,7 +218,7 @@ def test_ten_kills_lose_and_repeat_nothing(tmp_path, uninterrupted):
     assert found.keys() == expected.keys()
     for name, df in expected.items():
         assert_frame_equal(found[name], df, check_exact=True)
-    for name in (study.CANDIDATES, study.SELECTION):
+    for name in (candidates.TABLE, candidates.SELECTION):
         assert (path / name).read_text() == (uninterrupted / name).read_text()
 
 
@@ -226,5 +235,5 @@ def test_a_polite_stop(tmp_path, uninterrupted):
     process = start(path)
     process.join(PATIENCE)
     assert process.exitcode == 0
-    chosen = (path / study.SELECTION).read_text()
-    assert chosen == (uninterrupted / study.SELECTION).read_text()
+    chosen = (path / candidates.SELECTION).read_text()
+    assert chosen == (uninterrupted / candidates.SELECTION).read_text()

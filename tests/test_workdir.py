@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -50,6 +52,59 @@ def test_killed_process_holds_no_claim(tmp_path):
     assert done.returncode == -9
     with workdir.claim(tmp_path):
         pass
+
+
+def test_error_in_the_folder_is_a_message(tmp_path):
+    said = f"cannot write to workdir {tmp_path}: .*records: No space.*same command"
+    with pytest.raises(InputError, match=said), workdir.claim(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{tmp_path}/records")
+
+
+@pytest.mark.parametrize("name", ["/data/x.png", 3, None])
+def test_error_elsewhere_is_not_of_the_folder(tmp_path, name):
+    with pytest.raises(OSError, match="cannot be read") as raised:  # noqa: SIM117
+        with workdir.claim(tmp_path):
+            raise OSError(errno.EIO, "cannot be read", name)
+    assert not isinstance(raised.value, InputError)
+
+
+def test_name_that_the_locale_spells_otherwise(tmp_path, monkeypatch):
+    """Libraries beneath would write to another folder, or end in an error."""
+    (tmp_path / "\N{GREEK SMALL LETTER MU}").mkdir()
+    with workdir.claim(tmp_path / "\N{GREEK SMALL LETTER MU}"):
+        pass
+    monkeypatch.setattr(os, "fsencode", lambda path: str(path).encode("latin-1"))
+    for name in ("caf\xe9", "\u03bc", "caf\udce9"):
+        with pytest.raises(InputError, match="PYTHONUTF8=1.*choose another") as raised:
+            workdir.claim(tmp_path / name).__enter__()
+        assert str(raised.value).isascii()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"steps"'])
+def test_config_of_another_shape(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for look in (workdir.config, lambda folder: workdir.bind(folder, config(), DATA)):
+        with pytest.raises(InputError, match="config.json cannot be read.*choose"):
+            look(tmp_path)
+
+
+def test_config_that_was_edited_is_not_believed(tmp_path):
+    """Where it is compared it says what changed; where it is needed it is refused."""
+    workdir.bind(tmp_path, config(), DATA)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"steps": 10', '"steps": 11'))
+    with pytest.raises(InputError, match="steps was 11, now 10.*damaged or edited"):
+        workdir.bind(tmp_path, config(), DATA)
+    with pytest.raises(InputError, match="config.json.*damaged or edited.*copy"):
+        workdir.config(tmp_path)
+
+
+def test_admit_writes_nothing(tmp_path):
+    workdir.admit(tmp_path, config(), DATA)
+    assert not list(tmp_path.iterdir())
+    workdir.bind(tmp_path, config(), DATA)
+    with pytest.raises(InputError, match="steps was 10, now 11"):
+        workdir.admit(tmp_path, config(steps=11), DATA)
 
 
 def test_bind_keeps_the_config(tmp_path):
@@ -121,21 +176,6 @@ def test_space(tmp_path, monkeypatch):
     workdir.check_space(tmp_path, 5 * 2**20)
     with pytest.raises(InputError, match="has 5 MiB free.*needs about 7 MiB; free"):
         workdir.check_space(tmp_path, 7 * 2**20)
-
-
-def test_sessions_add_up(tmp_path):
-    workdir.add_session(tmp_path, 0, DATA)
-    workdir.add_session(tmp_path, 7, DATA)
-    stored = json.loads((tmp_path / "run.json").read_text())
-    assert stored["data"] == DATA
-    assert [session["from_step"] for session in stored["sessions"]] == [0, 7]
-
-
-def test_no_git_no_revision(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    workdir.add_session(tmp_path, 0, DATA)
-    stored = json.loads((tmp_path / "run.json").read_text())
-    assert stored["sessions"][0]["git_revision"] is None
 
 
 def test_splits_come_back(tmp_path):

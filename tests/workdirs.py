@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +116,10 @@ def _weights(
 def write(path: Path, rows: Sequence[Mapping[str, Any]], **config: Any) -> Path:
     """A workdir with these records; its config has the fields given."""
     path.mkdir(parents=True)
-    by_step = sorted(rows, key=lambda row: row["step"])
-    for step, own in groupby(by_step, key=lambda row: row["step"]):
-        records.write(path, step, [Row(**row) for row in own])
+    by_step: dict[int, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["step"]):
+        by_step.setdefault(row["step"], []).append(Row(**row))
+    records.write_anew(path, by_step)
     setting = rows[0]["setting"]
     fields = {"setting": setting, "steps": STEPS[-1], "factors.names": [], **config}
     (path / "config.json").write_text(json.dumps(fields))

@@ -1,21 +1,18 @@
 """The choice of learning rates and batch sizes: what was tried, and by which rule."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from mtl_jax import analysis
+from mtl_jax import analysis, candidates
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.report.text import counted, listed
 from mtl_jax.types import InputError
 
-CANDIDATES, SELECTION = "candidates.csv", "selection.json"
 COLUMNS = ("setting", "variant", "task", "learning_rate", "batch_size", "by")
 COLUMNS += ("validation", "runs", "diverged", "chosen", "options", "at_edge")
-WORDS = ("setting", "variant", "task", "by", "options")
 MOST_NAMES = 6
 """Tasks up to which they are named one by one."""
 
@@ -71,22 +68,16 @@ def choice_of(workdir: Path, df: Frame) -> Choice:
 
 
 def _swept(workdir: Path) -> Choice | None:
-    path = workdir / CANDIDATES
-    if not path.exists():
+    path = workdir / candidates.TABLE
+    if not path.exists() and not (workdir / candidates.SELECTION).exists():
         return None
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(WORDS, str),
-            keep_default_na=False,
-            na_values={"validation": [""]},
-        )
-        content = json.loads((workdir / SELECTION).read_text())
+        table, content = candidates.read(workdir)
         return Choice(table[[*COLUMNS]], content["rule"], True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{path} and {SELECTION} beside it are not what a sweep leaves ({error}); "
-            f"run the study again, or take both away."
+            f"{path} and {candidates.SELECTION} beside it are not what a sweep leaves "
+            f"({error}); run the study again, or take both away."
         ) from error
 
 

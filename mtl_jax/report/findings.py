@@ -1,6 +1,5 @@
 """Findings: everything that the page says of one workdir, computed once."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax import analysis, plots, records
+from mtl_jax import analysis, disk, plots, provenance, records
 from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
 from mtl_jax.report.choice import Cell, Choice, choice_of
 from mtl_jax.types import InputError
@@ -154,8 +153,8 @@ def find(workdir: Path, setting: str = "") -> Findings:
     return Findings(
         setting=str(df["setting"].iloc[0]),
         workdir=workdir,
-        config=_json(workdir / "config.json", {}),
-        sessions=_json(workdir / "run.json", {}).get("sessions", []),
+        config=_config(workdir),
+        sessions=provenance.sessions(workdir),
         choice=made,
         diverged=_diverged(whole),
         records=df,
@@ -180,7 +179,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
 
 def setting_of(workdir: Path) -> str:
     """Name of the setting of a workdir, empty if it does not say."""
-    return _json(workdir / "config.json", {}).get("setting", "")
+    return str(_config(workdir).get("setting", ""))
 
 
 def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame]:
@@ -286,8 +285,10 @@ def _at_best(df: Frame) -> Frame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _json(path: Path, otherwise: Any) -> Any:
+def _config(workdir: Path) -> dict[str, Any]:
+    """Fields of the configuration; none where they are damaged or not there."""
     try:
-        return json.loads(path.read_text())
+        fields = disk.read_json(workdir / "config.json")
     except (OSError, ValueError):
-        return otherwise
+        return {}
+    return fields if isinstance(fields.get("steps", 0), int) else {}
