@@ -25,6 +25,8 @@ from mtl_jax.smto import (
 from mtl_jax.train import Method
 from mtl_jax.types import Config, InputError
 
+PLAIN = ("single", "multi")
+"""Variants that name no multi-task optimizer."""
 UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
@@ -66,24 +68,29 @@ def names(config: Config) -> tuple[str, ...]:
     Raises:
       InputError: none, one twice, or an unknown one.
     """
-    every = listed.names(config.variants)
+    every = listed.names("variant", config.variants)
     if config.smto.name and f"multi-{config.smto.name}" not in every:
         every += (f"multi-{config.smto.name}",)
     if not every:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
     for name in every:
-        if every.count(name) > 1:
-            raise InputError(f"variant {name!r} is named twice; name it once.")
-        if name not in ("single", "multi"):
-            prefix, _, method = name.partition("-")
-            method = method.removesuffix(AT_REPRESENTATION)
-            if prefix != "multi" or method not in smto.SMTOS:
-                raise InputError(
-                    f"variant {name!r} is not 'single', 'multi', or 'multi-' and one "
-                    f"of: {', '.join(smto.SMTOS)} (of gradients at the representation "
-                    f"with {AT_REPRESENTATION!r} behind it)."
-                )
+        prefix, _, method = name.removesuffix(AT_REPRESENTATION).partition("-")
+        if name not in PLAIN and (prefix != "multi" or method not in smto.SMTOS):
+            raise InputError(
+                f"variant {name!r} is not 'single', 'multi', or 'multi-' and one of: "
+                f"{', '.join(smto.SMTOS)} (of gradients at the representation with "
+                f"{AT_REPRESENTATION!r} behind it)"
+                f"{listed.did_you_mean(_closest(name))}"
+            )
     return every
+
+
+def _closest(name: str) -> str | None:
+    """Return the variant most like one that is not known, if any is like it."""
+    plain = None if "-" in name else listed.closest(name, PLAIN)
+    method = name.removeprefix("multi-").removesuffix(AT_REPRESENTATION)
+    close = listed.closest(method, smto.SMTOS)
+    return plain or (close and f"multi-{close}")
 
 
 def rotate(config: Config) -> bool:
@@ -138,14 +145,15 @@ def make(
 
 def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]]:
     """Learning rate and task number ``[1]`` of the runs that are named one by one."""
-    named = tuple(tuple(pair) for pair in config.single_runs)
+    named = tuple(config.single_runs)
     for pair in named:
-        if len(pair) != 2 or pair[0] not in tasks or named.count(pair) > 1:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not is_pair or pair[0] not in tasks or named.count(pair) > 1:
             raise InputError(
-                f"single_runs holds {pair}; name pairs of a task ({', '.join(tasks)}) "
-                f"and a learning rate, each once."
+                f"single_runs holds {pair!r}; name pairs of a task "
+                f"({', '.join(tasks)}) and a learning rate, each once."
             )
-        if not isinstance(pair[1], int | float) or not 0 < pair[1] < np.inf:
+        if not listed.is_positive(pair[1]):
             raise InputError(
                 f"single_runs: the learning rate of {pair[0]!r} is {pair[1]!r}; it "
                 f"must be a positive number."
@@ -155,12 +163,8 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
 
 def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way:
     """How the direction of a variant of ``num_tasks`` tasks is found."""
-    for field, known in [("head_grad", HEAD_GRADS), ("path", PATHS)]:
-        if config.smto[field] not in known:
-            raise InputError(
-                f"smto.{field} {config.smto[field]!r} is not one of: "
-                f"{', '.join(known)}."
-            )
+    listed.one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
+    listed.one_of("smto.path", config.smto.path, PATHS)
     base = name.removesuffix(AT_REPRESENTATION)
     method = _smto(base, config, sizes)
     if isinstance(method, LossWeighting):

@@ -5,7 +5,6 @@ bilinear interpolation over the area, as in the data of Sener & Koltun (2018), w
 protocol Kurin et al. (2022) take over; nothing is cropped.
 """
 
-import difflib
 import hashlib
 import io
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def load(
       InputError: a file is damaged or not what its name says, or an option is out of
         range.
     """
-    columns = _columns(tuple(attributes))
+    columns = _columns(attributes)
     if not 1 <= size <= min(FULL):
         raise InputError(f"size is {size}; choose 1 to {min(FULL)} pixels")
     found = sources.find("celeba", directory, source)
@@ -95,18 +94,7 @@ def load(
 
 def _columns(attributes: tuple[str, ...]) -> list[int]:
     """Places of these attributes among all; of all if there are none."""
-    names = listed.names(attributes)
-    for place, name in enumerate(names):
-        if name not in ATTRIBUTES:
-            close = difflib.get_close_matches(name, ATTRIBUTES, cutoff=0.4)
-            raise InputError(
-                f"unknown attribute {name!r} of celeba; choose of "
-                f"{', '.join(close or ATTRIBUTES)}{' and others' if close else ''}"
-            )
-        if name in names[:place]:
-            raise InputError(
-                f"attribute {name!r} of celeba is asked for twice; name it once"
-            )
+    names = listed.some_of("attribute of celeba", attributes, ATTRIBUTES)
     return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
 
 

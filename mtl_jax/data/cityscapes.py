@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mtl_jax import listed
 from mtl_jax.data import prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
@@ -166,11 +167,8 @@ def _check(source: str, classes: int, size: tuple[int, int]) -> None:
             "TFDS has no Cityscapes with both labels and disparities; get the official "
             "files and pass --config.data.source=files"
         )
-    if source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise InputError(f"unknown source {source!r}; choose of {known}")
-    if classes not in CLASSES:
-        raise InputError(f"{classes} classes are asked for; choose 7 or 19")
+    listed.one_of("data.source", source, SOURCES)
+    listed.one_of("data.classes", classes, CLASSES)
     fits = len(size) == 2 and all(
         isinstance(side, int) and 1 <= side <= most
         for side, most in zip(size, FULL, strict=True)

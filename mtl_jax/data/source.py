@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtl_jax import listed
 from mtl_jax.data import cache, celeba_files, cifar, idx
 from mtl_jax.types import DataMissing, InputError
 
@@ -93,13 +94,8 @@ def find(
     Raises:
       DataMissing: it is not there; the message says where, and how to get it.
     """
-    for word, value, known in (
-        ("data set", name, LAYOUTS),
-        ("source", source, SOURCES),
-    ):
-        if value not in known:
-            raise InputError(f"unknown {word} {value!r}; choose of {', '.join(known)}")
-    layout = LAYOUTS[name]
+    layout = LAYOUTS[listed.one_of("data set", name, LAYOUTS)]
+    listed.one_of("data.source", source, SOURCES)
     root = root_folder(directory)
     folder = named(root, name)
     prepared_as = layout.prepared or name

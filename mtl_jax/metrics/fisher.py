@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax import listed, tree
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import probe
 from mtl_jax.types import Array, InputError, PyTree
@@ -75,10 +75,7 @@ def fisher_trace(
       InputError: unknown estimator, targets missing, or a likelihood whose
         outcomes cannot be enumerated for ``exact``.
     """
-    if estimator not in ESTIMATORS:
-        raise InputError(
-            f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}."
-        )
+    listed.one_of("estimator", estimator, ESTIMATORS)
     if estimator == "empirical" and targets is None:
         raise InputError("pass targets to the estimator 'empirical'.")
     if estimator == "exact" and objective.probabilities is None:

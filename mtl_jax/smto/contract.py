@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.listed import one_of
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 
@@ -190,10 +191,7 @@ def check_losses(losses: Array | None) -> None:
 
 def check_reduction(reduction: str) -> None:
     """Raise an `InputError` for anything but ``sum`` and ``mean``."""
-    if reduction not in REDUCTIONS:
-        raise InputError(
-            f"reduction {reduction!r} is not one of: {', '.join(REDUCTIONS)}."
-        )
+    one_of("reduction", reduction, REDUCTIONS)
 
 
 def check_range(
@@ -214,9 +212,7 @@ def check_range(
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
     """Raise an `InputError` for a value that is not one of the choices."""
-    if value not in choices:
-        known = ", ".join(map(str, choices))
-        raise InputError(f"{name} {value!r} is not one of: {known}.")
+    one_of(name, value, choices)
 
 
 def check_steps(steps_per_epoch: int) -> None:

@@ -417,7 +417,7 @@ def test_options_out_of_range(directory):
         cifar100.load(str(directory), grouping="other")
     with pytest.raises(InputError, match="grouping_seed is -1"):
         cifar100.load(str(directory), grouping_seed=-1)
-    with pytest.raises(InputError, match="unknown source 'web'"):
+    with pytest.raises(InputError, match="source 'web' is not one of"):
         cifar100.load(str(directory), "web")
 
 

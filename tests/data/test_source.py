@@ -208,7 +208,7 @@ def test_no_examples(tmp_path):
 
 @pytest.mark.parametrize("arguments", [("emnist",), ("mnist", "", "web")])
 def test_unknown_words(arguments):
-    with pytest.raises(InputError, match=f"unknown .*{arguments[-1]}.*choose of"):
+    with pytest.raises(InputError, match=f"{arguments[-1]}.* is not one of: "):
         source.images(*arguments)
 
 
