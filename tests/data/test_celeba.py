@@ -272,7 +272,18 @@ DAMAGE = {
         ["img_align_celeba/000021.jpg cannot be decoded", "again"],
     ),
     "empty image": (image(20, b""), ["img_align_celeba/000021.jpg cannot be decoded"]),
-    "no jpeg": (image(20, b"<html>"), ["000021.jpg cannot be decoded"]),
+    "no jpeg": (
+        image(20, b"<html>"),
+        [
+            "000021.jpg cannot be decoded (UnidentifiedImageError: cannot identify",
+            "e);",
+        ],
+    ),
+    "another form": (
+        image(20, encoded(np.zeros((218, 178, 3), np.uint8), "png").getvalue()),
+        ["000021.jpg cannot be decoded"],
+    ),
+    "large file": (image(20, bytes(2**25 + 1)), ["it has more than 33554432 bytes"]),
     "image in the wild": (
         image(20, grey(400, 300)),
         ["000021.jpg is an image of 300x400", "178x218", "aligned"],
