@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
-from mtl_jax import json_file, reason
+from mtl_jax import reason, text_file
 from mtl_jax.types import InputError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
             f"transformers makes it."
         )
     try:
-        return json_file.read(path)
+        return text_file.read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"weights {path} cannot be read ({reason.of(error)}); save them again "

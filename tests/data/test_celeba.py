@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 import time
 from typing import Any
@@ -290,6 +291,25 @@ DAMAGE = {
     ),
     "turned image": (image(20, grey(178, 218)), ["218x178 pixels, expected 178x218"]),
 }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", [ATTRS, EVAL])
+def test_list_saved_by_another_editor(directory, name, encoding):
+    expected = celeba.load(str(directory))
+    path = directory / "celeba" / name
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert_same(celeba.load(str(directory)), expected)
+
+
+def test_list_that_is_none(directory):
+    path = directory / "celeba" / ATTRS
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=f"{ATTRS} is no list .*put the official file"):
+        celeba.load(str(directory))
+    os.truncate(path, 2**40)
+    with pytest.raises(InputError, match="is no list .it has more than 67108864 bytes"):
+        celeba.load(str(directory))
 
 
 @pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE)
