@@ -79,6 +79,7 @@ def _check(config: Config) -> None:
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
     _check_batch_devices(config)
+    variants.optimizer(config)
     if config.accumulate < 1 or config.batch_size % config.accumulate:
         raise InputError(
             f"batch_size {config.batch_size} cannot be cut into accumulate "

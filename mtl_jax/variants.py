@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from mtl_jax import axis_map, directions, listed, smto
+from mtl_jax import axis_map, directions, listed, optimizers, smto
 from mtl_jax.directions import Way
 from mtl_jax.smto import (
     Aggregator,
@@ -40,11 +40,6 @@ PATHS: dict[str, WayMaker] = {
 }
 CUT = (directions.by_representation, directions.by_cotangent, directions.by_rotation)
 """Ways that cut the loss in two."""
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "sgd": optax.sgd,
-}
 
 
 class Variant(NamedTuple):
@@ -104,6 +99,16 @@ def rotate(config: Config) -> bool:
     return any(isinstance(method, Rotation) for method in every)
 
 
+def optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:
+    """Return the optimizer of a configuration, as a function of its learning rate.
+
+    Raises:
+      InputError: an unknown name or option, or a value out of its range.
+    """
+    name = config.optimizer.name
+    return optimizers.make(name, **config.optimizer.get(name, {}))
+
+
 def make(
     name: str, config: Config, tasks: Sequence[str], sizes: Sequence[int]
 ) -> Variant:
@@ -133,7 +138,7 @@ def make(
         smto=NO_SMTO if single else chosen,
         method=Method(
             way=_way(chosen, config, len(pairs[0][1]), sizes),
-            optimizer=_optimizer(config.optimizer),
+            optimizer=optimizer(config),
             task_map=axis_map.make(config.task_map),
             parts=config.accumulate,
         ),
@@ -218,11 +223,3 @@ def _smto(name: str, config: Config, sizes: Sequence[int]) -> smto.Method:
     for option in smto.NESTED & known.keys():
         chosen[option] = _smto(chosen[option], config, sizes)
     return smto.make(name, **chosen)
-
-
-def _optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:
-    if config.name not in OPTIMIZERS:
-        known = ", ".join(OPTIMIZERS)
-        raise InputError(f"optimizer {config.name!r} is not one of: {known}.")
-    factory, options = OPTIMIZERS[config.name], dict(config.get(config.name, {}))
-    return lambda learning_rate: factory(learning_rate, **options)
