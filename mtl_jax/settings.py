@@ -92,11 +92,8 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
     options, weights = dict(config.data), config.model.weights
     if "vocabulary" in options:  # that of the weights, where none is named
         options["vocabulary"] = options["vocabulary"] or weights
-    transform = augment.make(listed.names(config.augment))
-    if config.compute not in COMPUTE:
-        raise InputError(
-            f"compute {config.compute!r} is not one of: {', '.join(COMPUTE)}."
-        )
+    transform = augment.make(config.augment)
+    listed.one_of("compute", config.compute, COMPUTE)
     dataset = load(config.setting, directory=options.pop("dir"), **options)
     if transform and dataset.x.ndim != 4:
         raise InputError(
@@ -122,9 +119,7 @@ def load(name: str, **options: Any) -> Dataset:
     Raises:
       InputError: as `make`.
     """
-    if name not in data.LOADERS:
-        raise InputError(f"setting {name!r} is not one of: {', '.join(data.LOADERS)}.")
-    loader = data.LOADERS[name]
+    loader = data.LOADERS[listed.one_of("setting", name, data.LOADERS)]
     known = inspect.signature(loader).parameters
     return loader(**{key: value for key, value in options.items() if key in known})
 

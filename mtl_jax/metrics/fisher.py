@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mtl_jax import listed
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import precision, probe
 from mtl_jax.metrics.precision import Inner
@@ -77,10 +78,7 @@ def fisher_trace(
         likelihood's, or a likelihood whose outcomes cannot be enumerated for
         ``exact``.
     """
-    if estimator not in ESTIMATORS:
-        raise InputError(
-            f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}."
-        )
+    listed.one_of("estimator", estimator, ESTIMATORS)
     if estimator == "empirical" and targets is None:
         raise InputError("pass targets to the estimator 'empirical'.")
     if estimator == "exact" and objective.probabilities is None:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtl_jax import listed
 from mtl_jax.metrics import precision, probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree
 
@@ -149,8 +150,7 @@ def batch_rises(
       InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
     """
     for ball in balls:
-        if ball.norm not in NORMS:
-            raise InputError(f"norm {ball.norm!r} is not one of: {', '.join(NORMS)}.")
+        listed.one_of("norm", ball.norm, NORMS)
     if not balls:
         raise InputError("there is no ball; give at least one.")
     if rho <= 0 or steps < 1:

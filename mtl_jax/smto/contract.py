@@ -22,6 +22,7 @@ import numpy as np
 from jax.core import Tracer
 
 from mtl_jax.gramian import Gram
+from mtl_jax.listed import one_of
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 
@@ -263,9 +264,8 @@ def check_choice(name: str, value: Any, choices: tuple) -> Any:
       InputError: it is none of them, or traced.
     """
     value = check_known(name, value)
-    if isinstance(value, np.ndarray | jax.Array) or value not in choices:
-        known = ", ".join(map(str, choices))
-        raise InputError(f"{name} {said(value)} is not one of: {known}.")
+    is_array = isinstance(value, np.ndarray | jax.Array)
+    one_of(name, said(value) if is_array else value, choices)
     return choices[choices.index(value)]
 
 
