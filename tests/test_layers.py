@@ -12,12 +12,12 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"targets"},
+    {"address", "reason", "targets", "text_file"},
     {"disk", "gramian", "hosts", "listed", "lock", "memory", "rotation", "scores"}
     | {"share", "words"},
     {"tree"},
-    {"analysis", "axis_map", "losses", "data", "manifest", "models", "provenance"}
-    | {"smto", "trajectory"},
+    {"analysis", "axis_map", "losses", "data", "manifest", "models", "optimizers"}
+    | {"provenance", "smto", "trajectory"},
     {"candidates", "checkpoint", "forecast", "records", "progress", "stop"}
     | {"stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
@@ -39,6 +39,7 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 FREE_STANDING = {
     "types",
     "gramian",
+    "listed",
     "targets",
     "tree",
     "rotation",

@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.losses import SOFTMAX
 from mtl_jax.metrics import precision
 from mtl_jax.metrics.coherence import (
@@ -93,7 +94,7 @@ def table(view, scale=1):
         return jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), grads, p)
 
     def gram(p, b):
-        return precision.cross(groups(p, b), groups(p, b))
+        return gramian(groups(p, b))
 
     hessian = hessian_operator(loss_fn)
     gauss_newton = gauss_newton_operator(lambda p, b: predict(p, b.x), output_loss)
