@@ -25,6 +25,7 @@ from configs.sweeps import (
     glue,
     mnists,
 )
+from mtl_jax import listed
 
 SMALL = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
 LARGE = {
@@ -44,9 +45,7 @@ def get_config(budget: str = "small") -> ConfigDict:
         "small": (_small, SMALL),
         "paper": (_paper, {**SMALL, **LARGE}),
     }
-    if budget not in budgets:
-        raise ValueError(f"budget {budget!r} is not one of: {', '.join(budgets)}.")
-    change, studies = budgets[budget]
+    change, studies = budgets[listed.one_of("budget", budget, budgets)]
     config: Any = ConfigDict()
     config.data = ConfigDict({"dir": ""})  # of all studies; empty: each study's own
     config.studies = ConfigDict()

@@ -47,7 +47,7 @@ from experiments import (
 )
 from experiments.ways import HEADER, Way
 from experiments.ways import rows as ways_rows
-from mtl_jax import axis_map, models, programs, settings, stack, train, variants
+from mtl_jax import axis_map, listed, models, programs, settings, stack, train, variants
 from mtl_jax.data import Dataset
 from mtl_jax.feed import Part
 from mtl_jax.types import InputError
@@ -84,9 +84,9 @@ def main() -> int:
     """Run the chosen workloads and print their tables."""
     # W5 counts compilation, which must not come out of a cache.
     jax.config.update("jax_enable_compilation_cache", False)
-    _check("workloads", WORKLOADS.value, MAKERS)
-    _check("methods", METHODS_FLAG.value, METHODS)
-    _check("tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
+    listed.some_of("--workloads", WORKLOADS.value, MAKERS)
+    listed.some_of("--methods", METHODS_FLAG.value, METHODS)
+    listed.some_of("--tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
     if ROUNDS.value < 1:
         raise InputError(f"rounds is {ROUNDS.value}; run at least 1.")
     console = Console()
@@ -100,12 +100,6 @@ def main() -> int:
         with open(MARKDOWN.value, "w") as file:
             file.write(_markdown(tables))
     return 0
-
-
-def _check(name: str, values: Iterable[str], known: Iterable[str]) -> None:
-    known = tuple(known)
-    if unknown := [value for value in values if value not in known]:
-        raise InputError(f"{name} {unknown} are not in {', '.join(known)}.")
 
 
 def _hardware() -> str:

@@ -159,22 +159,3 @@ def _prepare_jax() -> None:
     if folder:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         compilation_cache.mend(folder)
-
-
-def join(coordinator: str | None, count: int | None, number: int | None) -> None:
-    """Join a job of several processes; None is what JAX finds out by itself.
-
-    Raises:
-      InputError: it does not find it out, or nobody is there.
-    """
-    import jax
-
-    # `stop.StopSignal` hears signals; the service would take SIGTERM from it.
-    jax.config.update("jax_enable_preemption_service", False)
-    try:
-        jax.distributed.initialize(coordinator, count, number)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"this process cannot join the others: {_text(error)} Give --coordinator="
-            f"HOST:PORT, --process_count and --process_id."
-        ) from error

@@ -81,7 +81,7 @@ def w3(say: Say, peers: Any) -> list[tuple[str, list[Way]]]:
         return optax.sigmoid_binary_cross_entropy(logits, batch.y).mean()
 
     gram, megabytes = _compiled(
-        lambda params, batch: task_gram(loss, params, batch, ONE_INPUT)[1],
+        lambda params, batch: task_gram(loss, params, batch, ONE_INPUT)[1].entries,
         Params(variables["params"], jnp.asarray(inputs["head"])),
         Batch(jnp.asarray(inputs["x"]), jnp.asarray(inputs["y"])),
     )

@@ -40,9 +40,11 @@ flags.mark_flags_as_required(["config", "workdir"])
 def train() -> int:
     """Run the experiment of the flags, print its closing table, write its report."""
     job = COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value
+    from mtl_jax import hosts
+
     if DISTRIBUTED.value or any(value is not None for value in job):
-        entry.join(*job)
-    from mtl_jax import hosts, records, summary
+        hosts.join(*job)  # before JAX looks for devices
+    from mtl_jax import records, summary
     from mtl_jax.run import run
 
     console = Console(

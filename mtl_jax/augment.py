@@ -11,14 +11,15 @@ tasks of the image, ``[0, H, W]`` where targets are no pixels.
 (2, 6, 1)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax.types import Array, InputError
+from mtl_jax import listed
+from mtl_jax.types import Array
 
 BORDER = 1 / 8
 """Of a side, what `crop` adds at most: 4 pixels of 32 (He et al., 2016)."""
@@ -107,23 +108,19 @@ TRANSFORMS: dict[str, Transform] = {"flip": flip, "crop": crop, "scale": scale}
 """Every transform by its name."""
 
 
-def make(names: Sequence[str]) -> Transform | None:
+def make(names: str | Iterable[str]) -> Transform | None:
     """Transforms one after another, in the order of the names; None of none.
 
     Raises:
       InputError: an unknown name, or one twice.
     """
-    for name in names:
-        if name not in TRANSFORMS or list(names).count(name) > 1:
-            raise InputError(
-                f"augment {tuple(names)}: name each of {', '.join(TRANSFORMS)} at most "
-                f"once, and nothing else."
-            )
-    if not names:
+    chosen = listed.some_of("augment", names, TRANSFORMS)
+    if not chosen:
         return None
 
     def every(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
-        for name, own in zip(names, jax.random.split(key, len(names)), strict=True):
+        keys = jax.random.split(key, len(chosen))
+        for name, own in zip(chosen, keys, strict=True):
             x, pixels = TRANSFORMS[name](own, x, pixels)
         return x, pixels
 

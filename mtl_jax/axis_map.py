@@ -10,7 +10,8 @@ from typing import Any
 import jax
 from jax import lax
 
-from mtl_jax.types import InputError, PyTree
+from mtl_jax import listed
+from mtl_jax.types import PyTree
 
 AxisMap = Callable[..., Callable]
 """``axis_map(f, in_axes)``: the signature of ``jax.vmap``, axes 0 or None."""
@@ -62,7 +63,5 @@ def make(name: str) -> AxisMap:
     """
     if name == "auto":
         name = "sequential" if jax.default_backend() == "cpu" else "vmap"
-    if name not in AXIS_MAPS:
-        known = ", ".join(["auto", *AXIS_MAPS])
-        raise InputError(f"axis map {name!r} is not one of: {known}.")
+    listed.one_of("axis map", name, ("auto", *AXIS_MAPS))
     return AXIS_MAPS[name]

@@ -5,96 +5,157 @@ goes on from the trial's last checkpoint: the folder must be on a file system th
 machines see, by the same path. Where the cluster has GPUs, a trial gets one.
 """
 
+import contextlib
 import importlib.util
 import logging
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from mtl_jax import trial
+from mtl_jax import address, trial
 from mtl_jax.stop import StopSignal
 from mtl_jax.trial import Engine, Say, Trial
 from mtl_jax.types import InputError
 
 POLL = 1.0
 """Seconds between looks at the stop signal."""
+TRIES = 4
+"""Workers that may die of one trial before it is given up."""
+ANSWER = 5.0
+"""Seconds that a cluster may take to accept a connection."""
+HERE = ("", "local")
+"""Addresses of a cluster of one's own."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's word for a cluster of one machine, which listens on loopback only."""
+NO_ENDLESS_TRIES = {"RAY_task_oom_retries": str(TRIES - 1)}
+"""Of a worker that was killed as memory ran out; Ray's default is without end."""
 
 
-def engine(address: str | None = None) -> Engine:
+def engine(cluster: str | None = None) -> Engine:
     """Make an engine of a cluster.
 
     Args:
-      address: of the cluster, as ``ray.init`` takes it; None: one of its own on this
-        machine (or that of $RAY_ADDRESS).
+      cluster: its address, as ``ray.init`` takes it; None: that of $RAY_ADDRESS, or
+        a cluster of one's own on this machine, which no other one can reach.
 
     Raises:
       InputError: Ray is not installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError("Ray is not installed; pip install 'mtl_jax[ray]'.")
-    return partial(_run, address)
+    return partial(_run, cluster or os.environ.get("RAY_ADDRESS", ""))
 
 
-def _run(
-    address: str | None, trials: Sequence[Trial], folder: Path, say: Say
-) -> int | None:
+def _run(cluster: str, trials: Sequence[Trial], folder: Path, say: Say) -> int | None:
     """An `Engine` on the cluster at an address."""
-    import ray
-
     todo = [one for one in trials if trial.seconds(one, folder) is None]
     if not todo:
         return None
-    _connect(address)
-    gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    # System failures only: an error of our own would happen again.
-    finish = ray.remote(max_retries=-1, num_cpus=1, num_gpus=gpus)(_finish)
-    done, signal = len(trials) - len(todo), None
-    try:
-        with StopSignal() as stop:
-            left = {finish.remote(one, folder.absolute()): one for one in todo}
-            while left and not stop.number:
-                ready, _ = ray.wait(list(left), timeout=POLL)
-                for task in ready:
-                    signal = _result(task) or signal
-                    done += 1
-                    say(
-                        f"{folder.name} {done} of {len(trials)}: {left.pop(task).name} "
-                        f"is finished"
-                    )
+    with _connected(cluster):
+        import ray
+
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        # Of workers that died only: an error of our own would happen again.
+        worker = ray.remote(max_retries=TRIES - 1, num_cpus=1, num_gpus=gpus)
+        finish = worker(_finish)
+        done, signal = len(trials) - len(todo), None
+        left = {finish.remote(one, folder.absolute()): one for one in todo}
+        try:
+            with StopSignal() as stop:
+                while left and not stop.number:
+                    ready, _ = ray.wait(list(left), timeout=POLL)
+                    for task in ready:
+                        finished = left.pop(task)
+                        signal = _result(task, finished) or signal
+                        done += 1
+                        say(
+                            f"{folder.name} {done} of {len(trials)}: {finished.name} "
+                            f"is finished"
+                        )
+                return stop.number or signal
+        finally:
             for task in left:  # each saves what it has, as after a signal
                 ray.cancel(task)
             if left:
                 ray.wait(list(left), num_returns=len(left), timeout=60)
-            return stop.number or signal
+
+
+@contextlib.contextmanager
+def _connected(cluster: str) -> Iterator[None]:
+    """Connect to a cluster, or start one that ends with the context."""
+    alone = cluster in HERE
+    with _environment({**NO_ENDLESS_TRIES, **(ALONE if alone else {})}):
+        import ray
+
+        if alone:
+            _init(address="local", include_dashboard=False)
+        else:
+            _join(cluster)
+    try:
+        if alone and ray.util.get_node_ip_address() != address.LOOPBACK:
+            raise InputError(
+                f"a Ray cluster of one's own would listen at "
+                f"{ray.util.get_node_ip_address()}, as Ray was imported before; set "
+                f"{'='.join(*ALONE.items())} before that, or give an address."
+            )
+        yield
     finally:
         ray.shutdown()
 
 
-def _connect(address: str | None) -> None:
+def _join(cluster: str) -> None:
+    """Connect to a cluster that is there."""
+    # Where nobody is, Ray would end this process instead of raising an error.
+    has_port = "://" not in cluster and cluster != "auto"
+    if has_port and not address.answers(address.parse("address", cluster), ANSWER):
+        raise _no_answer(cluster, f"no connection within {ANSWER:g} s")
+    try:
+        _init(address=cluster)
+    except (ConnectionError, ValueError) as error:
+        raise _no_answer(cluster, str(error).splitlines()[0]) from error
+
+
+def _no_answer(cluster: str, why: str) -> InputError:
+    return InputError(
+        f"no Ray cluster answers at {cluster}: {why}; start one (ray start --head), or "
+        f"leave the address out for one of its own."
+    )
+
+
+def _init(**options: Any) -> None:
     import ray
 
     cache = jax.config.values["jax_compilation_cache_dir"]
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}
+    with warnings.catch_warnings():
+        # Ray starts its services by os.fork, of which JAX warns; they use no JAX.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(
+            runtime_env={"env_vars": environment},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables that Ray reads when it is imported and when it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        with warnings.catch_warnings():
-            # Ray starts its services by os.fork, of which JAX warns; they use no JAX.
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": environment},
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except ConnectionError as error:
-        raise InputError(
-            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; start "
-            f"one (ray start --head), or leave the address out for one of its own."
-        ) from error
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _finish(one: Trial, folder: Path) -> int | None:
@@ -102,10 +163,10 @@ def _finish(one: Trial, folder: Path) -> int | None:
     return trial.finish(one, folder, lambda _: None)
 
 
-def _result(task: Any) -> int | None:
+def _result(task: Any, one: Trial) -> int | None:
     """What a task returned; its error as if it had happened here."""
     import ray
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         return ray.get(task)
@@ -113,3 +174,10 @@ def _result(task: Any) -> int | None:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from error
         raise
+    except RayError as error:
+        raise InputError(
+            f"trial {one.name} is given up after {TRIES} tries: its worker died "
+            f"({type(error).__name__}). Look at the memory of its machine and at Ray's "
+            f"logs (/tmp/ray/session_latest/logs); the same command goes on from the "
+            f"last checkpoint."
+        ) from error

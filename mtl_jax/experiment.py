@@ -1,5 +1,6 @@
 """An experiment, resolved: its setting, variants, splits and trajectory points."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -78,41 +79,45 @@ def _check(config: Config) -> None:
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
     _check_batch_devices(config)
+    variants.optimizer(config)
     if config.accumulate < 1 or config.batch_size % config.accumulate:
         raise InputError(
             f"batch_size {config.batch_size} cannot be cut into accumulate "
             f"{config.accumulate} equal parts; choose a number that divides it."
         )
-    if config.data.stream not in stream.CHOICES:
-        raise InputError(
-            f"data.stream {config.data.stream!r} is not one of: "
-            f"{', '.join(stream.CHOICES)}."
-        )
+    listed.one_of("data.stream", config.data.stream, stream.CHOICES)
     if config.checkpoint.every < 1:
         every = config.checkpoint.every
         raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
     if config.data.seed < 0:
         raise InputError(f"data.seed is {config.data.seed}; it must not be negative.")
-    seeds = tuple(config.seeds)
-    whole = all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise InputError(
-            f"seeds are {seeds}; name at least one whole number, each once, none "
-            f"negative: --config.seeds=0,1,2."
-        )
-    rates = tuple(config.learning_rates)
-    _check_positive("learning_rates", rates)
-    if not rates:
-        raise InputError("learning_rates is empty; name at least one, such as 1e-3.")
-    if len(set(rates)) < len(rates):
-        raise InputError(f"learning_rates are {rates}; name each once.")
-    splits = listed.names(config.evaluate)
-    if not splits or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
-        raise InputError(
-            f"evaluate is {splits}; name at least one of {', '.join(SPLITS)}, each "
-            f"once."
-        )
-    _check_positive("trajectory.loss_levels", tuple(config.trajectory.loss_levels))
+    check_seeds("seeds", config.seeds)
+    check_rates("learning_rates", config.learning_rates)
+    if not listed.some_of("evaluate", config.evaluate, SPLITS):
+        raise InputError(f"evaluate is empty; name some of {', '.join(SPLITS)}.")
+    listed.check_items(
+        "trajectory.loss_levels",
+        config.trajectory.loss_levels,
+        listed.is_positive,
+        "name positive numbers, each once",
+        empty=True,
+    )
+
+
+def check_seeds(field: str, seeds: Sequence[Any]) -> None:
+    """Raise an `InputError` for the first of a field's seeds that is none."""
+    listed.check_items(
+        field,
+        seeds,
+        lambda seed: listed.is_whole(seed, least=0) and seed < 2**31,
+        "name at least one whole number, each once, none negative: 0,1,2",
+    )
+
+
+def check_rates(field: str, rates: Sequence[Any]) -> None:
+    """Raise an `InputError` for the first of a field's learning rates that is none."""
+    rule = "name at least one positive number, each once: 1e-2,1e-3"
+    listed.check_items(field, rates, listed.is_positive, rule)
 
 
 def _check_batch_devices(config: Config) -> None:
@@ -128,11 +133,6 @@ def _check_batch_devices(config: Config) -> None:
             f"batch_devices is {share}, and there are {devices} devices; choose 1 or "
             f"a number that divides them."
         )
-
-
-def _check_positive(field: str, numbers: tuple) -> None:
-    if not all(isinstance(n, int | float) and 0 < n < np.inf for n in numbers):
-        raise InputError(f"{field} are {numbers}; all must be positive numbers.")
 
 
 def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...]]:

@@ -20,6 +20,7 @@ from jax import lax
 
 from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
+from mtl_jax.gramian import Gramian, gramian, inner
 from mtl_jax.types import (
     OWN_INPUTS,
     TASK_AXES,
@@ -178,7 +179,7 @@ def task_gram(
     chunk: int = 1,
     hold: int | None = None,
     has_aux: bool = False,
-) -> tuple[Any, Array]:
+) -> tuple[Any, Gramian]:
     """Losses, and the Gramian of all tasks' gradients on the trunk, in little memory.
 
     One input is pushed through the trunk once, and its linearisation pulled back task
@@ -197,7 +198,7 @@ def task_gram(
       has_aux: ``loss_fn`` returns a pair.
 
     Returns:
-      ``losses [T]`` (or ``(losses, aux)``), and the Gramian ``[T, T]`` in float32.
+      ``losses [T]`` (or ``(losses, aux)``), and the Gramian ``[T, T]``.
 
     Raises:
       InputError: ``chunk`` or ``hold`` is not positive.
@@ -207,7 +208,7 @@ def task_gram(
     ...     return params.heads * jnp.mean(batch.x @ params.shared) - batch.y
     >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -2.0]))
     >>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros(2))
-    >>> task_gram(loss_fn, params, batch)[1]
+    >>> task_gram(loss_fn, params, batch)[1].entries
     Array([[ 2., -4.],
            [-4.,  8.]], dtype=float32)
     """
@@ -221,18 +222,27 @@ def task_gram(
     def over(fn: Callable[[Array], Any], tasks: Array) -> Any:
         return lax.map(fn, tasks, batch_size=chunk if chunk > 1 else None)
 
-    values, gram = [], jnp.zeros((count, count), jnp.float32)
+    dtype = tree.working_dtype(params.shared)
+    values, gram, scales = [], jnp.zeros((count, count), dtype), []
     for start in range(0, count, width):
         stop = min(start + width, count)
         found, held = over(row, jnp.arange(start, stop))
         values.append(found)
-        gram = gram.at[start:stop, start:stop].set(tree.gram(held))
+        block = gramian(held)
+        scales.append(block.scales)
+        gram = gram.at[start:stop, start:stop].set(block.values)
         if stop < count:
             rest = jnp.arange(stop, count)
-            cross = over(lambda t, held=held: tree.inner(held, row(t)[1]), rest)
+
+            def with_held(task: Array, held: PyTree = held) -> Array:
+                grads = jax.tree.map(lambda leaf: leaf[None], row(task)[1])
+                return inner(held, grads)[0][:, 0]
+
+            cross = over(with_held, rest)
             gram = gram.at[stop:, start:stop].set(cross)
             gram = gram.at[start:stop, stop:].set(cross.T)
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *values), gram
+    values = jax.tree.map(lambda *parts: jnp.concatenate(parts), *values)
+    return values, Gramian(gram, jnp.concatenate(scales))
 
 
 def _row_of(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mtl_jax import smto, variants
+from mtl_jax import listed, smto, variants
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.trial import Trial
 from mtl_jax.types import Config, InputError
@@ -117,12 +117,9 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
 def check_options(study: Config) -> None:
     """Raise an `InputError` for options of no multi-task optimizer."""
     for name, values in study.grid.options.items():
-        known = smto.options(name) if name in smto.SMTOS else None
-        if known is None or not set(values) <= set(known):
-            what = ", ".join(known) if known is not None else "no such optimizer"
-            raise InputError(
-                f"grid.options.{name} names {', '.join(values)}; there is: {what}."
-            )
+        listed.one_of("grid.options", name, smto.SMTOS)
+        for option in values:
+            listed.one_of(f"grid.options.{name}", option, smto.options(name))
 
 
 def options_of(study: Config, row: Any) -> dict[str, Any]:

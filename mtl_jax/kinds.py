@@ -39,6 +39,7 @@ def of_head(objective: Objective, width: int) -> Objective:
         return lambda outputs, *rest: function(narrow(outputs), *rest)
 
     chances, observed = objective.probabilities, objective.observations
+    own, known = jax.ShapeDtypeStruct((width,), jnp.float32), objective.targets
     return Objective(
         example_loss=narrowed(objective.example_loss),
         sample_targets=lambda key, outputs, targets=None: objective.sample_targets(
@@ -50,6 +51,8 @@ def of_head(objective: Objective, width: int) -> Objective:
         },
         probabilities=chances and narrowed(chances),
         observations=observed and narrowed(observed),
+        targets=known
+        and known._replace(knows=lambda _, labels: known.knows(own, labels)),
     )
 
 

@@ -2,8 +2,10 @@
 
 An `Objective` is what a task is judged by. Losses are in nats and per example;
 means are taken by whoever knows the batch. ``sample_targets`` draws targets from
-the model's own likelihood, which is what the Fisher information needs. Targets may come
-as numbers of any type, as tasks of several kinds share one.
+the model's own likelihood, which is what the Fisher information needs; noise is drawn
+in float32, so that a key means the same for outputs of every type. Targets may come as
+numbers of any type, as tasks of several kinds share one; what a likelihood makes of a
+number that is none of its targets, `targets` says.
 
 Where an example's target is an image, its pixels are independent given the input, and
 its loss is their *mean*, as multi-task learning trains on. That is ``1 / n`` of the
@@ -29,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax import targets as of_targets
 from mtl_jax.scores import (
     ACCURACY,
     BINARY_ACCURACY,
@@ -40,6 +43,7 @@ from mtl_jax.scores import (
     f1,
     ratio,
 )
+from mtl_jax.targets import Targets, is_class
 from mtl_jax.types import Array, PyTree
 from mtl_jax.words import LABEL_WORDS, NUMBERS
 
@@ -63,6 +67,29 @@ class Objective(NamedTuple):
     ``[B]`` an example's targets are, of which its loss is the mean. None: one."""
     is_scalar: bool = False
     """Outputs are one number where others are a last axis of them."""
+    targets: Targets | None = None
+    """Those that the likelihood knows: others are refused where they can be read, and
+    their losses are NaN where not. None: others are left out."""
+
+
+def _knowing(
+    known: Targets, loss: Callable[[Array, Array], Array]
+) -> Callable[[Array, Array], Array]:
+    """A loss of known targets; others are refused if they can be read, or give NaN."""
+
+    def example_loss(outputs: Array, targets: Array) -> Array:
+        of_targets.refuse_others(known, outputs, targets, "the batch")
+        knows = known.knows(outputs, targets)
+        losses = loss(outputs, jnp.where(knows, targets, 0))
+        return of_targets.or_nan(knows, losses)
+
+    return example_loss
+
+
+def _noisy(key: Array, means: Array, draw: Callable[..., Array]) -> Array:
+    """Means plus noise of float32, in their type or float32 if that is narrower."""
+    kind = jnp.promote_types(means.dtype, jnp.float32)
+    return means.astype(kind) + draw(key, means.shape, jnp.float32).astype(kind)
 
 
 def _softmax_loss(logits: Array, labels: Array) -> Array:
@@ -73,16 +100,17 @@ def _softmax_loss(logits: Array, labels: Array) -> Array:
 
 def _softmax_sample(key: Array, logits: Array, targets: Array | None = None) -> Array:
     del targets
-    return jax.random.categorical(key, logits)
+    return jax.random.categorical(key, logits.astype(jnp.float32))
 
 
 SOFTMAX = Objective(
-    example_loss=_softmax_loss,
+    example_loss=_knowing(of_targets.CLASSES, _softmax_loss),
     sample_targets=_softmax_sample,
     scores={"accuracy": ACCURACY},
     probabilities=jax.nn.softmax,
+    targets=of_targets.CLASSES,
 )
-"""Classification: logits ``[B, C]``, integer labels ``[B]``."""
+"""Classification: logits ``[B, C]``, labels 0 to ``C - 1`` ``[B]``."""
 
 
 def _bernoulli_loss(logits: Array, labels: Array) -> Array:
@@ -91,7 +119,8 @@ def _bernoulli_loss(logits: Array, labels: Array) -> Array:
 
 def _bernoulli_sample(key: Array, logits: Array, targets: Array | None = None) -> Array:
     del targets
-    return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.int32)
+    chances = jax.nn.sigmoid(logits.astype(jnp.float32))
+    return jax.random.bernoulli(key, chances).astype(jnp.int32)
 
 
 def _bernoulli_probabilities(logits: Array) -> Array:
@@ -99,11 +128,12 @@ def _bernoulli_probabilities(logits: Array) -> Array:
 
 
 BERNOULLI = Objective(
-    example_loss=_bernoulli_loss,
+    example_loss=_knowing(of_targets.BINARY, _bernoulli_loss),
     sample_targets=_bernoulli_sample,
     scores={"accuracy": BINARY_ACCURACY},
     probabilities=_bernoulli_probabilities,
     is_scalar=True,
+    targets=of_targets.BINARY,
 )
 """A binary attribute: logits ``[B]``, labels 0 or 1 ``[B]``."""
 
@@ -114,14 +144,15 @@ def _gaussian_loss(means: Array, targets: Array) -> Array:
 
 def _gaussian_sample(key: Array, means: Array, targets: Array | None = None) -> Array:
     del targets
-    return means + jax.random.normal(key, means.shape, means.dtype)
+    return _noisy(key, means, jax.random.normal)
 
 
 GAUSSIAN = Objective(
-    example_loss=_gaussian_loss,
+    example_loss=_knowing(of_targets.NUMBERS, _gaussian_loss),
     sample_targets=_gaussian_sample,
     scores={"mse": MSE},
     is_scalar=True,
+    targets=of_targets.NUMBERS,
 )
 """Regression with unit variance: means ``[B]``, targets ``[B]``; the loss is the
 negative log-likelihood without its constant."""
@@ -138,13 +169,8 @@ def _mean_valid(values: Array, valid: Array) -> Array:
     return total / jnp.maximum(_per_example(valid), 1)
 
 
-def _labelled(logits: Array, labels: Array) -> Array:
-    labels = labels.astype(jnp.int32)
-    return (labels >= 0) & (labels < logits.shape[-1])
-
-
 def _segmentation_loss(logits: Array, labels: Array) -> Array:
-    valid = _labelled(logits, labels)
+    valid = is_class(logits, labels)
     # Inputs are replaced too: 0 times an infinite gradient would be NaN.
     logits = jnp.where(valid[..., None], logits, 0)
     return _mean_valid(_softmax_loss(logits, jnp.where(valid, labels, 0)), valid)
@@ -153,18 +179,18 @@ def _segmentation_loss(logits: Array, labels: Array) -> Array:
 def _segmentation_sample(
     key: Array, logits: Array, targets: Array | None = None
 ) -> Array:
-    labels = jax.random.categorical(key, logits)
+    labels = jax.random.categorical(key, logits.astype(jnp.float32))
     if targets is None:
         return labels
-    return jnp.where(_labelled(logits, targets), labels, -1)
+    return jnp.where(is_class(logits, targets), labels, -1)
 
 
 def _labelled_pixels(logits: Array, labels: Array) -> Array:
-    return _per_example(_labelled(logits, labels))
+    return _per_example(is_class(logits, labels))
 
 
 def _pixels_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
-    valid = _labelled(logits, labels)
+    valid = is_class(logits, labels)
     correct = valid & (jnp.argmax(logits, axis=-1) == labels)
     return _per_example(correct), _per_example(valid)
 
@@ -172,7 +198,7 @@ def _pixels_correct(logits: Array, labels: Array) -> tuple[Array, Array]:
 def _overlaps(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Pixels ``[B, C]`` in which prediction and label are a class, both and either."""
     classes = jnp.arange(logits.shape[-1])
-    valid = _labelled(logits, labels)
+    valid = is_class(logits, labels)
     predicted = jnp.argmax(logits, axis=-1)
 
     def of_class(c: Array) -> tuple[Array, Array]:
@@ -202,9 +228,10 @@ SEGMENTATION = Objective(
 )
 """Segmentation: logits ``[B, ..., C]``, integer labels ``[B, ...]``, softmax per pixel.
 
-A label that is no class (-1, 255) is ignored. The loss is the mean over an image's
-valid pixels, nats per pixel; the scores weigh all valid pixels of the split alike. The
-mean IoU is over classes that are seen, in a label or in a prediction at a valid pixel.
+A label that is no class (-1, 255, NaN) is left out. The loss is the mean over an
+image's valid pixels, nats per pixel; the scores weigh all valid pixels of the split
+alike. The mean IoU is over classes that are seen, in a label or in a prediction at a
+valid pixel.
 """
 
 
@@ -225,7 +252,7 @@ def _depth_loss(depths: Array, targets: Array) -> Array:
 
 
 def _depth_sample(key: Array, depths: Array, targets: Array | None = None) -> Array:
-    drawn = depths + jax.random.laplace(key, depths.shape, depths.dtype)
+    drawn = _noisy(key, depths, jax.random.laplace)
     return drawn if targets is None else jnp.where(_measured(targets), drawn, 0)
 
 
@@ -264,13 +291,22 @@ split alike, in the unit of the targets and relative to them.
 """
 
 
+def _says_number(logits: Any, words: Any) -> Array:
+    """Tell which numbers of words, of any type, are those of a similarity."""
+    known = is_class(logits, words)
+    says = jnp.array(NUMBERS, jnp.float32)
+    return known & (says[jnp.where(known, words, 0).astype(jnp.int32)] >= 0)
+
+
 def _as_numbers(score: Score) -> Score:
     """The score of what words say as numbers: of logits ``[B, W]``, words ``[B]``."""
 
     def statistics(logits: Array, words: Array) -> PyTree:
-        says = jnp.array(NUMBERS)
-        predicted, true = jnp.argmax(logits, axis=-1), words.astype(jnp.int32)
-        return score.statistics(says[predicted], says[true])
+        says = jnp.array(NUMBERS, jnp.float32)
+        known = is_class(logits, words)
+        true = says[jnp.where(known, words, 0).astype(jnp.int32)]
+        predicted = says[jnp.argmax(logits, axis=-1)]
+        return score.statistics(predicted, of_targets.or_nan(known, true))
 
     return score._replace(statistics=statistics)
 
@@ -302,6 +338,6 @@ OBJECTIVES: dict[str, Objective] = {
     "words_duplicate": _words(accuracy=ACCURACY, f1=f1(LABEL_WORDS["duplicate"])),
     "words_similarity": _words(
         pearson=_as_numbers(PEARSON), spearman=_as_numbers(SPEARMAN)
-    ),
+    )._replace(targets=Targets(_says_number, "words that say a number")),
 }
 """Every objective by its name; those of one loss differ in their scores."""

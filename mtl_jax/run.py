@@ -134,7 +134,8 @@ def _loop(
     )  # fmt: skip
     first, states = start
     watch = Stopwatch("training")
-    evaluated = {name: made.splits[name] for name in listed.names(config.evaluate)}
+    splits = listed.names("evaluate", config.evaluate)
+    evaluated = {name: made.splits[name] for name in splits}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
     levels = tuple(config.trajectory.loss_levels)
     bounds = trajectory.boundaries(points, config.steps, config.chunk)

@@ -4,6 +4,8 @@ Most are quotients of sums over examples, so that a split may be walked in batch
 any size with one division at the end. Correlations are not: of ranks they need all
 examples at once, and of values sums in float32 would cancel.
 
+A label that is no class (`targets`) makes the score NaN: it is neither right nor wrong.
+
 >>> import numpy as np
 >>> labels, logits = np.array([0, 1, 1, 1]), np.eye(2)[[0, 1, 1, 0]]
 >>> sums = [leaf.sum(axis=0) for leaf in MATTHEWS.statistics(logits, labels)]
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from mtl_jax.targets import BINARY, NUMBERS, is_class, or_nan
 from mtl_jax.types import Array, PyTree
 
 
@@ -48,17 +51,19 @@ def ratio(sums: PyTree, count: Array) -> Array:
 
 
 def _classes(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Predicted and true classes ``[B]``, of labels of any type."""
-    return jnp.argmax(logits, axis=-1), labels.astype(jnp.int32)
+    """Predicted and true classes ``[B]``, of labels of any type; -1 for no class."""
+    true = jnp.where(is_class(logits, labels), labels, -1).astype(jnp.int32)
+    return jnp.argmax(logits, axis=-1), true
 
 
 def _correct(logits: Array, labels: Array) -> Array:
     predicted, true = _classes(logits, labels)
-    return (predicted == true).astype(jnp.float32)
+    return or_nan(true >= 0, (predicted == true).astype(jnp.float32))
 
 
 def _correct_sign(logits: Array, labels: Array) -> Array:
-    return ((logits > 0) == (labels > 0)).astype(jnp.float32)
+    correct = (logits > 0) == (labels > 0)
+    return or_nan(BINARY.knows(logits, labels), correct.astype(jnp.float32))
 
 
 def _squared_error(means: Array, targets: Array) -> Array:
@@ -75,10 +80,9 @@ MSE = Score(_squared_error, mean, higher_is_better=False)
 
 def _confusion(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
     """Hits ``[B]``, and predicted and true classes one-hot ``[B, C]``."""
-    predicted, true = (
-        jax.nn.one_hot(own, logits.shape[-1]) for own in _classes(logits, labels)
-    )
-    return (predicted * true).sum(axis=-1), predicted, true
+    classes = _classes(logits, labels)
+    predicted, true = (jax.nn.one_hot(own, logits.shape[-1]) for own in classes)
+    return or_nan(classes[1] >= 0, (predicted * true).sum(axis=-1)), predicted, true
 
 
 def _matthews(sums: PyTree, count: Array) -> Array:
@@ -110,15 +114,16 @@ def f1(positive: int) -> Score:
     """
 
     def statistics(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-        of_class = (own == positive for own in _classes(logits, labels))
-        predicted, true = (own.astype(jnp.float32) for own in of_class)
-        return predicted * true, predicted, true
+        classes = _classes(logits, labels)
+        predicted, true = ((own == positive).astype(jnp.float32) for own in classes)
+        return or_nan(classes[1] >= 0, predicted * true), predicted, true
 
     return Score(statistics, _f1)
 
 
 def _pairs(means: Array, targets: Array) -> tuple[Array, Array]:
-    return means.astype(jnp.float32), targets.astype(jnp.float32)
+    known = NUMBERS.knows(means, targets)
+    return means.astype(jnp.float32), or_nan(known, targets.astype(jnp.float32))
 
 
 def _pearson(pairs: PyTree, count: Any) -> float:
@@ -141,4 +146,4 @@ PEARSON = Score(_pairs, _pearson, of_examples=True)
 constant, NaN where one is not finite."""
 SPEARMAN = Score(_pairs, _spearman, of_examples=True)
 """Correlation of their ranks; equal values have the mean of theirs. 0 where one is
-constant, NaN where one is NaN."""
+constant, NaN where one is NaN, or a target is not finite."""

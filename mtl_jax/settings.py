@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mtl_jax import augment, data, listed, models
+from mtl_jax import augment, data, listed, models, targets
 from mtl_jax.augment import Pixels, Transform, no_pixels
 from mtl_jax.data import Dataset
 from mtl_jax.kinds import Kinded, of_head, of_kinds
@@ -92,11 +92,8 @@ def make(config: Config, *, rotated: bool = False) -> Setting:
     options, weights = dict(config.data), config.model.weights
     if "vocabulary" in options:  # that of the weights, where none is named
         options["vocabulary"] = options["vocabulary"] or weights
-    transform = augment.make(listed.names(config.augment))
-    if config.compute not in COMPUTE:
-        raise InputError(
-            f"compute {config.compute!r} is not one of: {', '.join(COMPUTE)}."
-        )
+    transform = augment.make(config.augment)
+    listed.one_of("compute", config.compute, COMPUTE)
     dataset = load(config.setting, directory=options.pop("dir"), **options)
     if transform and dataset.x.ndim != 4:
         raise InputError(
@@ -122,9 +119,7 @@ def load(name: str, **options: Any) -> Dataset:
     Raises:
       InputError: as `make`.
     """
-    if name not in data.LOADERS:
-        raise InputError(f"setting {name!r} is not one of: {', '.join(data.LOADERS)}.")
-    loader = data.LOADERS[name]
+    loader = data.LOADERS[listed.one_of("setting", name, data.LOADERS)]
     known = inspect.signature(loader).parameters
     return loader(**{key: value for key, value in options.items() if key in known})
 
@@ -154,10 +149,11 @@ def from_dataset(
       transform: of training images.
 
     Raises:
-      InputError: images that the trunk cannot take, weights that do not fit it, or
-        rotations of what is no vector.
+      InputError: images that the trunk cannot take, labels that an objective does not
+        know, weights that do not fit the trunk, or rotations of what is no vector.
     """
     trunk.check_inputs(dataset.x)
+    _check_targets(name, dataset)
     sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
     like, variables = _shapes(trunk, sample)
     pretrained = load_weights(weights, trunk, variables) if weights else None
@@ -315,6 +311,19 @@ def _augment(dataset: Dataset, transform: Transform | None) -> Augment | None:
         return Batch(x, y._replace(value=value) if isinstance(y, Kinded) else value)
 
     return augment
+
+
+def _check_targets(name: str, dataset: Dataset) -> None:
+    """Refuse targets, of any split, that their task's objective does not know."""
+    for t, task in enumerate(dataset.tasks):
+        known = OBJECTIVES[dataset.objectives[t]].targets
+        if known is None:
+            continue
+        outputs = np.empty((0, dataset.widths[t]))
+        for split, rows in dataset.rows.items():
+            y = dataset.y[rows[t], t] if dataset.one_input else dataset.y[rows[t]]
+            whose = f"task {task!r} of {name} ({split}, {dataset.widths[t]} outputs)"
+            targets.refuse_others(known, outputs, y, whose)
 
 
 def _objective(dataset: Dataset) -> tuple[Objective, np.ndarray | None]:

@@ -19,6 +19,7 @@ from mtl_jax import (
     experiment,
     forecast,
     grid,
+    listed,
     provenance,
     records,
     trial,
@@ -96,27 +97,22 @@ def check(config: Config) -> experiment.Experiment:
     Raises:
       InputError: the first value that is unfit.
     """
-    numbers = config.grid.points, *config.grid.batch_sizes, *config.grid.seeds
     sizes = tuple(config.grid.batch_sizes)
-    if not sizes or len(set(sizes)) < len(sizes) or min(sizes) < 1:
-        raise InputError(
-            f"grid.batch_sizes are {sizes}; name at least one whole number above 0, "
-            f"each once."
-        )
-    if not all(isinstance(n, int) for n in numbers) or config.grid.points < 1:
-        raise InputError(
-            f"grid.points {config.grid.points}, batch_sizes {sizes} and seeds "
-            f"{tuple(config.grid.seeds)} must be whole numbers, points at least 1."
-        )
-    if config.select.over not in analysis.OVER:
-        raise InputError(
-            f"select.over {config.select.over!r} is not one of: "
-            f"{', '.join(analysis.OVER)}."
-        )
+    listed.check_items(
+        "grid.batch_sizes",
+        sizes,
+        listed.is_whole,
+        "name at least one whole number above 0, each once",
+    )
+    experiment.check_rates("grid.learning_rates", config.grid.learning_rates)
+    experiment.check_seeds("grid.seeds", config.grid.seeds)
+    experiment.check_seeds("final.seeds", config.final.seeds)
+    if config.grid.points < 1:
+        raise InputError(f"grid.points is {config.grid.points}; it must be at least 1.")
+    listed.one_of("select.over", config.select.over, analysis.OVER)
     grid.check_options(config)
     union = copy.deepcopy(config.base)
-    seeds = (*config.grid.seeds, *config.final.seeds)
-    for own in (config.grid.seeds, config.final.seeds or seeds):
+    for own in (config.grid.seeds, config.final.seeds):
         union.update(
             learning_rates=tuple(config.grid.learning_rates),
             batch_size=max(sizes),

@@ -9,74 +9,46 @@ Array([[ 1., -1.],
 [0.2 0.4]
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gramian import HIGHEST, gramian, row_lengths
 from mtl_jax.types import Array, PyTree, Scalar
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def dot(a: PyTree, b: PyTree) -> Scalar:
-    """Inner product of two trees of one structure, accumulated in float32."""
-    products = jax.tree.map(
-        lambda u, v: jnp.vdot(
-            u, v, precision=HIGHEST, preferred_element_type=jnp.float32
-        ),
-        a,
-        b,
-    )
-    return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))
+    """Inner product of two trees of one structure, accumulated in float32 or more."""
+
+    def product(u: Array, v: Array) -> Array:
+        return jnp.vdot(
+            u, v, precision=HIGHEST, preferred_element_type=working_dtype((u, v))
+        )
+
+    products: list[Array] = jax.tree.leaves(jax.tree.map(product, a, b))
+    return sum(products, start=jnp.zeros((), jnp.float32))
 
 
 def norm(tree: PyTree) -> Scalar:
-    """Euclidean norm of all leaves together."""
-    return jnp.sqrt(dot(tree, tree))
+    """Euclidean norm of all leaves together, over all of float32's range."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return jnp.zeros(())
+    return row_lengths([leaf[None] for leaf in leaves])[0]
+
+
+def working_dtype(tree: PyTree) -> jnp.dtype:
+    """Dtype to compute with: float32, or float64 where a leaf is in that."""
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
 
 
 def gram(tree: PyTree) -> Array:
     """Gramian ``[T, T]`` of the ``T`` rows of a tree with leaves ``[T, ...]``.
 
-    Leaf by leaf, in float32 at the highest matmul precision: SMTOs compare its
-    entries with each other, and TF32 is too coarse for that.
+    Its entries over- and underflow where `mtl_jax.gramian.gramian` does not.
     """
-    return cross(tree, tree)
-
-
-def cross(a: PyTree, b: PyTree) -> Array:
-    """Inner products ``[M, N]`` of the rows of two trees, as `gram`."""
-    return _add(
-        jax.tree.map(
-            lambda u, v: jnp.matmul(_rows(u), _rows(v).T, precision=HIGHEST), a, b
-        )
-    )
-
-
-def inner(rows: PyTree, row: PyTree) -> Array:
-    """Inner products ``[T]`` of the rows of a tree ``[T, ...]`` with one ``[...]``."""
-    return _add(
-        jax.tree.map(
-            lambda u, v: jnp.matmul(
-                _rows(u), v.ravel().astype(jnp.float32), precision=HIGHEST
-            ),
-            rows,
-            row,
-        )
-    )
-
-
-def squared_norms(tree: PyTree) -> Array:
-    """Squared lengths ``[T]`` of the rows of a tree ``[T, ...]``, in float32."""
-    return _add(jax.tree.map(lambda leaf: jnp.sum(_rows(leaf) ** 2, axis=1), tree))
-
-
-def _rows(leaf: Array) -> Array:
-    return leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
-
-
-def _add(tree: PyTree) -> Array:
-    leaves: list[Array] = jax.tree.leaves(tree)
-    return sum(leaves[1:], start=leaves[0])
+    return gramian(tree).entries
 
 
 def cosines(gram: Array) -> Array:
@@ -86,23 +58,45 @@ def cosines(gram: Array) -> Array:
 
 
 def combine(weights: Array, tree: PyTree) -> PyTree:
-    """Weighted sum over the task axis: ``[T]`` and ``[T, ...]`` to ``[...]``."""
-    return jax.tree.map(
-        lambda leaf: jnp.tensordot(
-            weights.astype(leaf.dtype), leaf, axes=1, precision=HIGHEST
-        ),
-        tree,
-    )
+    """Weighted sum over the task axis: ``[T]`` and ``[T, ...]`` to ``[...]``.
+
+    Summed up in the weights' dtype at least, and rounded once, to the leaf's: weights
+    of float32 rounded to bfloat16 are another direction where gradients nearly cancel.
+    """
+
+    def of_leaf(leaf: Array) -> Array:
+        dtype = jnp.result_type(weights, leaf)
+        total = jnp.tensordot(
+            weights.astype(dtype), leaf.astype(dtype), axes=1, precision=HIGHEST
+        )
+        return total.astype(leaf.dtype)
+
+    return jax.tree.map(of_leaf, tree)
 
 
 def scale_rows(weights: Array, tree: PyTree) -> PyTree:
-    """Multiply row ``t`` of every leaf ``[T, ...]`` by ``weights[t]``."""
+    """Multiply row ``t`` of every leaf ``[T, ...]`` by ``weights[t]``; rounds once."""
     return jax.tree.map(
-        lambda leaf: (
-            weights.astype(leaf.dtype).reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
+        lambda leaf: (weights.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf).astype(
+            leaf.dtype
         ),
         tree,
     )
+
+
+def astype(dtype: Any, tree: PyTree) -> PyTree:
+    """Cast floating leaves to one dtype; the others stay."""
+    return jax.tree.map(
+        lambda leaf: (
+            leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
+        tree,
+    )
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """Cast the leaves of a tree to the dtypes of another of its structure."""
+    return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
 
 
 def keep_rows(kept: Array, tree: PyTree) -> PyTree:

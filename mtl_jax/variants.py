@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from mtl_jax import axis_map, directions, listed, smto
+from mtl_jax import axis_map, directions, listed, optimizers, smto
 from mtl_jax.directions import Way
 from mtl_jax.smto import (
     Aggregator,
@@ -25,6 +25,8 @@ from mtl_jax.smto import (
 from mtl_jax.train import Method
 from mtl_jax.types import Config, InputError
 
+PLAIN = ("single", "multi")
+"""Variants that name no multi-task optimizer."""
 UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
@@ -38,11 +40,6 @@ PATHS: dict[str, WayMaker] = {
 }
 CUT = (directions.by_representation, directions.by_cotangent, directions.by_rotation)
 """Ways that cut the loss in two."""
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "sgd": optax.sgd,
-}
 
 
 class Variant(NamedTuple):
@@ -66,24 +63,29 @@ def names(config: Config) -> tuple[str, ...]:
     Raises:
       InputError: none, one twice, or an unknown one.
     """
-    every = listed.names(config.variants)
+    every = listed.names("variant", config.variants)
     if config.smto.name and f"multi-{config.smto.name}" not in every:
         every += (f"multi-{config.smto.name}",)
     if not every:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
     for name in every:
-        if every.count(name) > 1:
-            raise InputError(f"variant {name!r} is named twice; name it once.")
-        if name not in ("single", "multi"):
-            prefix, _, method = name.partition("-")
-            method = method.removesuffix(AT_REPRESENTATION)
-            if prefix != "multi" or method not in smto.SMTOS:
-                raise InputError(
-                    f"variant {name!r} is not 'single', 'multi', or 'multi-' and one "
-                    f"of: {', '.join(smto.SMTOS)} (of gradients at the representation "
-                    f"with {AT_REPRESENTATION!r} behind it)."
-                )
+        prefix, _, method = name.removesuffix(AT_REPRESENTATION).partition("-")
+        if name not in PLAIN and (prefix != "multi" or method not in smto.SMTOS):
+            raise InputError(
+                f"variant {name!r} is not 'single', 'multi', or 'multi-' and one of: "
+                f"{', '.join(smto.SMTOS)} (of gradients at the representation with "
+                f"{AT_REPRESENTATION!r} behind it)"
+                f"{listed.did_you_mean(_closest(name))}"
+            )
     return every
+
+
+def _closest(name: str) -> str | None:
+    """Return the variant most like one that is not known, if any is like it."""
+    plain = None if "-" in name else listed.closest(name, PLAIN)
+    method = name.removeprefix("multi-").removesuffix(AT_REPRESENTATION)
+    close = listed.closest(method, smto.SMTOS)
+    return plain or (close and f"multi-{close}")
 
 
 def rotate(config: Config) -> bool:
@@ -95,6 +97,16 @@ def rotate(config: Config) -> bool:
     chosen = {name.partition("-")[2] for name in names(config)} & smto.SMTOS.keys()
     every = [_smto(name, config, (1,)) for name in chosen]
     return any(isinstance(method, Rotation) for method in every)
+
+
+def optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:
+    """Return the optimizer of a configuration, as a function of its learning rate.
+
+    Raises:
+      InputError: an unknown name or option, or a value out of its range.
+    """
+    name = config.optimizer.name
+    return optimizers.make(name, **config.optimizer.get(name, {}))
 
 
 def make(
@@ -126,7 +138,7 @@ def make(
         smto=NO_SMTO if single else chosen,
         method=Method(
             way=_way(chosen, config, len(pairs[0][1]), sizes),
-            optimizer=_optimizer(config.optimizer),
+            optimizer=optimizer(config),
             task_map=axis_map.make(config.task_map),
             parts=config.accumulate,
         ),
@@ -138,14 +150,15 @@ def make(
 
 def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]]:
     """Learning rate and task number ``[1]`` of the runs that are named one by one."""
-    named = tuple(tuple(pair) for pair in config.single_runs)
+    named = tuple(config.single_runs)
     for pair in named:
-        if len(pair) != 2 or pair[0] not in tasks or named.count(pair) > 1:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not is_pair or pair[0] not in tasks or named.count(pair) > 1:
             raise InputError(
-                f"single_runs holds {pair}; name pairs of a task ({', '.join(tasks)}) "
-                f"and a learning rate, each once."
+                f"single_runs holds {pair!r}; name pairs of a task "
+                f"({', '.join(tasks)}) and a learning rate, each once."
             )
-        if not isinstance(pair[1], int | float) or not 0 < pair[1] < np.inf:
+        if not listed.is_positive(pair[1]):
             raise InputError(
                 f"single_runs: the learning rate of {pair[0]!r} is {pair[1]!r}; it "
                 f"must be a positive number."
@@ -155,12 +168,8 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
 
 def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way:
     """How the direction of a variant of ``num_tasks`` tasks is found."""
-    for field, known in [("head_grad", HEAD_GRADS), ("path", PATHS)]:
-        if config.smto[field] not in known:
-            raise InputError(
-                f"smto.{field} {config.smto[field]!r} is not one of: "
-                f"{', '.join(known)}."
-            )
+    listed.one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
+    listed.one_of("smto.path", config.smto.path, PATHS)
     base = name.removesuffix(AT_REPRESENTATION)
     method = _smto(base, config, sizes)
     if isinstance(method, LossWeighting):
@@ -214,11 +223,3 @@ def _smto(name: str, config: Config, sizes: Sequence[int]) -> smto.Method:
     for option in smto.NESTED & known.keys():
         chosen[option] = _smto(chosen[option], config, sizes)
     return smto.make(name, **chosen)
-
-
-def _optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:
-    if config.name not in OPTIMIZERS:
-        known = ", ".join(OPTIMIZERS)
-        raise InputError(f"optimizer {config.name!r} is not one of: {known}.")
-    factory, options = OPTIMIZERS[config.name], dict(config.get(config.name, {}))
-    return lambda learning_rate: factory(learning_rate, **options)

@@ -68,9 +68,10 @@ def test_scale_enlarges_a_window():
 
 def test_names():
     assert augment.make(()) is None
-    for names in (("flop",), ("flip", "flip")):
-        with pytest.raises(InputError, match="flip, crop, scale at most once"):
-            augment.make(names)
+    with pytest.raises(InputError, match="'flop' is not one of: flip, crop, scale;"):
+        augment.make(("flop",))
+    with pytest.raises(InputError, match="'flip' is named twice; name it once"):
+        augment.make(("flip", "flip"))
 
 
 def images(*, one_input):

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import listening
 import pytest
 import small
 import tiny_study
 from pandas.testing import assert_frame_equal
 
-from mtl_jax import cluster, records
+from mtl_jax import cluster, grid, records
 from mtl_jax.types import InputError
 
 CHANGES = {"base__steps": 200, "base__variants": "('multi',)"}
@@ -106,3 +107,47 @@ def test_without_ray(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'mtl_jax\[ray\]'"):
         cluster.engine()
+
+
+def test_worker_that_always_dies_and_where_the_cluster_listens(tmp_path, monkeypatch):
+    good, bad = grid.sweep(tiny_study.config(), tiny_study.TASKS)[:2]
+    heard, said = [], []
+
+    def finish(one, folder):
+        if one.name == good.name:
+            return
+        with (folder / "tries").open("a") as file:
+            file.write("x")
+        os._exit(1)
+
+    def say(text):
+        said.append(text)
+        for process in listening.family(os.getpid()):
+            with contextlib.suppress(OSError):
+                heard.extend(listening.hosts(process))
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "_finish", finish)
+    monkeypatch.setattr(cluster, "TRIES", 2)
+    with pytest.raises(InputError, match=f"{bad.name} is given up after 2 tries"):
+        cluster.engine()([good, bad], tmp_path, say)
+    assert (tmp_path / "tries").read_text() == "xx"
+    assert good.name in said[0]
+    assert len(heard) > 3 and set(heard) == {"127.0.0.1"}
+    assert not cluster.ALONE.keys() & os.environ.keys()  # nor other clusters of users
+
+
+@pytest.mark.parametrize(
+    ("cluster_address", "message"),
+    [
+        ("nonsense", "address 'nonsense' is not HOST:PORT"),
+        ("localhost:70000", "'localhost:70000' is not HOST:PORT with a port of 1 to"),
+        ("localhost:1", "answers at localhost:1: no connection .*ray start --head"),
+    ],
+)
+def test_no_cluster(tmp_path, monkeypatch, cluster_address, message):
+    monkeypatch.setattr(cluster, "ANSWER", 0.1)
+    trials = grid.sweep(tiny_study.config(), tiny_study.TASKS)
+    with pytest.raises(InputError, match=message):
+        cluster.engine(cluster_address)(trials, tmp_path, lambda _: None)

@@ -113,9 +113,9 @@ def test_options_that_do_not_fit(options, match):
 def test_options_of_nothing():
     study = config()
     study.grid.options.nonsense = {"c": (1,)}
-    with pytest.raises(InputError, match="nonsense names c; there is: no such"):
+    with pytest.raises(InputError, match="options 'nonsense' is not one of: sum, "):
         grid.check_options(study)
     study = config()
     study.grid.options.cagrad.d = (1,)
-    with pytest.raises(InputError, match="cagrad names c, d; there is: c, rescale"):
+    with pytest.raises(InputError, match="options.cagrad 'd' is not one of: c, resc"):
         grid.check_options(study)

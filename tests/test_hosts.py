@@ -7,12 +7,14 @@ import signal
 import socket
 import time
 
+import listening
 import numpy as np
 import pytest
 import small
 from pandas.testing import assert_frame_equal
 
-from mtl_jax import records
+from mtl_jax import address, hosts, records
+from mtl_jax.types import InputError
 
 CHANGES = {
     "steps": 60,
@@ -84,6 +86,10 @@ def test_two_processes_stop_go_on_and_end_as_one(folder, start):
         assert time.monotonic() < begun + PATIENCE
         assert all(process.is_alive() for process in processes)
         time.sleep(0.01)
+    assert [set(listening.hosts(process.pid)) for process in processes] == [
+        {"127.0.0.1"},  # the meeting point, and collectives
+        {"127.0.0.1"},  # collectives
+    ]
     os.kill(processes[1].pid, signal.SIGTERM)
     assert ends(processes) == [128 + signal.SIGTERM] * 2
     said = [(log(two, number) / "out").read_text() for number in (0, 1)]
@@ -121,3 +127,30 @@ def test_mistake_of_the_first_ends_the_others(tmp_path, folder, start):
     codes = ends(start(path, 2))
     assert codes[0] == 2
     assert codes[1] not in (0, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (("localhost", 2, 0), "coordinator 'localhost' is not HOST:PORT"),
+        (("localhost:0", 2, 0), "coordinator 'localhost:0' is not .* 1 to 65535"),
+        (("localhost:99999", 2, 0), "'localhost:99999' is not HOST:PORT"),
+        (("localhost:1", 0, 0), "process_count is 0; it must be at least 1"),
+        (("localhost:1", 2, 2), "process_id is 2 of process_count 2; .* from 0"),
+        (("localhost:1", 2, -1), "process_id is -1 of process_count 2"),
+        (("localhost:1", 2, 1), "no first process answers at coordinator localhost:1"),
+    ],
+)
+def test_job_that_cannot_be_joined(monkeypatch, job, message):
+    monkeypatch.setattr(hosts, "PATIENCE", 0.1)
+    with pytest.raises(InputError, match=message):
+        hosts.join(*job)
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.3.2.1", True)]
+    + [("0.0.0.0", False), ("10.0.0.1", False), (socket.gethostname(), False)],
+)
+def test_loopback(host, inside):
+    assert address.is_loopback(host) == inside

@@ -24,6 +24,21 @@ def targets(kind, value=LABELS):
     return Kinded(jnp.full(len(value), kind, jnp.int32), value)
 
 
+@MAPS
+def test_a_target_of_one_kind_that_is_none_of_another_harms_no_gradient(task_map):
+    """Mapped together, all kinds are computed of all targets; 0 times NaN is NaN."""
+    names, widths = ("softmax", "bernoulli", "gaussian"), (W, 1, 1)
+    kinds = [of_head(OBJECTIVES[n], w) for n, w in zip(names, widths, strict=True)]
+    values = jnp.stack([3 * LABELS, LABELS, LABELS - 2.5])
+    both = Kinded(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
+    outputs = jnp.stack([OUTPUTS] * 3)
+    losses = task_map(of_kinds(kinds).example_loss, (0, 0))
+    slopes = jax.grad(lambda o: losses(o, both).sum())(outputs)
+    for kind, objective in enumerate(kinds):
+        loss = lambda o, k=kind, own=objective: own.example_loss(o, values[k]).sum()  # noqa: E731
+        np.testing.assert_allclose(slopes[kind], jax.grad(loss)(OUTPUTS), rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", range(3))
 def test_a_kind_is_judged_as_if_it_were_alone(kind):
     objective, own = ALONE[kind]

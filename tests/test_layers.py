@@ -12,10 +12,12 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"disk", "hosts", "listed", "lock", "memory", "rotation", "scores", "share"}
-    | {"tree", "words"},
-    {"analysis", "axis_map", "losses", "data", "manifest", "models", "provenance"}
-    | {"smto", "trajectory"},
+    {"address", "reason", "targets", "text_file"},
+    {"disk", "gramian", "hosts", "listed", "lock", "memory", "rotation", "scores"}
+    | {"share", "words"},
+    {"tree"},
+    {"analysis", "axis_map", "losses", "data", "manifest", "models", "optimizers"}
+    | {"provenance", "smto", "trajectory"},
     {"candidates", "checkpoint", "forecast", "records", "progress", "stop"}
     | {"stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
@@ -36,6 +38,9 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 # What somebody else's training loop can use without the rest of the house.
 FREE_STANDING = {
     "types",
+    "gramian",
+    "listed",
+    "targets",
     "tree",
     "rotation",
     "axis_map",

@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 from mtl_jax.losses import BERNOULLI, DEPTH, GAUSSIAN, SEGMENTATION, SOFTMAX
+from mtl_jax.losses import OBJECTIVES as BY_NAME
+from mtl_jax.types import InputError
 
 B, C, DRAWS = 64, 5, 20_000
 
@@ -275,3 +277,77 @@ def test_integer_targets_of_eight_bits_are_understood():
         jnp.full((1, 3), 2.0), jnp.array([[0, 1, 5]], jnp.uint8)
     )
     np.testing.assert_allclose(depths, 2.0)
+
+
+OTHERS = pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        *(("softmax_matthews", other) for other in (-1, C, 1.5, np.nan, np.inf)),
+        *(("softmax_f1", other) for other in (-1, C)),
+        *(("bernoulli", other) for other in (-1, 2, 0.5, np.nan)),
+        *(("gaussian_correlation", other) for other in (np.nan, np.inf)),
+    ],
+)
+"""Numbers that are no target of a likelihood, by the name of its objective."""
+
+
+@OTHERS
+def test_a_target_that_is_none_makes_loss_gradient_and_scores_nan(name, other):
+    """Traced, it cannot be refused; it is not taken for another target either."""
+    objective = BY_NAME[name]
+    outputs = jnp.zeros((3, C) if name.startswith("softmax") else 3)
+    targets = jnp.array([0, other, 1], jnp.float32)
+
+    @jax.jit
+    def all_of_it(outputs, targets):
+        losses, pullback = jax.vjp(
+            lambda o: objective.example_loss(o, targets), outputs
+        )
+        scores = {
+            k: s.statistics(outputs, targets) for k, s in objective.scores.items()
+        }
+        return losses, pullback(jnp.ones_like(losses))[0], scores
+
+    losses, gradient, scores = jax.device_get(all_of_it(outputs, targets))
+    known = jax.device_get(all_of_it(outputs, targets.at[1].set(0)))
+    for found, expected in ((losses, known[0]), (gradient, known[1])):
+        assert np.isnan(found[1]).all()
+        np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
+    for key, score in objective.scores.items():
+        statistics = scores[key]
+        if not score.of_examples:
+            statistics = jax.tree.map(lambda leaf: leaf.sum(axis=0), statistics)
+        assert not np.isfinite(score.value(statistics, 3)), key
+
+
+@OTHERS
+@pytest.mark.parametrize("where", ["outside of jit", "within"])
+def test_a_target_that_is_none_is_refused_where_it_can_be_read(name, other, where):
+    objective = BY_NAME[name]
+    outputs = jnp.zeros((3, C) if name.startswith("softmax") else 3)
+    targets = np.array([0, other, other], np.float32)
+    loss = lambda o: objective.example_loss(o, targets)  # noqa: E731
+    with pytest.raises(
+        InputError, match=rf"holds {float(other)} \(2 of 3 .*targets are"
+    ):
+        (jax.jit(loss) if where == "within" else loss)(outputs)
+
+
+def test_a_pixel_without_a_number_for_a_class_is_left_out():
+    labels = jnp.array([[0, np.nan, 1.5, np.inf, 1]])
+    outputs = jnp.zeros((1, 5, 3)).at[0, 1:4].set(jnp.array([9.0, -9, 0]))
+    found = SEGMENTATION.example_loss(outputs, labels)
+    np.testing.assert_allclose(found, np.log(3), rtol=1e-6)
+    assert SEGMENTATION.observations is not None
+    assert SEGMENTATION.observations(outputs, labels) == 2
+
+
+def test_draws_of_a_key_are_those_of_float32_for_outputs_of_every_type(key):
+    for objective in (SOFTMAX, BERNOULLI, GAUSSIAN, SEGMENTATION, DEPTH):
+        shape = (B, 1) if objective.is_scalar else (B, 1, C)
+        outputs = np.random.default_rng(0).integers(-8, 8, size=shape) / 4
+        expected = objective.sample_targets(key, jnp.asarray(outputs, jnp.float32))
+        for x64, kind in ((False, jnp.bfloat16), (True, jnp.float64)):
+            with jax.enable_x64(x64):
+                drawn = objective.sample_targets(key, jnp.asarray(outputs, kind))
+            np.testing.assert_allclose(drawn, expected, rtol=1e-6)

@@ -317,3 +317,22 @@ def test_bad_options_of_training(changes, words):
     config.update(changes)
     with pytest.raises(InputError, match=words):
         settings.make(config)
+
+
+@pytest.mark.parametrize("one_input", [True, False])
+@pytest.mark.parametrize("other", [-1, CLASSES])
+def test_a_label_that_is_no_class_is_refused_at_the_door(one_input, other):
+    data = dataset(one_input=one_input)
+    row = data.rows["train"][1][0]
+    y = data.y.copy()
+    y[(row, 1) if one_input else row] = other
+    rows = {
+        "train": data.rows["train"],
+        "test": tuple(r[:3] for r in data.rows["train"]),
+    }
+    told = rf"task 'b' of tiny \(train, {CLASSES} outputs\) holds {other} \(1 of 16"
+    with pytest.raises(InputError, match=told):
+        settings.from_dataset("tiny", data._replace(y=y, rows=rows), MLP)
+    rows["train"] = tuple(r[1:] for r in rows["train"])  # test examples count, too
+    with pytest.raises(InputError, match=rf"task 'b' of tiny \(test, .*holds {other}"):
+        settings.from_dataset("tiny", data._replace(y=y, rows=rows), MLP)

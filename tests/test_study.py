@@ -104,12 +104,17 @@ class TestChoice:
 
 WRONG = [
     ({"grid__batch_sizes": ()}, "grid.batch_sizes are \\(\\); name at least one"),
-    ({"grid__batch_sizes": (8, 8)}, "each once"),
+    (
+        {"grid__batch_sizes": (8, 8)},
+        "sizes are \\(8, 8\\); 8 is there twice.* each once",
+    ),
+    ({"grid__batch_sizes": (8, 0)}, "sizes are \\(8, 0\\); 0 is unfit: .*above 0"),
     ({"grid__batch_sizes": (8, 1000)}, "batch_size 1000 is larger than .*, 299"),
-    ({"grid__points": 0}, "points 0.*at least 1"),
-    ({"grid__learning_rates": (-1.0,)}, "learning_rates are .*positive"),
-    ({"grid__seeds": ()}, "seeds are \\(\\)"),
-    ({"final__seeds": (1, 1)}, "seeds are \\(1, 1\\)"),
+    ({"grid__points": 0}, "points is 0.*at least 1"),
+    ({"grid__learning_rates": (0.1, -1.0)}, "grid.learning_rates are .*-1.0 is unfit"),
+    ({"grid__seeds": ()}, "grid.seeds are \\(\\)"),
+    ({"final__seeds": ()}, "final.seeds are \\(\\)"),
+    ({"final__seeds": (1, 1)}, "final.seeds are \\(1, 1\\); 1 is there twice"),
     ({"select__over": "all"}, "select.over 'all' is not one of: model, task"),
     ({"base__variants": ("multi-nash",)}, "multi-nash"),
     (

@@ -73,6 +73,7 @@ def test_single_runs_may_be_named_one_by_one():
 @pytest.mark.parametrize(
     ("runs", "match"),
     [
+        ((3,), "single_runs holds 3; name pairs of a task"),
         ((("d", 0.1),), r"single_runs holds \('d', 0.1\); name pairs of a task \(a, b"),
         ((("a", 0.1), ("a", 0.1)), "each once"),
         ((("a",),), "name pairs"),

@@ -88,3 +88,17 @@ def test_similarity_of_a_word_that_is_no_number_is_minus_one():
         outcome = value("words_similarity", name, logits(*found), said(*true))
         expected: Any = peer(numbers, [float(word) for word in true])[0]
         np.testing.assert_allclose(outcome, expected, rtol=1e-6)
+
+
+def test_a_true_word_that_says_no_number_has_no_similarity():
+    outputs, targets = logits("2.6", "5.0", "0.0"), said("2.6", "neutral", "0.2")
+    for name in ("pearson", "spearman"):
+        assert np.isfinite(
+            value("words_similarity", name, outputs, said("2.6", "5.0", "0.2"))
+        )
+        assert np.isnan(
+            value("words_similarity", name, outputs, np.array([25.0, -1, 13]))
+        )
+    known = OBJECTIVES["words_similarity"].targets
+    assert known is not None
+    assert known.knows(outputs, targets).tolist() == [True, False, True]

@@ -108,8 +108,22 @@ def estimate(
         _pair_mean(with_sample(st), with_sample(mt), task.values)
         for task, st, mt in zip(tasks, draws.st, draws.mt, strict=True)
     ]
-    found = weighted_mean(with_sample(draws.tasks), np.stack(means, axis=1))
+    found = mean_of_tasks(draws, np.stack(means, axis=1))
     return Estimate(found[0], *interval(found[1:]), draws.clusters)
+
+
+def mean_of_tasks(draws: Draws, values: np.ndarray) -> np.ndarray:
+    """Mean over tasks ``[1 + R, ...]`` of theirs ``[1 + R, T, ...]``, the sample first.
+
+    A task that the sample has nothing of is left out of all. One that only a resample
+    has nothing of makes that resample undefined, NaN: without the task it would be
+    another quantity.
+    """
+    known = np.isfinite(values)
+    weights = with_sample(draws.tasks)
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
+    lost = (known[:1] & ~known & (weights > 0)).any(axis=1)
+    return np.where(lost, np.nan, weighted_mean(with_sample(draws.tasks), values))
 
 
 def with_sample(draws: np.ndarray) -> np.ndarray:
@@ -128,6 +142,26 @@ def interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             resampled[:, enough], tails, axis=0
         )
     return low, high
+
+
+def strict_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """Percentile interval of ``[R]``, of which those that are not finite lie anywhere.
+
+    They count at either end, so that the interval holds wherever they are; NaN where
+    they are more than a tail, or where there is nothing to resample.
+
+    >>> low, high = strict_interval(np.append(np.arange(99.0), np.nan))
+    >>> round(low, 3), round(high, 3)
+    (1.475, 96.525)
+    """
+    tail = (1 - LEVEL) / 2
+    known, last = np.sort(resampled[np.isfinite(resampled)]), len(resampled) - 1
+    unknown = len(resampled) - len(known)
+    if not len(known) or unknown > tail * last:
+        return np.nan, np.nan
+    at = np.array([tail * last - unknown, (1 - tail) * last])
+    low, high = np.interp(at, np.arange(len(known)), known)
+    return float(low), float(high)
 
 
 def weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

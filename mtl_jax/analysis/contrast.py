@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from mtl_jax import listed
 from mtl_jax.analysis.comparison import lone_row, named, pair_rows
 from mtl_jax.analysis.curves import Frame, check, scopes
 from mtl_jax.analysis.gap import signed_gap
@@ -63,8 +64,7 @@ def contrasts(
       InputError: a factor that is not in the records, or as `gap`.
     """
     check(df)
-    if scope not in SCOPES:
-        raise InputError(f"scope {scope!r} is not one of: {', '.join(SCOPES)}.")
+    listed.one_of("scope", scope, SCOPES)
     known = _factors(df, (variant, baseline), scope)
     unknown = sorted(set(factors or ()) - set(known))
     if unknown or not known:

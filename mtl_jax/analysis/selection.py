@@ -9,6 +9,7 @@ choose for every task by its own value.
 import numpy as np
 import pandas as pd
 
+from mtl_jax import listed
 from mtl_jax.analysis.curves import (
     CURVE,
     RUN,
@@ -85,8 +86,7 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
     Raises:
       InputError: ``over`` is neither, or as `best_points`.
     """
-    if over not in OVER:
-        raise InputError(f"over {over!r} is not one of: {', '.join(OVER)}.")
+    listed.one_of("over", over, OVER)
     found = []
     for _, own in df.groupby("setting"):
         apart = set(own["variant"]) if over == "task" else _alone(own)

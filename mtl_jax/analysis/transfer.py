@@ -12,7 +12,8 @@ from mtl_jax.analysis.bootstrap import (
     Pairs,
     draw,
     estimate,
-    interval,
+    mean_of_tasks,
+    strict_interval,
     weighted_mean,
     with_sample,
 )
@@ -125,6 +126,9 @@ def delta_m(
     of `transfer`; averaged over the scores of a task first. A task without a score
     counts with its loss. Others use the opposite sign.
 
+    A resample in which a mean of ST is 0 has no Delta_m: it may lie anywhere, and where
+    that is more than a tail of the resamples there is no interval.
+
     Args:
       df: records.
       baseline: the variant that the others are held against.
@@ -138,7 +142,8 @@ def delta_m(
     Returns:
       setting, variant, baseline, split; delta_m, low, high (percent); tasks; st_seeds,
       mt_seeds (fewest of a task), st_diverged, mt_diverged (curves); clusters;
-      comparable (all tasks are, and no mean of ST is 0); reason.
+      comparable (all tasks are, and no mean of ST is 0); reason (why there is no
+      Delta_m, or no interval though there are seeds).
 
     Raises:
       InputError: as `transfer`.
@@ -149,23 +154,23 @@ def delta_m(
         for setting in dict.fromkeys(one.setting for one in found):
             tasks = by_task([one for one in found if one.setting == setting])
             deltas, clusters, reason = _deltas(tasks, over_tasks, seed, resamples)
-            low, high = interval(deltas[1:])
+            low, high = strict_interval(deltas[1:])
             rows.append(
                 {
                     "setting": setting,
                     "variant": variant,
                     "baseline": baseline,
                     "split": split,
-                    "delta_m": np.nan if reason else deltas[0],
-                    "low": np.nan if reason else float(low),
-                    "high": np.nan if reason else float(high),
+                    "delta_m": deltas[0],
+                    "low": low,
+                    "high": high,
                     "tasks": len(tasks),
                     "st_seeds": min(len(_seeds(task, "st")) for task in tasks),
                     "mt_seeds": min(len(_seeds(task, "mt")) for task in tasks),
                     "st_diverged": sum(task[0].st_diverged for task in tasks),
                     "mt_diverged": sum(task[0].mt_diverged for task in tasks),
                     "clusters": clusters,
-                    "comparable": not reason,
+                    "comparable": bool(np.isfinite(deltas[0])),
                     "reason": reason,
                 }
             )
@@ -253,7 +258,10 @@ def _seeds(task: Sequence[Tested], side: str) -> list[int]:
 def _deltas(
     tasks: Sequence[Sequence[Tested]], over_tasks: bool, seed: int, resamples: int
 ) -> tuple[np.ndarray, str, str]:
-    """Delta_m of the sample and of the resamples ``[1 + R]``, clusters, reason."""
+    """Delta_m of the sample and of the resamples ``[1 + R]``, clusters, reason.
+
+    NaN where it is not defined, of which the reason tells if it matters.
+    """
     st_seeds = [_seeds(task, "st") for task in tasks]
     mt_seeds = [_seeds(task, "mt") for task in tasks]
     reasons = [f"{one.task}: {one.reason}" for t in tasks for one in t if one.reason]
@@ -264,18 +272,24 @@ def _deltas(
     draws = draw(
         st_seeds, mt_seeds, over_tasks=over_tasks, seed=seed, resamples=resamples
     )
-    relative = []
+    relative, reasons = [], []
     for t, task in enumerate(tasks):
         own = []
         for one in task:
             st = _means(draws.st[t], [one.st[s] for s in st_seeds[t]])
             mt = _means(draws.mt[t], [one.mt[s] for s in mt_seeds[t]])
             if not st[0]:
-                return st, "none", f"{one.task}: the mean {one.name} of ST is 0"
+                why = f"{one.task}: the mean {one.name} of ST is 0"
+                return np.full(1, np.nan), "none", why
             own.append(better(one.name) * (mt - st) / np.where(st, np.abs(st), np.nan))
         relative.append(np.mean(own, axis=0))
-    deltas = weighted_mean(with_sample(draws.tasks), np.stack(relative, axis=1))
-    return 100 * deltas, draws.clusters, ""
+        lost = np.isnan(relative[t]).mean()
+        if lost:
+            why = "a mean of ST is 0, or of no seed"
+            reasons.append(f"{task[0].task}: in {lost:.1%} of resamples {why}")
+    deltas = 100 * mean_of_tasks(draws, np.stack(relative, axis=1))
+    has_interval = np.isfinite(strict_interval(deltas[1:])[0])
+    return deltas, draws.clusters, "" if has_interval else "; ".join(reasons)
 
 
 def _means(draws: np.ndarray, values: Sequence[float]) -> np.ndarray:

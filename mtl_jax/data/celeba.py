@@ -5,17 +5,15 @@ bilinear interpolation over the area, as in the data of Sener & Koltun (2018), w
 protocol Kurin et al. (2022) take over; nothing is cropped.
 """
 
-import difflib
 import hashlib
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mtl_jax import listed
-from mtl_jax.data import celeba_files, prepare
+from mtl_jax import listed, reason
+from mtl_jax.data import celeba_files, image, prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.celeba_files import ATTRIBUTES, SPLITS
 from mtl_jax.data.dataset import Dataset
@@ -61,7 +59,7 @@ def load(
       InputError: a file is damaged or not what its name says, or an option is out of
         range.
     """
-    columns = _columns(tuple(attributes))
+    columns = _columns(attributes)
     if not 1 <= size <= min(FULL):
         raise InputError(f"size is {size}; choose 1 to {min(FULL)} pixels")
     found = sources.find("celeba", directory, source)
@@ -95,18 +93,7 @@ def load(
 
 def _columns(attributes: tuple[str, ...]) -> list[int]:
     """Places of these attributes among all; of all if there are none."""
-    names = listed.names(attributes)
-    for place, name in enumerate(names):
-        if name not in ATTRIBUTES:
-            close = difflib.get_close_matches(name, ATTRIBUTES, cutoff=0.4)
-            raise InputError(
-                f"unknown attribute {name!r} of celeba; choose of "
-                f"{', '.join(close or ATTRIBUTES)}{' and others' if close else ''}"
-            )
-        if name in names[:place]:
-            raise InputError(
-                f"attribute {name!r} of celeba is asked for twice; name it once"
-            )
+    names = listed.some_of("attribute of celeba", attributes, ATTRIBUTES)
     return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
 
 
@@ -128,18 +115,18 @@ def _rows(order: np.ndarray, tasks: int) -> dict[str, tuple[np.ndarray, ...]]:
 def _official(found: sources.Found) -> Stored:
     """Images from the official files."""
     parts = found.files["train"]
-    listed = celeba_files.read(parts, COUNTS)
+    lists = celeba_files.read(parts, COUNTS)
 
-    def image(i: int) -> tuple[str, bytes, np.ndarray]:
-        path = parts[0] / listed.names[i]
+    def stored(i: int) -> tuple[str, bytes, np.ndarray]:
+        path = parts[0] / lists.names[i]
         try:
-            return str(path), path.read_bytes(), listed.attributes[i]
+            return str(path), image.content(path), lists.attributes[i]
         except OSError as error:
             raise InputError(
-                f"{path} cannot be read ({error.strerror}); make it readable"
+                f"{path} cannot be read ({reason.of(error)}); make it readable"
             ) from error
 
-    return Stored(image, {"names and sizes": listed.digest})
+    return Stored(stored, {"names and sizes": lists.digest})
 
 
 def _prepared(found: sources.Found) -> Stored:
@@ -159,7 +146,7 @@ def _prepared(found: sources.Found) -> Stored:
         parts.append(data)
         numbers += [(len(parts) - 1, i) for i in range(len(data))]
 
-    def image(i: int) -> tuple[str, bytes, np.ndarray]:
+    def stored(i: int) -> tuple[str, bytes, np.ndarray]:
         part, place = numbers[i]
         try:
             (record,) = parts[part].__getitems__([place])
@@ -170,31 +157,25 @@ def _prepared(found: sources.Found) -> Stored:
         where = f"{version}, {SPLITS[part]} example {place},"
         return where, encoded, np.array(values, np.int8)
 
-    return Stored(image, sources.file_digests(found))
+    return Stored(stored, sources.file_digests(found))
 
 
 def _decode(
     name: str, encoded: bytes, attributes: np.ndarray, size: int
 ) -> dict[str, np.ndarray]:
     """Decode an image at a smaller size; it goes with its attributes and a hash."""
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            found = image.size
-            if found == FULL:
-                small = image.convert("RGB").resize(
-                    (size, size), Image.Resampling.BILINEAR
-                )
-    except Exception as error:  # damage shows as any of five types
-        raise InputError(
-            f"{name} cannot be decoded ({type(error).__name__}: {error}); unpack the "
-            "official image again"
-        ) from error
-    if found != FULL:
-        raise InputError(
-            f"{name} is an image of {found[0]}x{found[1]} pixels, expected "
-            f"{FULL[0]}x{FULL[1]}; put the official aligned image there"
-        )
-    x = np.asarray(small)
+
+    def check(image: Image.Image) -> None:
+        width, height = image.size
+        if (width, height) != FULL:
+            raise InputError(
+                f"{name} is an image of {width}x{height} pixels, expected "
+                f"{FULL[0]}x{FULL[1]}; put the official aligned image there"
+            )
+
+    remedy = "unpack the official image again"
+    full = image.decode(name, encoded, "JPEG", check, remedy).convert("RGB")
+    x = np.asarray(full.resize((size, size), Image.Resampling.BILINEAR))
     digest = hashlib.blake2b(x.tobytes() + attributes.tobytes(), digest_size=8)
     order = np.frombuffer(digest.digest(), np.uint64).reshape(())
     return {"x": x, "y": attributes, "order": order}

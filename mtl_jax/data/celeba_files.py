@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtl_jax import reason, text_file
 from mtl_jax.types import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -66,6 +67,9 @@ PLACES = {
     "list_eval_partition.txt": "Eval",
 }
 """What is needed, and the folder of the official distribution that it is in."""
+
+LARGEST = 2**26
+"""Bytes of a list; that of attributes has 27 MB."""
 
 
 class Listed(NamedTuple):
@@ -137,11 +141,16 @@ def read(parts: tuple[Path, ...], counts: dict[str, int]) -> Listed:
 def _rows(path: Path) -> list[list[bytes]]:
     """The words of every line that is not empty."""
     try:
-        lines = path.read_bytes().splitlines()
+        content = text_file.read(path, LARGEST)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); make it readable"
         ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} is no list ({reason.text(error)}); put the official file there"
+        ) from error
+    lines = content.encode().splitlines()
     return [words for line in lines if (words := line.split())]
 
 

@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import reason
 from mtl_jax.types import InputError
 
 SPLITS = ("train", "test")
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
+KINDS = ("fine", "coarse")
+"""Of labels."""
+LARGEST = 2**28
+"""Bytes of a file; the largest official one has 155 MB."""
 FINE, COARSE = 100, 20
 """Numbers of classes and of superclasses."""
 FOLDERS = {"cifar-100-binary": ".bin", "cifar-100-python": ""}
@@ -56,11 +61,17 @@ def read(files: tuple[Path, ...]) -> Examples:
     """
     (path,) = files
     try:
-        content = path.read_bytes()
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= LARGEST else b""
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); make it readable"
         ) from error
+    if size > LARGEST:
+        raise InputError(
+            f"{path} has {size} bytes, expected {LARGEST} at most; put the official "
+            "file there"
+        )
     parts = _binary(path, content) if path.suffix == ".bin" else _python(path, content)
     planes, fine, coarse = parts
     labels = (("fine", fine, FINE), ("coarse", coarse, COARSE))
@@ -92,13 +103,11 @@ def _python(path: Path, content: bytes) -> Examples:
     try:
         found = _Unpickler(content).load()
         planes = found[b"data"].array()
-        fine, coarse = (
-            np.array(found[key], np.int64) for key in (b"fine_labels", b"coarse_labels")
-        )
+        fine, coarse = (_numbers(found[f"{kind}_labels".encode()]) for kind in KINDS)
     except Exception as error:  # damage shows as ten unrelated types
         raise InputError(
             f"{path} is not a complete file of CIFAR-100's python version "
-            f"({type(error).__name__}: {error}); put the official file there"
+            f"({reason.of(error)}); put the official file there"
         ) from error
     if not planes.shape == (len(fine), PIXELS) == (len(coarse), PIXELS):
         raise InputError(
@@ -107,6 +116,13 @@ def _python(path: Path, content: bytes) -> Examples:
             "the official file there"
         )
     return planes, fine, coarse
+
+
+def _numbers(labels: Any) -> np.ndarray:
+    """Whole numbers of a list, which in a pickle may hold itself many times over."""
+    if not all(isinstance(label, int) for label in labels):
+        raise TypeError("its labels are not whole numbers")
+    return np.array(labels, np.int64)
 
 
 class _Array:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_jax import listed
 from mtl_jax.data import cifar
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
@@ -77,11 +78,7 @@ def load(
       DataMissing: a split is not there.
       InputError: a file is damaged or incomplete, or an option is out of range.
     """
-    if grouping not in GROUPINGS:
-        known = ", ".join(GROUPINGS)
-        raise InputError(
-            f"unknown grouping {grouping!r} of cifar100; choose of {known}"
-        )
+    listed.one_of("grouping of cifar100", grouping, GROUPINGS)
     if grouping_seed < 0:
         raise InputError(
             f"data.grouping_seed is {grouping_seed}; it must not be negative"

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mtl_jax.data import prepare
+from mtl_jax import listed, reason
+from mtl_jax.data import image, prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
 from mtl_jax.types import DataMissing, InputError
@@ -166,11 +167,8 @@ def _check(source: str, classes: int, size: tuple[int, int]) -> None:
             "TFDS has no Cityscapes with both labels and disparities; get the official "
             "files and pass --config.data.source=files"
         )
-    if source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise InputError(f"unknown source {source!r}; choose of {known}")
-    if classes not in CLASSES:
-        raise InputError(f"{classes} classes are asked for; choose 7 or 19")
+    listed.one_of("data.source", source, SOURCES)
+    listed.one_of("data.classes", classes, CLASSES)
     fits = len(size) == 2 and all(
         isinstance(side, int) and 1 <= side <= most
         for side, most in zip(size, FULL, strict=True)
@@ -248,8 +246,8 @@ def _decode(
 ) -> dict[str, np.ndarray]:
     """Decode an image, its labels and its depths, at a smaller size."""
     height, width = size
-    image = _open(scene.image, "RGB")
-    x = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+    full = _open(scene.image, "RGB")
+    x = np.asarray(full.resize((width, height), Image.Resampling.BOX))
     ids = np.asarray(_open(scene.labels, "L"))
     if ids.max() >= len(LABELS):
         raise InputError(
@@ -274,20 +272,21 @@ def _nearest(size: tuple[int, int]) -> tuple[np.ndarray, ...]:
 
 def _open(path: Path, *modes: str) -> Image.Image:
     """Read a PNG of one of these modes (Pillow's name of the type of pixels)."""
+
+    def check(image: Image.Image) -> None:
+        width, height = image.size
+        if (height, width) != FULL or image.mode not in modes:
+            raise InputError(
+                f"{path} is an image of {height}x{width} pixels of type {image.mode}, "
+                f"expected {FULL[0]}x{FULL[1]} of {modes[0]}; put the official file "
+                "there"
+            )
+
+    remedy = "unpack the official file again"
     try:
-        with Image.open(path) as image:
-            image.verify()  # loading alone lets bits flip, and verifying spends it
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # damage shows as any of five types
+        encoded = image.content(path)
+    except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); unpack the "
-            "official file again"
+            f"{path} cannot be read ({reason.of(error)}); {remedy}"
         ) from error
-    found = *image.size[::-1], image.mode
-    if found[:2] != FULL or image.mode not in modes:
-        raise InputError(
-            f"{path} is an image of {found[0]}x{found[1]} pixels of type {found[2]}, "
-            f"expected {FULL[0]}x{FULL[1]} of {modes[0]}; put the official file there"
-        )
-    return image
+    return image.decode(str(path), encoded, "PNG", check, remedy)

@@ -4,7 +4,6 @@ Assumption: every task's official dev set is for testing, as labels of the offic
 sets are hidden; MNLI's is the matched one. WNLI is left out, as is usual.
 """
 
-import difflib
 import functools
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def load(
       DataMissing: a task or the vocabulary is not there; all are looked for first.
       InputError: a file is damaged, or an option is out of range.
     """
-    names = _names(tuple(tasks))
+    names = _names(tasks)
     objectives = {"stsb": "gaussian_correlation", **HEADS}
     return _load(names, directory, source, seed, vocabulary, length, {})._replace(
         objectives=tuple(objectives.get(name, "softmax") for name in names),
@@ -94,7 +93,7 @@ def load_text(
 
     Assumption: an encoder chooses the word where T5's decoder would spell it.
     """
-    names = _names(tuple(tasks))
+    names = _names(tasks)
     dataset = _load(names, directory, source, seed, vocabulary, length, PROMPTS)
     y = np.empty(len(dataset.y), np.int32)
     for task, name in enumerate(names):
@@ -110,17 +109,7 @@ def load_text(
 
 def _names(tasks: tuple[str, ...]) -> tuple[str, ...]:
     """The tasks that are asked for; all if there are none."""
-    names = listed.names(tasks)
-    for place, name in enumerate(names):
-        if name not in TASKS:
-            close = difflib.get_close_matches(name.lower(), TASKS, cutoff=0.5)
-            raise InputError(
-                f"unknown task {name!r} of glue; choose of {', '.join(close or TASKS)}"
-                f"{' and others' if close else ''}"
-            )
-        if name in names[:place]:
-            raise InputError(f"task {name!r} of glue is asked for twice; name it once")
-    return names or tuple(TASKS)
+    return listed.some_of("task of glue", tasks, TASKS) or tuple(TASKS)
 
 
 def _load(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mtl_jax import listed
 from mtl_jax.data import source as sources
 from mtl_jax.data.glue_files import TASKS, Example, Task, check, read
 from mtl_jax.types import DataMissing, InputError
@@ -34,9 +35,7 @@ def find(
 
 def look(directory: str, source: str) -> dict[str, sources.Found]:
     """What is there of every task, possibly nothing."""
-    if source not in sources.SOURCES:
-        known = ", ".join(sources.SOURCES)
-        raise InputError(f"unknown source {source!r}; choose of {known}")
+    listed.one_of("data.source", source, sources.SOURCES)
     kinds = {"tfds": _prepared, "files": _official}
     places = {}
     for name, task in TASKS.items():

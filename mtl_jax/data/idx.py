@@ -13,11 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_jax import reason
 from mtl_jax.types import InputError
 
 IMAGES, LABELS = 2051, 2049
 """Magic numbers: unsigned bytes of rank 3, and of rank 1."""
 NUM_CLASSES = 10
+SHAPE = (28, 28)
+"""Of an image."""
+MOST = 2**20
+"""Examples of a file; the official ones have 60,000 and 10,000."""
 
 
 def pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -27,13 +32,8 @@ def pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
       InputError: a file is damaged, is not what its place says, or the two files
         do not belong together.
     """
-    x = _array(images, IMAGES)
-    if x.shape[1:] != (28, 28):
-        raise InputError(
-            f"{images} holds images of {x.shape[1]}x{x.shape[2]} pixels, "
-            "expected 28x28; put the official file there"
-        )
-    y = _array(labels, LABELS)
+    x = _array(images, IMAGES, SHAPE)
+    y = _array(labels, LABELS, ())
     if len(x) != len(y):
         raise InputError(
             f"{labels} holds {len(y)} labels, but {images} {len(x)} images; "
@@ -48,34 +48,52 @@ def pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     return x[..., None], y.astype(np.int32)
 
 
-def _array(path: Path, magic: int) -> np.ndarray:
-    """Read one file: uint8, of the rank that its magic number names."""
-    content = _content(path)
+def _array(path: Path, magic: int, example: tuple[int, ...]) -> np.ndarray:
+    """Read one file: uint8, of the rank that its magic number names.
+
+    The header is looked at first, and no more is read than it promises: a small file
+    in gzip may become any size.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 * (1 + magic % 256))
+            shape = _shape(path, header, magic)
+            if shape[1:] != example or shape[0] > MOST:
+                raise InputError(
+                    f"{path} holds {shape[0]} images of {_times(shape[1:])} pixels, "
+                    f"expected at most {MOST} of {_times(example)}; put the official "
+                    "file there"
+                )
+            content = header + file.read(math.prod(shape) + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        expected = "a complete gzip file" if path.suffix == ".gz" else "a file"
+        raise InputError(
+            f"{path} cannot be read ({reason.text(error)}), expected {expected}; "
+            "copy the official file again"
+        ) from error
+    start = 4 * (1 + len(shape))
+    promised = start + math.prod(shape)
+    if len(content) != promised:
+        more = "at least " * (len(content) > promised)
+        raise InputError(
+            f"{path} holds {more}{len(content)} bytes, but its header promises "
+            f"{promised} ({' x '.join(map(str, shape))}); copy the official file again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _shape(path: Path, header: bytes, magic: int) -> tuple[int, ...]:
+    """Return the shape that a header promises; one that is cut promises no examples."""
     rank = magic % 256
-    start = 4 * (1 + rank)  # bytes of the header
-    found, *shape = struct.unpack(f">{1 + rank}I", content[:start].ljust(start, b"\0"))
+    padded = header.ljust(4 * (1 + rank), b"\0")
+    found, *shape = struct.unpack(f">{1 + rank}I", padded)
     if found != magic:
         raise InputError(
             f"{path} starts with the magic number {found}, expected {magic} (IDX, "
             f"unsigned bytes, rank {rank}); put the official file there"
         )
-    expected = start + math.prod(shape)
-    if len(content) != expected:
-        raise InputError(
-            f"{path} holds {len(content)} bytes, but its header promises {expected} "
-            f"({' x '.join(map(str, shape))}); copy the official file again"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return tuple(shape)
 
 
-def _content(path: Path) -> bytes:
-    """Read all bytes of a file, decompressed if its name ends in .gz."""
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        expected = "a complete gzip file" if path.suffix == ".gz" else "a file"
-        raise InputError(
-            f"{path} cannot be read ({error}), expected {expected}; "
-            "copy the official file again"
-        ) from error
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

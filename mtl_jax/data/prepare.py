@@ -35,7 +35,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mtl_jax import disk
+from mtl_jax import disk, reason
 from mtl_jax.data import cache
 from mtl_jax.types import InputError
 
@@ -269,7 +269,9 @@ def _decoded(
         try:
             example = decode(i)
         except OSError as error:  # not to be taken for trouble with the cache
-            raise InputError(f"example {i} cannot be decoded ({error})") from error
+            raise InputError(
+                f"example {i} cannot be decoded ({reason.of(error)}); mend its file"
+            ) from error
         form = {part: (a.shape, a.dtype) for part, a in example.items()}
         if form != entry.parts:
             raise TypeError(f"example {i} is {form}, expected {entry.parts}")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from mtl_jax.data import cache, celeba_files, cifar, idx
+from mtl_jax import listed, reason
+from mtl_jax.data import cache, celeba_files, cifar, idx, image
 from mtl_jax.types import DataMissing, InputError
 
 Files = dict[str, tuple[Path, ...]]
@@ -93,13 +95,8 @@ def find(
     Raises:
       DataMissing: it is not there; the message says where, and how to get it.
     """
-    for word, value, known in (
-        ("data set", name, LAYOUTS),
-        ("source", source, SOURCES),
-    ):
-        if value not in known:
-            raise InputError(f"unknown {word} {value!r}; choose of {', '.join(known)}")
-    layout = LAYOUTS[name]
+    layout = LAYOUTS[listed.one_of("data set", name, LAYOUTS)]
+    listed.one_of("data.source", source, SOURCES)
     root = root_folder(directory)
     folder = named(root, name)
     prepared_as = layout.prepared or name
@@ -257,7 +254,7 @@ def _decode(found: Found) -> cache.Arrays:
 def unreadable(version: Path, error: Exception) -> InputError:
     """What to say of data that TFDS prepared and cannot read."""
     return InputError(
-        f"{version} cannot be read by TFDS ({type(error).__name__}: {error}); "
+        f"{version} cannot be read by TFDS ({reason.of(error)}); "
         "prepare it again, or pass --config.data.source=files"
     )
 
@@ -283,23 +280,45 @@ def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
     """Read all examples of a split that TFDS prepared."""
     version = shards[0].parent
     try:
-        data = prepared(shards, split)
+        data = prepared(shards, split, encoded=("image",))
         examples = data.__getitems__(range(len(data)))
-        x = np.stack([example["image"] for example in examples])
+        encoded = [example["image"] for example in examples]
         labels = tuple(
             np.array([example[feature] for example in examples], np.int32)
             for feature, _ in reader.labels.values()
         )
     except Exception as error:  # damage shows as five unrelated types
         raise unreadable(version, error) from error
+    x = np.empty((len(encoded), *reader.shape), np.uint8)
+    for i, own in enumerate(encoded):
+        where = f"{version}, {split} example {i},"
+        x[i] = _pixels(where, own, reader.shape)
     for y, (feature, classes) in zip(labels, reader.labels.values(), strict=True):
-        if x.shape[1:] != reader.shape or not 0 <= y.min() <= y.max() < classes:
+        wrong = np.flatnonzero((y < 0) | (y >= classes))
+        if wrong.size:
             raise InputError(
-                f"{version} holds images {x.shape[1:]} with {feature} "
-                f"{y.min()}..{y.max()}, expected {reader.shape} with "
-                f"0..{classes - 1}; prepare the official data set"
+                f"{version}, {split} example {wrong[0]}, has the {feature} "
+                f"{y[wrong[0]]}, expected 0..{classes - 1}; prepare the official data "
+                "set"
             )
     return x, *labels
+
+
+def _pixels(where: str, encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode a PNG of a shape ``[H, W, C]``."""
+    mode = "L" if shape[2] == 1 else "RGB"
+
+    def check(image: Image.Image) -> None:
+        width, height = image.size
+        if (height, width) != shape[:2] or image.mode != mode:
+            raise InputError(
+                f"{where} is an image of {height}x{width} pixels of type {image.mode}, "
+                f"expected {shape[0]}x{shape[1]} of {mode}; prepare the official data "
+                "set"
+            )
+
+    decoded = image.decode(where, encoded, "PNG", check, "prepare it again")
+    return np.asarray(decoded).reshape(shape)
 
 
 _MNISTS = Layout(tuple(STEMS), _official, _wanted, "")

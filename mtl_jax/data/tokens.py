@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtl_jax import reason, text_file
 from mtl_jax.data import cache
 from mtl_jax.types import DataMissing, InputError
 
@@ -65,16 +66,16 @@ def read(folder: str) -> "Tokenizer":
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     digests(folder)
-    vocabulary, merges = (str(Path(folder).expanduser() / name) for name in FILES)
+    vocabulary, merges = (Path(folder).expanduser() / name for name in FILES)
     try:
-        tokenizer = Tokenizer(models.BPE.from_file(vocabulary, merges))
+        ids = text_file.read_json(vocabulary)
+        tokenizer = Tokenizer(models.BPE(ids, _merges(merges)))
     except Exception as error:  # it raises nothing more special
         raise InputError(
             f"{vocabulary} and {merges} cannot be read as a byte-level BPE "
-            f"({str(error)[:200]}); {_remedy()}"
+            f"({reason.of(error)}); {_remedy()}"
         ) from error
-    ids = tokenizer.get_vocab()
-    wrong = _wrong(ids)
+    wrong = _wrong(ids, pre_tokenizers.ByteLevel.alphabet())
     if wrong:
         raise InputError(f"{vocabulary} {wrong}; {_remedy()}")
     set_up: Any = tokenizer  # its properties have no types
@@ -84,8 +85,31 @@ def read(folder: str) -> "Tokenizer":
     return tokenizer
 
 
-def _wrong(ids: dict[str, int]) -> str:
-    """Say what is wrong with a vocabulary, for a model like RoBERTa."""
+def _merges(path: Path) -> list[tuple[str, str]]:
+    """Read the pairs of a file of merges, one a line, but for its version."""
+    lines = [line.removesuffix("\r") for line in text_file.read(path).split("\n")]
+    if lines[-1] == "":
+        lines.pop()
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith("#version"):
+            pair = line.split(" ")
+            if len(pair) != 2:
+                raise ValueError(f"line {number} of the merges is no pair")
+            pairs.append((pair[0], pair[1]))
+    return pairs
+
+
+def _wrong(ids: dict[str, int], alphabet: Sequence[str]) -> str:
+    """Say what is wrong with a vocabulary, for a model like RoBERTa.
+
+    Args:
+      ids: number of every token.
+      alphabet: tokens of the 256 bytes.
+    """
+    for word, number in ids.items():
+        if type(number) is not int:
+            return f"gives {word} the number {number}, which is not whole"
     for word in SPECIAL:
         if word not in ids:
             return f"has no {word}, which RoBERTa's has"
@@ -93,6 +117,12 @@ def _wrong(ids: dict[str, int]) -> str:
         return f"gives <pad> the number {ids['<pad>']}, expected {PAD} as in RoBERTa's"
     if set(ids.values()) != set(range(len(ids))):
         return f"does not number its {len(ids)} entries 0 to {len(ids) - 1}"
+    lacking = [token for token in sorted(alphabet) if token not in ids]
+    if lacking:
+        return (
+            f"lacks {len(lacking)} of the {len(alphabet)} tokens of single bytes, "
+            f"{lacking[0]!r} for one, without which texts lose what no token says"
+        )
     return ""
 
 

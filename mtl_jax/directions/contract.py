@@ -10,8 +10,9 @@ from jax import lax
 from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap
 from mtl_jax.gradients import task_grads, task_losses
+from mtl_jax.gramian import compared
 from mtl_jax.smto import SmtoState
-from mtl_jax.smto.lift import cosines, initial, settle
+from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Batch, ModelState, Params, PyTree, Scalar
 
 
@@ -118,8 +119,7 @@ def starting(init: Callable[[int], PyTree]) -> Callable[[Params, int], SmtoState
     """``Way.init`` of a method whose state depends on the number of tasks only."""
 
     def starting_at(params: Params, num_tasks: int) -> SmtoState:
-        del params
-        return initial(num_tasks, init(num_tasks))
+        return initial(num_tasks, init(num_tasks), params.shared)
 
     return starting_at
 
@@ -152,18 +152,15 @@ def after(
     method: PyTree,
 ) -> SmtoState:
     """State after an update; without the tasks' gradients ``rows`` no cosines."""
-    norm = tree.norm(direction)
     if rows is None:
-        angles = jnp.full_like(state.cosines, jnp.nan)
+        norm, angles = tree.norm(direction), jnp.full_like(state.cosines, jnp.nan)
     else:
-        inner = tree.inner(rows, direction)
-        angles = cosines(inner, norm, tree.squared_norms(rows))
+        norm, angles = compared(rows, direction)
     return SmtoState(weights, residual, norm, angles, state.skipped, method)
 
 
 def settled(
     losses: Array, direction: PyTree, found: SmtoState, before: SmtoState
 ) -> tuple[PyTree, SmtoState]:
-    """`smto.lift.settle` where losses or the direction may not be finite."""
-    usable = jnp.isfinite(losses).all() & jnp.isfinite(found.norm)
-    return settle(usable, direction, found, before)
+    """Settle as `smto.lift` does; losses that are not finite allow no update."""
+    return settle(jnp.isfinite(losses).all(), direction, found, before)

@@ -16,6 +16,7 @@ from mtl_jax.directions.contract import (
     with_latest,
 )
 from mtl_jax.directions.representation import at_heads, represent
+from mtl_jax.gramian import gramian
 from mtl_jax.smto import Cotangent, GramianWeighting, SmtoState, Solution
 from mtl_jax.smto.lift import weigh_gram
 from mtl_jax.types import Array, ModelState, Params, PyTree
@@ -39,7 +40,7 @@ def by_representation(method: GramianWeighting, weighted_heads: bool = False) ->
     ) -> tuple[Array, Solution, PyTree]:
         own_inputs = z.shape[0] == grads.shape[0]
         rows = grads.sum(axis=1) if own_inputs else grads
-        solution, inner = weigh_gram(method, tree.gram(rows), losses, state.method, key)
+        solution, inner = weigh_gram(method, gramian(rows), losses, state.method, key)
         return tree.scale_rows(solution.weights, grads), solution, inner
 
     return _way(method.init, pull, weighted_heads)

@@ -7,8 +7,9 @@ from mtl_jax.axis_map import sequential
 from mtl_jax.directions.contract import Found, Tasks, Way
 from mtl_jax.directions.jacobian import by_jacobian
 from mtl_jax.gradients import summed_grads, task_gram, weighted_grads
+from mtl_jax.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
-from mtl_jax.smto.lift import cosines, products, settle, weigh_gram
+from mtl_jax.smto.lift import settle, weigh_gram
 from mtl_jax.types import Array, Params
 
 HELD_BYTES = 2**30
@@ -39,17 +40,16 @@ def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Way:
         )
         (weights, residual), inner = weigh_gram(method, gram, losses, state.method, key)
         grads = _weighted(tasks, weights, weighted_heads)
-        inner_products, norm = products(gram, weights)
-        squared = jnp.diagonal(gram)
+        norm, cosines = weighted(gram, weights)
         found = SmtoState(
             weights=weights,
             residual=residual,
             norm=norm,
-            cosines=cosines(inner_products, norm, squared),
+            cosines=cosines,
             skipped=state.skipped,
             method=inner,
         )
-        usable = jnp.isfinite(squared).all() & jnp.isfinite(losses).all()
+        usable = jnp.isfinite(gram.lengths).all() & jnp.isfinite(losses).all()
         shared, found = settle(usable, grads.shared, found, state)
         combined = Params(shared, grads.heads)
         return Found(losses, combined, tasks.updated(model_states), found)

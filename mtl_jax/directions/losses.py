@@ -8,6 +8,7 @@ from mtl_jax.directions.contract import (
     Tasks,
     Way,
     after,
+    settled,
     starting,
     weigh_heads,
 )
@@ -29,6 +30,8 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
             tasks.loss, tasks.params, tasks.inputs, weigh, tasks.axes
         )
         found = after(state, weights, jnp.zeros(()), grads.shared, None, method)
+        shared, found = settled(losses, grads.shared, found, state)
+        grads = Params(shared, grads.heads)
         return Found(losses, grads, tasks.updated(model_states), found)
 
     def combine(
@@ -38,6 +41,7 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
         shared = tree.combine(weights, grads.shared)
         heads = weigh_heads(weighted_heads, weights, grads.heads)
         found = after(state, weights, jnp.zeros(()), shared, None, method)
+        shared, found = settled(losses, shared, found, state)
         return Params(shared, heads), found
 
     return Way(starting(weighting.init), find, combine, look_back(weighting))

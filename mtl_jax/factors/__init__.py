@@ -54,14 +54,7 @@ def names(chosen: Config) -> tuple[str, ...]:
     Raises:
       InputError: an unknown one, or one twice.
     """
-    every = listed.names(chosen.names)
-    known = {**TASK_FACTORS, **RUN_FACTORS}
-    for name in every:
-        if name not in known:
-            raise InputError(f"factor {name!r} is not one of: {', '.join(known)}.")
-        if every.count(name) > 1:
-            raise InputError(f"factor {name!r} is named twice; name it once.")
-    return every
+    return listed.some_of("factor", chosen.names, {**TASK_FACTORS, **RUN_FACTORS})
 
 
 def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
@@ -91,10 +84,7 @@ def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
 def _check(name: str, options: dict[str, Any]) -> None:
     known = inspect.signature({**TASK_FACTORS, **RUN_FACTORS}[name]).parameters
     for option, value in options.items():
-        if option not in known:
-            raise InputError(
-                f"factor {name} has no option {option!r}; it has: {', '.join(known)}."
-            )
+        listed.one_of(f"option of factor {name}", option, known)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and not 0 < value < math.inf:
             raise InputError(

@@ -5,8 +5,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import metrics, tree
+from mtl_jax import metrics
 from mtl_jax.factors.contract import RunFactor, RunMeasured, RunProbe
+from mtl_jax.gramian import gramian
 from mtl_jax.types import Array, Batch, Params, PyTree
 
 
@@ -23,7 +24,7 @@ def conflict() -> RunFactor:
     def measure(of: RunProbe) -> RunMeasured:
         losses, first, second = _half_grads(of)
         grads = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
-        found = metrics.conflict(tree.gram(grads.shared))
+        found = metrics.conflict(gramian(grads.shared))
         debiased = metrics.split_half_cosines(first.shared, second.shared)
         others = ~jnp.eye(len(losses), dtype=bool)
 

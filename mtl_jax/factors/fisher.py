@@ -1,20 +1,16 @@
 """Fisher information of a task on its probe."""
 
-from mtl_jax import metrics
+from mtl_jax import listed, metrics
 from mtl_jax.factors.contract import Measured, TaskFactor, TaskProbe, scoped_dot
 from mtl_jax.metrics.fisher import ESTIMATORS
-from mtl_jax.types import InputError
 
 
 def fisher_trace(
     estimator: str, batch_size: int, per_parameter: bool = False
 ) -> TaskFactor:
     """``fisher_trace``, with labels drawn from the model."""
-    if estimator not in ESTIMATORS or estimator == "empirical":
-        raise InputError(
-            f"factors.fisher_trace.estimator {estimator!r} is not one of: minibatch, "
-            f"per_example, exact."
-        )
+    known = [name for name in ESTIMATORS if name != "empirical"]
+    listed.one_of("factors.fisher_trace.estimator", estimator, known)
     return _fisher("fisher_trace", estimator, batch_size, per_parameter)
 
 

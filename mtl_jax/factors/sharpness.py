@@ -14,7 +14,7 @@ from mtl_jax.factors.contract import (
     in_each_scope,
     scoped_dot,
 )
-from mtl_jax.metrics import probe
+from mtl_jax.metrics import precision, probe
 from mtl_jax.metrics.coherence import noise_of
 from mtl_jax.metrics.sharpness import (
     Ball,
@@ -74,8 +74,9 @@ def sharpness_and_coherence(
 
         def gradient(one: Batch) -> tuple[tuple[Array, Params], tuple[Array, Array]]:
             found = jax.value_and_grad(of.loss_fn)(of.params, one)
-            square = scoped_dot(found[1], found[1])
-            return found, (square[None], jnp.full(1, float(probe.size(one))))
+            length = precision.norm(found[1], scoped_dot)
+            size = jnp.full(1, probe.size(one), length.dtype)
+            return found, (length[None], size)
 
         def visit(one: Batch) -> tuple[Params, tuple]:
             (loss, mean), smaller = probe.mean_and_rows(gradient, one, small)
@@ -86,11 +87,11 @@ def sharpness_and_coherence(
 
         with jax.default_matmul_precision("highest"):
             mean, rows = probe.mean_and_rows(visit, of.batch, batch_size)
-            large = scoped_dot(mean, mean)
-        rises, norms, (squares, small_sizes) = rows
+            length = precision.norm(mean, scoped_dot)
+        rises, norms, (lengths, small_sizes) = rows
         sizes = probe.sizes(probe.size(of.batch), batch_size)
         sharp = sharpness_of(rises, norms, sizes)
-        return _named(sharp) | named_noise(noise_of(squares, large, small_sizes))
+        return _named(sharp) | named_noise(noise_of(lengths, length, small_sizes))
 
     return measure
 

@@ -1,7 +1,15 @@
 """Factors of a trajectory, as pure functions of anybody's ``loss_fn(params, batch)``.
 
-Every function works under ``jit`` and ``vmap``, on any pytree of parameters, in float32
-at the highest matmul precision; give it a ``loss_fn`` in evaluation mode.
+Every function works under ``jit``, ``vmap`` and ``lax.scan``, on any pytree of
+parameters, at the highest matmul precision; give it a ``loss_fn`` in evaluation mode.
+
+Its numbers are float32, with x64 enabled or not, or float64 where the parameters are.
+Parameters and floating leaves of the batch in bfloat16 or float16 are cast up to
+float32 first, and ``loss_fn`` sees them so: it should compute in the type of its
+parameters, as a ``loss_fn`` that casts down itself has its own digits only. What is
+drawn at random is drawn in float32, so a key gives the same draws for every type.
+Where a value has no unit of gradients or losses (cosines, coherence), it is the same
+for losses of any scale that float32 can hold.
 """
 
 from mtl_jax.metrics.coherence import (

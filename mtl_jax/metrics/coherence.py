@@ -8,18 +8,15 @@
 (1.0, 8.0)
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
-from mtl_jax.metrics import probe
+from mtl_jax.gramian import cosines as cosines_of
+from mtl_jax.metrics import precision, probe
+from mtl_jax.metrics.precision import Inner
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
-
-Inner = Callable[[PyTree, PyTree], Array]
-"""Inner product of two gradients, or several over groups of parameters ``[S]``."""
 
 
 class Coherence(NamedTuple):
@@ -74,9 +71,9 @@ def m_coherence(
     batch: PyTree,
     *,
     batch_size: int = 32,
-    inner: Inner = tree.dot,
+    inner: Inner = precision.dot,
 ) -> Coherence:
-    """m-coherence over the probe, in one streaming pass of per-example gradients.
+    """Return m-coherence over the probe, from per-example gradients in one pass.
 
     Source: Chatterjee & Zielinski, 2020, Definition 2. Cost per example: one forward
     and one backward pass; memory: ``batch_size`` gradients.
@@ -89,17 +86,20 @@ def m_coherence(
       inner: inner product of two gradients; one that returns several ``[S]``, each
         over some of the parameters, gives leaves ``[S]``.
     """
+    params, batch = precision.raised((params, batch))
 
-    def moments(one: PyTree) -> tuple[tuple[PyTree, Array], Array]:
+    def mean_and_lengths(one: PyTree) -> tuple[PyTree, Array]:
         grads = _example_grads(loss_fn, params, one)
-        squares = jax.vmap(lambda g: inner(g, g))(grads)
         mean = jax.tree.map(lambda g: g.mean(axis=0), grads)
-        return (mean, squares.mean(axis=0)), jnp.sqrt(squares)
+        return mean, jax.vmap(lambda g: precision.norm(g, inner))(grads)
 
     with jax.default_matmul_precision("highest"):
-        (mean, square), lengths = probe.mean_and_rows(moments, batch, batch_size)
-        alpha = inner(mean, mean) / square
-    near_zero = jnp.mean(lengths <= 1e-6 * lengths.mean(axis=0)[None], axis=0)
+        mean, lengths = probe.mean_and_rows(mean_and_lengths, batch, batch_size)
+        length = precision.norm(mean, inner)
+    scale = precision.magnitude(lengths.max(axis=0))
+    alpha = (length / scale) ** 2 / ((lengths / scale[None]) ** 2).mean(axis=0)
+    is_small = lengths <= 1e-6 * lengths.mean(axis=0)[None]
+    near_zero = jnp.mean(is_small, axis=0, dtype=lengths.dtype)
     return Coherence(alpha, probe.size(batch) * alpha, near_zero)
 
 
@@ -109,9 +109,9 @@ def noise_scale(
     batch: PyTree,
     *,
     batch_size: int = 16,
-    inner: Inner = tree.dot,
+    inner: Inner = precision.dot,
 ) -> NoiseScale:
-    """Noise scale and m-coherence from mini-batch gradients and their mean.
+    """Estimate noise scale and m-coherence from mini-batch gradients and their mean.
 
     ``S = (|g_b|^2 - |G|^2) / (1/b - 1/N)`` is unbiased for the trace of the covariance
     if the mini-batches are random ones of the probe, so let its order be random.
@@ -134,25 +134,29 @@ def noise_scale(
         raise InputError(
             f"batch_size {batch_size} must be smaller than the {count} examples."
         )
+    params, batch = precision.raised((params, batch))
 
-    def gradient_and_square(one: PyTree) -> tuple[PyTree, Array]:
+    def gradient_and_length(one: PyTree) -> tuple[PyTree, Array]:
         gradient = jax.grad(loss_fn)(params, one)
-        return gradient, inner(gradient, gradient)[None]
+        return gradient, precision.norm(gradient, inner)[None]
 
     with jax.default_matmul_precision("highest"):
-        mean, squares = probe.mean_and_rows(gradient_and_square, batch, batch_size)
-        large = inner(mean, mean)
-    return noise_of(squares, large, probe.sizes(count, batch_size))
+        mean, lengths = probe.mean_and_rows(gradient_and_length, batch, batch_size)
+        length = precision.norm(mean, inner)
+    return noise_of(lengths, length, probe.sizes(count, batch_size))
 
 
-def noise_of(squares: Array, large: Array, sizes: Array) -> NoiseScale:
-    """`noise_scale` from squared norms that are known.
+def noise_of(lengths: Array, length: Array, sizes: Array) -> NoiseScale:
+    """Return `noise_scale` from gradients' lengths that are known.
 
     Args:
-      squares: of the mini-batch gradients ``[M, ...]``.
-      large: of their mean over all ``N`` examples ``[...]``.
+      lengths: of the mini-batch gradients ``[M, ...]``.
+      length: of their mean over all ``N`` examples ``[...]``.
       sizes: of the mini-batches ``[M]``.
     """
+    scale = precision.magnitude(lengths.max(axis=0))
+    squares, large = (lengths / scale[None]) ** 2, (length / scale) ** 2
+    sizes = sizes.astype(lengths.dtype)
     count = sizes.sum()
     total = jnp.sum(1 / sizes - 1 / count)
     noise = (squares - large[None]).sum(axis=0) / total
@@ -160,13 +164,14 @@ def noise_of(squares: Array, large: Array, sizes: Array) -> NoiseScale:
     alpha = large / (large + (1 - 1 / count) * noise)
     noise_error = jnp.sqrt(len(sizes)) * squares.std(axis=0, ddof=1) / total
     error = alpha**2 * (1 - 1 / count) * noise_error / large
-    return NoiseScale(alpha, error, noise / squared, squared, noise)
+    in_units = (value * scale * scale for value in (squared, noise))
+    return NoiseScale(alpha, error, noise / squared, *in_units)
 
 
 def batch_cosines(
     loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 128
 ) -> BatchCosines:
-    """Pairwise cosines of mini-batch gradients. Cost per example: forward, backward.
+    """Compare mini-batch gradients. Cost per example: forward, backward.
 
     Raises:
       InputError: fewer than two mini-batches of that size in the probe.
@@ -177,12 +182,13 @@ def batch_cosines(
             f"batch_size {batch_size} leaves {whole} whole mini-batches of "
             f"{probe.size(batch)} examples; at least 2 are compared."
         )
+    params, batch = precision.raised((params, batch))
     head = jax.tree.map(lambda leaf: leaf[: whole * batch_size], batch)
     with jax.default_matmul_precision("highest"):
         grads, _ = probe.map_batches(
             lambda one: jax.grad(loss_fn)(params, one), head, batch_size
         )
-        cosines = tree.cosines(tree.gram(grads))
+    cosines = cosines_of(grads, grads)
     pairs = cosines[jnp.triu_indices(whole, k=1)]
     return BatchCosines(pairs.mean(), pairs.min())
 
@@ -190,46 +196,86 @@ def batch_cosines(
 def stiffness(
     loss_fn: LossFn, params: PyTree, first: PyTree, second: PyTree
 ) -> Stiffness:
-    """Stiffness between two sets of examples: train and train, or train and validation.
+    """Return stiffness between two sets of examples.
 
-    Source: Fort et al., 2019. Cost per example: forward, backward; memory: all their
-    gradients, so give a few hundred. Select classes from the matrices by labels.
+    Train and train, or train and validation. Source: Fort et al., 2019. Cost per
+    example: forward, backward; memory: all their gradients, so give a few hundred.
+    Select classes from the matrices by labels.
     """
+    params, first, second = precision.raised((params, first, second))
     with jax.default_matmul_precision("highest"):
         a, b = (_example_grads(loss_fn, params, one) for one in (first, second))
-        inner = sum(
-            jnp.matmul(x.reshape(len(x), -1), y.reshape(len(y), -1).T)
-            for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-        )
-        lengths = [jax.vmap(tree.norm)(grads) for grads in (a, b)]
-    cosines = inner / (lengths[0][:, None] * lengths[1][None, :])
+    cosines = cosines_of(a, b)
     return Stiffness(cosines, jnp.sign(cosines))
 
 
 def gsnr(
     loss_fn: LossFn, params: PyTree, batch: PyTree, *, batch_size: int = 32
 ) -> Scalar:
-    """Gradient signal-to-noise ratio: mean over parameters of ``(E g)^2 / Var g``.
+    """Return the gradient signal-to-noise ratio.
 
-    Source: Liu et al., 2020, Eq. 2. Parameters whose gradient never varies are left
-    out. Cost per example: forward, backward; memory: ``batch_size`` gradients.
+    Mean over parameters of ``(E g)^2 / Var g``, without those whose gradient never
+    varies. Source: Liu et al., 2020, Eq. 2. Cost per example: forward, backward;
+    memory: ``batch_size`` gradients.
     """
+    params, batch = precision.raised((params, batch))
 
-    def moments(one: PyTree) -> tuple[PyTree, PyTree]:
+    def add(total: Spread, one: PyTree) -> tuple[Spread, tuple]:
         grads = _example_grads(loss_fn, params, one)
-        mean = jax.tree.map(lambda g: g.mean(axis=0), grads)
-        return mean, jax.tree.map(lambda g: (g**2).mean(axis=0), grads)
+        return _merge(total, _spread(grads)), ()
 
+    zero = jax.tree.map(jnp.zeros_like, params)
+    start = Spread(jnp.zeros((), precision.dtype_of(params)), zero, zero)
     with jax.default_matmul_precision("highest"):
-        mean, square = probe.mean_batches(moments, batch, batch_size)
-    mean, square = (
+        (count, mean, deviation), _ = probe.walk(add, start, batch, batch_size)
+    mean, deviation = (
         jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(part)])
-        for part in (mean, square)
+        for part in (mean, deviation)
     )
-    variance = square - mean**2
-    varies = variance > jnp.finfo(square.dtype).eps * square
-    ratio = jnp.where(varies, mean**2 / jnp.where(varies, variance, 1), 0)
-    return ratio.sum() / varies.sum()
+    deviation = deviation / jnp.sqrt(count)
+    least = jnp.sqrt(jnp.finfo(mean.dtype).eps) * jnp.hypot(mean, deviation)
+    varies = deviation > least
+    ratio = jnp.where(varies, mean / jnp.where(varies, deviation, 1), 0)
+    return (ratio**2).sum() / varies.sum()
+
+
+class Spread(NamedTuple):
+    """Mean and spread of numbers, element by element."""
+
+    count: Array
+    """How many ``[]``."""
+    mean: PyTree
+    deviation: PyTree
+    """Root of the sum of squared deviations from the mean."""
+
+
+def _spread(rows: PyTree) -> Spread:
+    """Spread of the rows of a tree ``[B, ...]``."""
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), rows)
+
+    def deviation(leaf: Array, mean: Array) -> Array:
+        away = leaf - mean[None]
+        scale = precision.magnitude(jnp.abs(away).max(axis=0))
+        return scale * jnp.sqrt(((away / scale[None]) ** 2).sum(axis=0))
+
+    count = jnp.asarray(probe.size(rows), precision.dtype_of(rows))
+    return Spread(count, mean, jax.tree.map(deviation, rows, mean))
+
+
+def _merge(a: Spread, b: Spread) -> Spread:
+    """Spread of two sets together (Chan, Golub & LeVeque, 1979), without squares."""
+    count = a.count + b.count
+    apart = jax.tree.map(jnp.subtract, b.mean, a.mean)
+    between = jnp.sqrt(a.count * b.count / count)
+
+    def deviation(one: Array, other: Array, apart: Array) -> Array:
+        return jnp.hypot(jnp.hypot(one, other), between * apart)
+
+    return Spread(
+        count,
+        jax.tree.map(lambda m, d: m + b.count / count * d, a.mean, apart),
+        jax.tree.map(deviation, a.deviation, b.deviation, apart),
+    )
 
 
 def _example_grads(loss_fn: LossFn, params: PyTree, batch: PyTree) -> PyTree:

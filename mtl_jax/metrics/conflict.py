@@ -1,8 +1,8 @@
 """Gradient conflict between tasks: everything that the Gramian of their gradients says.
 
 ``gram[i, j] = <g_i, g_j>`` of the task gradients on the trunk, from `task_grads` and
-`tree.gram`. Mini-batch noise shrinks cosines toward 0, so give big batches, or halves
-to `split_half_cosines`.
+`gramian.gramian`. Mini-batch noise shrinks cosines toward 0, so give big batches, or
+halves to `split_half_cosines`.
 
 >>> import jax.numpy as jnp
 >>> found = conflict(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))  # g and -g
@@ -16,7 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax import gramian, tree
+from mtl_jax.gramian import Gramian
+from mtl_jax.metrics import precision
 from mtl_jax.types import Array, PyTree, Scalar
 
 
@@ -39,19 +41,22 @@ class Conflict(NamedTuple):
     conflict; its square is ``1 / T + (T - 1) / T * mean_cosine``."""
 
 
-def conflict(gram: Array) -> Conflict:
-    """Measures of conflict from the Gramian ``[T, T]``."""
+def conflict(gram: Gramian | Array) -> Conflict:
+    """Return measures of conflict from the Gramian ``[T, T]``, or its entries."""
+    gram = gramian.of(precision.raised(gram))
     num_tasks = gram.shape[0]
-    cosines = tree.cosines(gram)
-    norms = jnp.sqrt(jnp.diagonal(gram))
+    cosines = tree.cosines(gram.values)
+    norms = gram.lengths
     i, j = jnp.triu_indices(num_tasks, k=1)
     pairs = cosines[i, j]
     if num_tasks < 2:
-        lowest = negative = jnp.full((), jnp.nan)
+        lowest = negative = jnp.full((), jnp.nan, gram.dtype)
     else:
         lowest = pairs.min()
-        negative = jnp.where(jnp.isnan(lowest), jnp.nan, jnp.mean(pairs < 0))
-    similarity = 2 * norms[i] * norms[j] / (norms[i] ** 2 + norms[j] ** 2)
+        share = jnp.mean(pairs < 0, dtype=gram.dtype)
+        negative = jnp.where(jnp.isnan(lowest), jnp.nan, share)
+    ratio = norms[i] / norms[j]
+    similarity = 2 / (ratio + 1 / ratio)
     return Conflict(
         cosines=cosines,
         norms=norms,
@@ -64,7 +69,7 @@ def conflict(gram: Array) -> Conflict:
 
 
 def split_half_cosines(first: PyTree, second: PyTree) -> Array:
-    """Cosines ``[T, T]`` freed of mini-batch noise, from gradients on two halves.
+    """Free cosines ``[T, T]`` of mini-batch noise, by gradients on two halves.
 
     ``<a_i, b_j> / sqrt(<a_i, b_i> <a_j, b_j>)``, symmetrised over the halves: noise of
     independent halves has no inner product on average. NaN where a task's own halves
@@ -74,26 +79,19 @@ def split_half_cosines(first: PyTree, second: PyTree) -> Array:
       first: task gradients on the first halves, leaves ``[T, ...]``.
       second: on the second; where tasks share images, of other images.
     """
-
-    def rows(grads: PyTree) -> Array:
-        leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(grads)]
-        return jnp.concatenate(leaves, axis=1)
-
-    cross = jnp.matmul(rows(first), rows(second).T, precision=tree.HIGHEST)
+    cross = gramian.cross(first, second).values
     own = jnp.diagonal(cross)
     scale = jnp.sqrt(jnp.where(own > 0, own, jnp.nan))
     return (cross + cross.T) / 2 / (scale[:, None] * scale[None, :])
 
 
 def direction_cosines(grads: PyTree, update: PyTree) -> Array:
-    """Cosine ``[T]`` of every task gradient ``[T, ...]`` with an update ``[...]``.
+    """Return cosines ``[T]`` of task gradients ``[T, ...]`` with an update ``[...]``.
 
     The update is what is subtracted from the parameters, before or after the
     optimizer's preconditioning; positive: the task's loss falls, to first order.
     """
-    inner = jax.vmap(lambda g: tree.dot(g, update))(grads)
-    norms = jax.vmap(tree.norm)(grads)
-    return inner / (norms * tree.norm(update))
+    return gramian.compared(grads, update)[1]
 
 
 def multi_task_curvature(
@@ -109,7 +107,11 @@ def multi_task_curvature(
       grads: task gradients at the start, leaves ``[T, ...]``.
       step: change of the parameters ``[...]``.
     """
-    return 2 * (after - before - jax.vmap(lambda g: tree.dot(g, step))(grads))
+    before, after, grads, step = precision.raised((before, after, grads, step))
+    grads, scales = jax.vmap(precision.scaled)(grads)
+    step, scale = precision.scaled(step)
+    products = jax.vmap(lambda own: precision.dot(own, step))(grads)
+    return 2 * (after - before - products * scales * scale)
 
 
 def affinity(
@@ -118,8 +120,9 @@ def affinity(
     grads: PyTree,
     rate: float | Array,
 ) -> Array:
-    """Inter-task affinity ``[T, T]``: what a step on task i does to the loss of task j.
+    """Return inter-task affinity ``[T, T]``.
 
+    What a step on task i does to the loss of task j:
     ``1 - L_j(theta - rate g_i) / L_j(theta)``: positive where i helps j; not symmetric.
     Source: TAG, Fifty et al., 2021, Eq. 1. Cost: ``T + 1`` evaluations of all losses.
 
@@ -129,8 +132,13 @@ def affinity(
       grads: their task gradients ``[T, ...]``.
       rate: of the lookahead step.
     """
+    params, grads = precision.raised((params, grads))
+    rate = jnp.asarray(rate, precision.dtype_of(params))
+
+    def losses(params: PyTree) -> Array:
+        return precision.raised(losses_of(params))
 
     def after(gradient: PyTree) -> Array:
-        return losses_of(jax.tree.map(lambda p, g: p - rate * g, params, gradient))
+        return losses(jax.tree.map(lambda p, g: p - rate * g, params, gradient))
 
-    return 1 - jax.lax.map(after, grads) / losses_of(params)[None, :]
+    return 1 - jax.lax.map(after, grads) / losses(params)[None, :]

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
-from mtl_jax.metrics import probe
+from mtl_jax.metrics import precision, probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
 
 
@@ -50,7 +50,7 @@ def barrier(
     refresh: Callable[[PyTree], PyTree] | None = None,
     batch_size: int = 128,
 ) -> Barrier:
-    """Loss barrier between two solutions over the probe, and the curve it is read from.
+    """Return the loss barrier between two solutions over the probe, and its curve.
 
     ``max_alpha L((1 - alpha) first + alpha second) - [(1 - alpha) L(first) + alpha
     L(second)]`` (Entezari et al., 2022, section 2), for ``points`` equally spaced
@@ -73,7 +73,8 @@ def barrier(
     """
     if points < 2:
         raise InputError(f"points is {points}; a line needs at least its 2 ends.")
-    alphas = jnp.linspace(0, 1, points)
+    first, second = precision.raised((first, second))
+    alphas = jnp.linspace(0, 1, points, dtype=precision.dtype_of((first, second)))
     losses = losses_at(
         loss_fn,
         (first, second),
@@ -87,7 +88,7 @@ def barrier(
 
 
 def line(xs: Array) -> Array:
-    """Weights ``[X, 2]`` of the points at ``x``: 0 is the first corner, 1 the second.
+    """Weigh two corners ``[X, 2]`` at every ``x``: 0 is the first, 1 the second.
 
     Values below 0 and above 1 go beyond the corners.
     """
@@ -95,7 +96,7 @@ def line(xs: Array) -> Array:
 
 
 def plane(xs: Array, ys: Array) -> Array:
-    """Weights ``[X, Y, 3]`` of a grid: ``c0 + x (c1 - c0) + y (c2 - c0)``.
+    """Return weights ``[X, Y, 3]`` of a grid: ``c0 + x (c1 - c0) + y (c2 - c0)``.
 
     The axes are those of the corners: in general neither orthogonal nor of one scale.
     """
@@ -112,7 +113,7 @@ def losses_at(
     refresh: Callable[[PyTree], PyTree] | None = None,
     batch_size: int = 128,
 ) -> Array:
-    """Losses ``[...]`` over the probe at weighted sums of the corners, nats.
+    """Return losses ``[...]`` over the probe at weighted sums of the corners, nats.
 
     Batch statistics of the corners say nothing of a point between them. Recompute
     them there: ``refresh`` makes of a point, once, whatever ``loss_fn`` takes. For a
@@ -139,6 +140,7 @@ def losses_at(
             f"weights are {weights.shape} for {len(corners)} corners; their last axis "
             f"must have one weight a corner."
         )
+    corners, batch = precision.raised((tuple(corners), batch))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *corners)
 
     def at(weights: Array) -> Array:

@@ -19,9 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax import listed
 from mtl_jax.losses import Objective
-from mtl_jax.metrics import probe
+from mtl_jax.metrics import precision, probe
+from mtl_jax.metrics.precision import Inner
+from mtl_jax.targets import refuse_others
 from mtl_jax.types import Array, InputError, PyTree
 
 ESTIMATORS = ("minibatch", "per_example", "exact", "empirical")
@@ -45,10 +47,10 @@ def fisher_trace(
     targets: Array | None = None,
     estimator: str = "minibatch",
     batch_size: int = 16,
-    inner: Callable[[PyTree, PyTree], Array] = tree.dot,
+    inner: Inner = precision.dot,
     per_parameter: bool = False,
 ) -> FisherTrace:
-    """Trace of the Fisher information over the inputs of the probe.
+    """Estimate the trace of the Fisher information over the inputs of the probe.
 
     Estimators: ``minibatch`` is ``B |mean gradient of B examples|^2``, unbiased because
     the score has zero mean given x, one backward pass a batch; ``per_example`` one
@@ -72,19 +74,24 @@ def fisher_trace(
       per_parameter: divide by the number of parameters, to compare groups of them.
 
     Raises:
-      InputError: unknown estimator, targets missing, or a likelihood whose
-        outcomes cannot be enumerated for ``exact``.
+      InputError: unknown estimator, targets missing or known to be none of the
+        likelihood's, or a likelihood whose outcomes cannot be enumerated for
+        ``exact``.
     """
-    if estimator not in ESTIMATORS:
-        raise InputError(
-            f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}."
-        )
+    listed.one_of("estimator", estimator, ESTIMATORS)
     if estimator == "empirical" and targets is None:
         raise InputError("pass targets to the estimator 'empirical'.")
     if estimator == "exact" and objective.probabilities is None:
         raise InputError(
             "this likelihood's outcomes cannot be enumerated; use 'per_example'."
         )
+    params, x, targets = precision.raised((params, x, targets))
+    if estimator == "empirical" and objective.targets is not None:
+        outputs = jax.eval_shape(predict, params, x)
+        refuse_others(objective.targets, outputs, targets, "targets")
+
+    def outputs_of(params: PyTree, x: PyTree) -> Array:
+        return precision.raised(predict(params, x))
 
     def loss(outputs: Array, y: Array) -> Array:
         """Mean whose score has the Fisher information of the likelihood's mean."""
@@ -98,19 +105,19 @@ def fisher_trace(
 
         def one(x: PyTree, y: Array) -> Array:
             x, y = jax.tree.map(lambda leaf: leaf[None], (x, y))
-            gradient = jax.grad(lambda p: loss(predict(p, x), y))(params)
-            return inner(gradient, gradient)
+            gradient = jax.grad(lambda p: loss(outputs_of(p, x), y))(params)
+            return precision.squared_norm(gradient, inner)
 
         return jax.vmap(one)(x, y)
 
     def of_minibatch(x: PyTree, keys: Array, targets: Array | None) -> Array:
-        outputs, pullback = jax.vjp(lambda p: predict(p, x), params)
+        outputs, pullback = jax.vjp(lambda p: outputs_of(p, x), params)
         y = objective.sample_targets(keys[0], outputs, targets)
         (gradient,) = pullback(jax.grad(loss)(outputs, y))
-        return probe.size(x) * inner(gradient, gradient)
+        return probe.size(x) * precision.squared_norm(gradient, inner)
 
     def of_samples(x: PyTree, keys: Array, targets: Array | None) -> Array:
-        y = objective.sample_targets(keys[0], predict(params, x), targets)
+        y = objective.sample_targets(keys[0], outputs_of(params, x), targets)
         return squared_norms(x, y).mean(axis=0)
 
     def of_targets(x: PyTree, keys: Array, targets: Array | None) -> Array:
@@ -121,7 +128,7 @@ def fisher_trace(
     def of_classes(x: PyTree, keys: Array, targets: Array | None) -> Array:
         del keys, targets
         assert objective.probabilities is not None
-        chances = objective.probabilities(predict(params, x))
+        chances = objective.probabilities(outputs_of(params, x))
 
         def of_class(c: Array) -> Array:
             labels = jnp.full(chances.shape[0], c)

@@ -31,8 +31,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from mtl_jax import tree
-from mtl_jax.metrics import probe
+from mtl_jax.metrics import precision, probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar
 
 Operator = Callable[[PyTree, PyTree, PyTree], PyTree]
@@ -67,12 +66,13 @@ class Spectrum(NamedTuple):
 
 
 def hessian_operator(loss_fn: LossFn) -> Operator:
-    """Hessian-vector product, forward over reverse: 2 forward, 2 backward passes.
+    """Make the Hessian's operator, forward over reverse: 2 passes forward, 2 back.
 
     ``loss_fn`` must allow forward mode: no ``custom_vjp`` in it.
     """
 
     def operator(params: PyTree, batch: PyTree, vector: PyTree) -> PyTree:
+        params, batch, vector = precision.raised((params, batch, vector))
         gradient = jax.grad(lambda p: loss_fn(p, batch))
         return jax.jvp(gradient, (params,), (vector,))[1]
 
@@ -83,7 +83,7 @@ def gauss_newton_operator(
     predict: Callable[[PyTree, PyTree], Array],
     output_loss: Callable[[Array, PyTree], Scalar],
 ) -> Operator:
-    """``J' H J v`` with J of the outputs and H of the loss in the outputs.
+    """Make ``J' H J v``, with J of the outputs and H of the loss in the outputs.
 
     Args:
       predict: ``(params, batch) -> outputs``.
@@ -92,7 +92,8 @@ def gauss_newton_operator(
     """
 
     def operator(params: PyTree, batch: PyTree, vector: PyTree) -> PyTree:
-        forward = lambda p: predict(p, batch)  # noqa: E731
+        params, batch, vector = precision.raised((params, batch, vector))
+        forward = lambda p: precision.raised(predict(p, batch))  # noqa: E731
         outputs, tangent = jax.jvp(forward, (params,), (vector,))
         curved = jax.jvp(
             jax.grad(lambda o: output_loss(o, batch)), (outputs,), (tangent,)
@@ -111,7 +112,7 @@ def top_eigenvalue(
     iterations: int = 20,
     batch_size: int = 128,
 ) -> Eigenvalue:
-    """Largest algebraic eigenvalue of an operator over the probe.
+    """Estimate the largest algebraic eigenvalue of an operator over the probe.
 
     By Lanczos with full reorthogonalisation from a random vector, never above the true
     one; `power_iteration` has the largest absolute one. Cost: ``iterations`` products
@@ -120,10 +121,10 @@ def top_eigenvalue(
     Raises:
       InputError: ``iterations`` is not positive.
     """
-    matvec, size = _flat(operator, params, batch, batch_size, iterations)
+    matvec, like = _flat(operator, params, batch, batch_size, iterations)
     with jax.default_matmul_precision("highest"):
         start, restarts = jax.random.split(key)
-        vector = jax.random.normal(start, (size,))
+        vector = _normal(start, like)
         values, vectors, rest = _lanczos(matvec, vector, iterations, restarts)
     return Eigenvalue(values[-1], rest * jnp.abs(vectors[-1, -1]))
 
@@ -137,7 +138,7 @@ def power_iteration(
     iterations: int = 100,
     batch_size: int = 128,
 ) -> Eigenvalue:
-    """Eigenvalue of the largest absolute value, with its sign, over the probe.
+    """Estimate the eigenvalue of largest absolute value over the probe, with its sign.
 
     ``v <- A v / |A v|``, then the Rayleigh quotient ``v' A v``. It is not
     `top_eigenvalue` where the most negative curvature is the strongest, and does not
@@ -149,21 +150,20 @@ def power_iteration(
     Raises:
       InputError: ``iterations`` is not positive.
     """
-    matvec, size = _flat(operator, params, batch, batch_size, iterations)
+    matvec, like = _flat(operator, params, batch, batch_size, iterations)
 
     def step(unused: Array, v: Array) -> Array:
         del unused
         product = matvec(v)
-        length = jnp.linalg.norm(product)
         # A v = 0 is an eigenvector as good as any.
-        return jnp.where(length > 0, product / jnp.where(length > 0, length, 1), v)
+        return jnp.where((product == 0).all(), v, precision.unit(product))
 
     with jax.default_matmul_precision("highest"):
-        v = jax.random.normal(key, (size,))
-        v = lax.fori_loop(0, iterations - 1, step, v / jnp.linalg.norm(v))
+        v = precision.unit(_normal(key, like))
+        v = lax.fori_loop(0, iterations - 1, step, v)
         product = matvec(v)
         value = jnp.vdot(v, product)
-        return Eigenvalue(value, jnp.linalg.norm(product - value * v))
+        return Eigenvalue(value, precision.norm(product - value * v))
 
 
 def trace(
@@ -175,7 +175,7 @@ def trace(
     draws: int = 16,
     batch_size: int = 128,
 ) -> Trace:
-    """Trace of an operator over the probe, by Hutchinson's estimator.
+    """Estimate the trace of an operator over the probe, by Hutchinson's estimator.
 
     Mean of ``v' A v`` over vectors of random signs (Hutchinson, 1990). Cost: ``draws``
     products over all examples.
@@ -183,15 +183,15 @@ def trace(
     Raises:
       InputError: ``draws`` is not positive.
     """
-    matvec, size = _flat(operator, params, batch, batch_size, draws)
+    matvec, like = _flat(operator, params, batch, batch_size, draws)
 
     def draw(key: Array) -> Array:
-        signs = jax.random.rademacher(key, (size,), jnp.float32)
-        return jnp.vdot(signs, matvec(signs), precision=tree.HIGHEST)
+        signs = _signs(key, like)
+        return precision.dot(signs, matvec(signs))
 
     with jax.default_matmul_precision("highest"):
         values = lax.map(draw, jax.random.split(key, draws))
-    return Trace(*probe.mean_and_error(values, jnp.ones(draws)))
+    return Trace(*probe.mean_and_error(values, jnp.ones_like(values)))
 
 
 def spectrum(
@@ -204,7 +204,7 @@ def spectrum(
     iterations: int = 40,
     batch_size: int = 128,
 ) -> Spectrum:
-    """Spectral density of an operator over the probe.
+    """Estimate the spectral density of an operator over the probe.
 
     Nodes and weights of the Gauss quadrature that Lanczos finds from vectors of random
     signs (Ubaru, Chen & Saad, 2017, section 3; Ghorbani et al., 2019): the density is
@@ -215,11 +215,11 @@ def spectrum(
     Raises:
       InputError: ``draws`` or ``iterations`` is not positive.
     """
-    matvec, size = _flat(operator, params, batch, batch_size, min(draws, iterations))
+    matvec, like = _flat(operator, params, batch, batch_size, min(draws, iterations))
 
     def draw(key: Array) -> tuple[Array, Array]:
         start, restarts = jax.random.split(key)
-        signs = jax.random.rademacher(start, (size,), jnp.float32)
+        signs = _signs(start, like)
         values, vectors, _ = _lanczos(matvec, signs, iterations, restarts)
         return values, vectors[0] ** 2
 
@@ -229,20 +229,32 @@ def spectrum(
 
 def _flat(
     operator: Operator, params: PyTree, batch: PyTree, batch_size: int, count: int
-) -> tuple[Callable[[Array], Array], int]:
-    """The operator over the probe on flat vectors of float32, and their length."""
+) -> tuple[Callable[[Array], Array], Array]:
+    """The operator over the probe on flat vectors, and one of them: the parameters."""
     if count < 1:
         raise InputError(f"iterations and draws must be at least 1, not {count}.")
+    params, batch = precision.raised((params, batch))
     flat, unravel = ravel_pytree(params)
 
     def matvec(vector: Array) -> Array:
-        tangent = unravel(vector.astype(flat.dtype))
+        tangent = unravel(vector)
         mean = probe.mean_batches(
             lambda one: operator(params, one, tangent), batch, batch_size
         )
-        return ravel_pytree(mean)[0].astype(jnp.float32)
+        return ravel_pytree(mean)[0].astype(flat.dtype)
 
-    return matvec, flat.size
+    return matvec, flat
+
+
+def _normal(key: Array, like: Array) -> Array:
+    """Normal numbers, drawn in float32: a key has one meaning, whatever the type."""
+    return jax.random.normal(key, like.shape, jnp.float32).astype(like.dtype)
+
+
+def _signs(key: Array, like: Array) -> Array:
+    """Random signs; as `_normal`, and as ``jax.random.rademacher`` without x64."""
+    heads = jax.random.bernoulli(key, jnp.float32(0.5), like.shape)
+    return jnp.where(heads, 1, -1).astype(like.dtype)
 
 
 def _lanczos(
@@ -255,38 +267,37 @@ def _lanczos(
     orthogonal to it: coupling 0, so the Ritz values stay those of the matrix and the
     new ones have weight 0 in the quadrature of ``vector``.
     """
-    iterations = min(iterations, vector.size)
-    eps = jnp.finfo(jnp.float32).eps
-
-    def unit(v: Array) -> Array:
-        length = jnp.linalg.norm(v)
-        return v / jnp.where(length > 0, length, 1)
+    iterations, kind = min(iterations, vector.size), vector.dtype
 
     def step(i: Array, state: tuple) -> tuple:
-        basis, v, diagonal, coupling, scale = state
+        basis, v, diagonal, coupling, longest = state
         basis = basis.at[i].set(v)
         apart = lambda u: u - basis.T @ (basis @ u)  # noqa: E731
         product = matvec(v)
-        scale = jnp.maximum(scale, jnp.linalg.norm(product))
+        longest = jnp.maximum(longest, precision.norm(product))
         rest = apart(product)
-        length = jnp.linalg.norm(rest)
-        ended = length <= 10 * eps * scale
-        anew = jax.random.normal(jax.random.fold_in(key, i), v.shape)
-        following = unit(jnp.where(ended, anew, rest))
+        length = precision.norm(rest)
+        share = length / jnp.where(longest > 0, longest, 1)
+        ended = share <= 10 * jnp.finfo(kind).eps
+        anew = _normal(jax.random.fold_in(key, i), v)
+        following = precision.unit(jnp.where(ended, anew, rest))
         # Twice, after scaling: a short rest is mostly rounding, and not orthogonal.
-        following = unit(apart(unit(apart(following))))
+        for _ in range(2):
+            following = precision.unit(apart(following))
         return (
             basis,
             following,
             diagonal.at[i].set(jnp.vdot(v, product)),
             coupling.at[i].set(jnp.where(ended, 0, length)),
-            scale,
+            longest,
         )
 
-    zeros = jnp.zeros(iterations)
-    basis = jnp.zeros((iterations, vector.size))
-    state = (basis, unit(vector), zeros, zeros, jnp.zeros(()))
+    zeros = jnp.zeros(iterations, kind)
+    basis = jnp.zeros((iterations, vector.size), kind)
+    state = (basis, precision.unit(vector), zeros, zeros, jnp.zeros((), kind))
     _, _, diagonal, coupling, _ = lax.fori_loop(0, iterations, step, state)
-    beside = jnp.diag(coupling[:-1], 1)
+    # Eigenvalue solvers square: let them do it near 1.
+    (diagonal, beside), scale = precision.scaled((diagonal, coupling[:-1]))
+    beside = jnp.diag(beside, 1)
     values, vectors = jnp.linalg.eigh(jnp.diag(diagonal) + beside + beside.T)
-    return values, vectors, coupling[-1]
+    return values * scale, vectors, coupling[-1]

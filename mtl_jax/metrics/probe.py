@@ -2,7 +2,7 @@
 
 Every metric takes ``loss_fn(params, batch) -> scalar`` (the mean over the batch) and a
 batch whose leaves lead with examples ``[N, ...]``. Whatever it computes on mini-batches
-goes through `map_batches`, one after another, so that memory stays that of one batch.
+goes through `walk`, one after another, so that memory stays that of one batch.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtl_jax.metrics import precision
 from mtl_jax.types import Array, PyTree
 
 
@@ -58,31 +59,46 @@ def mean_and_rows(
     Returns:
       The mean over all examples, and the rows one under the other.
     """
+
+    def of_first(batch: PyTree) -> PyTree:
+        first = jax.tree.map(lambda leaf: leaf[:batch_size], batch)
+        return precision.raised(fn(first)[0])
+
+    def add(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
+        mean, rows = precision.raised(fn(one))
+        return jax.tree.map(lambda t, v: t + size(one) * v, total, mean), rows
+
+    shapes = jax.eval_shape(of_first, batch)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    total, rows = walk(add, zeros, batch, batch_size)
+    return jax.tree.map(lambda leaf: leaf / size(batch), total), rows
+
+
+def walk(
+    visit: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    start: PyTree,
+    batch: PyTree,
+    batch_size: int,
+) -> tuple[PyTree, PyTree]:
+    """Scan ``visit(carry, mini_batch) -> (carry, rows)``; the last may be smaller.
+
+    Returns:
+      The last carry, and the rows ``[B, ...]`` of all, one under the other.
+    """
     whole, rest = divmod(size(batch), batch_size)
     cut = whole * batch_size
-    totals, rows = [], []
+    carry, parts = start, []
     if whole:
         batches = jax.tree.map(
             lambda leaf: leaf[:cut].reshape(whole, batch_size, *leaf.shape[1:]), batch
         )
-        shapes, _ = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], batches))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-        def add(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
-            mean, own = fn(one)
-            return jax.tree.map(lambda t, v: t + batch_size * v, total, mean), own
-
-        total, stacked = lax.scan(add, zeros, batches)
-        totals.append(total)
-        rows.append(jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), stacked))
+        carry, stacked = lax.scan(visit, carry, batches)
+        parts.append(jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), stacked))
     if rest:
-        mean, own = fn(jax.tree.map(lambda leaf: leaf[cut:], batch))
-        totals.append(jax.tree.map(lambda v: rest * v, mean))
-        rows.append(own)
-    return (
-        jax.tree.map(lambda *parts: sum(parts) / size(batch), *totals),
-        jax.tree.map(lambda *parts: jnp.concatenate(parts), *rows),
-    )
+        carry, rows = visit(carry, jax.tree.map(lambda leaf: leaf[cut:], batch))
+        parts.append(rows)
+    return carry, jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
 
 
 def mean_and_error(values: Array, sizes: Array) -> tuple[Array, Array]:
@@ -91,8 +107,11 @@ def mean_and_error(values: Array, sizes: Array) -> tuple[Array, Array]:
     The error is that of a mean of independent mini-batches; NaN for a single one.
     """
     count = values.shape[0]
-    shares = (sizes / jnp.sum(sizes)).reshape(count, *[1] * (values.ndim - 1))
+    sizes = sizes.astype(values.dtype).reshape(count, *[1] * (values.ndim - 1))
+    shares = sizes / sizes.sum()
     mean = jnp.sum(shares * values, axis=0)
-    variance = jnp.sum(shares * (values - mean[None]) ** 2, axis=0)
+    spread = values - mean[None]
+    scale = precision.magnitude(jnp.abs(spread).max(axis=0))
+    variance = jnp.sum(shares * (spread / scale[None]) ** 2, axis=0)
     unknown = jnp.full_like(variance, jnp.nan)
-    return mean, jnp.sqrt(variance / (count - 1)) if count > 1 else unknown
+    return mean, jnp.sqrt(variance / (count - 1)) * scale if count > 1 else unknown

@@ -8,15 +8,15 @@
 1.01
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax import tree
-from mtl_jax.metrics import probe
+from mtl_jax import listed
+from mtl_jax.metrics import precision, probe
 from mtl_jax.types import Array, InputError, LossFn, PyTree
 
 NORMS = ("l2", "linf")
@@ -56,7 +56,7 @@ def sharpness(
     steps: int = 1,
     batch_size: int = 128,
 ) -> Sharpness:
-    """Worst-case rise of the loss within ``|d / c|_p <= rho``, batch by batch.
+    """Return the worst rise of the loss within ``|d / c|_p <= rho``, batch by batch.
 
     ``S = mean_B [max L_B(params + d) - L_B(params)]`` (m-sharpness). One step is the
     maximiser of the linear part: SAM (Foret et al., 2021, Eq. 2) and, with ``c =
@@ -82,6 +82,7 @@ def sharpness(
     Raises:
       InputError: unknown norm, ``rho`` or ``steps`` not positive.
     """
+    params = precision.raised(params)
     ball = Ball(norm, jax.tree.map(jnp.abs if adaptive else jnp.ones_like, params))
     found = sharpness_in(
         [ball], loss_fn, params, batch, rho=rho, steps=steps, batch_size=batch_size
@@ -99,7 +100,7 @@ def sharpness_in(
     steps: int = 1,
     batch_size: int = 128,
 ) -> Sharpness:
-    """`sharpness` in several balls ``[S]`` at the price of one first gradient.
+    """Return `sharpness` in several balls ``[S]`` at the price of one first gradient.
 
     Cost per example of one step: ``1 + S`` forward passes and a backward pass.
 
@@ -109,9 +110,11 @@ def sharpness_in(
     Raises:
       InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
     """
+    params, batch = precision.raised((params, batch))
+    balls = [Ball(norm, precision.raised(scale)) for norm, scale in balls]
 
     def rises(one: PyTree) -> tuple[Array, Array]:
-        here, gradient = jax.value_and_grad(loss_fn)(params, one)
+        here, gradient = precision.raised(jax.value_and_grad(loss_fn)(params, one))
         return batch_rises(
             balls, loss_fn, params, one, here, gradient, rho=rho, steps=steps
         )
@@ -122,7 +125,7 @@ def sharpness_in(
 
 
 def sharpness_of(rises: Array, norms: Array, sizes: Array) -> Sharpness:
-    """`sharpness` from what `batch_rises` says of the mini-batches ``[M, S]``."""
+    """Return `sharpness` from `batch_rises` of the mini-batches ``[M, S]``."""
     value, error = probe.mean_and_error(rises, sizes)
     return Sharpness(value, error, probe.mean_and_error(norms, sizes)[0])
 
@@ -138,7 +141,7 @@ def batch_rises(
     rho: float = 1e-3,
     steps: int = 1,
 ) -> tuple[Array, Array]:
-    """Rises of the loss of one mini-batch, of which loss and gradient are known.
+    """Return rises of the loss of one mini-batch, of which loss and gradient are known.
 
     Returns:
       Rises and dual norms of the gradient in every ball, ``[S]``.
@@ -147,20 +150,19 @@ def batch_rises(
       InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
     """
     for ball in balls:
-        if ball.norm not in NORMS:
-            raise InputError(f"norm {ball.norm!r} is not one of: {', '.join(NORMS)}.")
+        listed.one_of("norm", ball.norm, NORMS)
     if not balls:
         raise InputError("there is no ball; give at least one.")
     if rho <= 0 or steps < 1:
         raise InputError(f"rho is {rho} and steps {steps}; both must be positive.")
 
     def at(d: PyTree) -> Array:
-        return loss_fn(jax.tree.map(jnp.add, params, d), batch)
+        return precision.raised(loss_fn(jax.tree.map(jnp.add, params, d), batch))
 
     def highest(norm: str, scale: PyTree) -> Array:
         best = at(_steepest(gradient, scale, norm, rho))
         if steps > 1:
-            best = jnp.maximum(best, _ascend(at, scale, norm, rho, steps, gradient))
+            best = _ascend(at, scale, norm, rho, steps, best)
         return best - loss
 
     return (
@@ -180,23 +182,29 @@ def average_sharpness(
     draws: int = 8,
     batch_size: int = 128,
 ) -> Sharpness:
-    """Mean rise of the loss under noise ``d ~ N(0, rho^2 diag(c^2))``.
+    """Return the mean rise of the loss under noise ``d ~ N(0, rho^2 diag(c^2))``.
 
     Source: Andriushchenko et al., 2023, Eq. 2. The standard error is over draws. Cost
     per example: ``draws + 1`` forward passes and a backward pass for the gradient norm.
     """
+    params, batch = precision.raised((params, batch))
     scale = jax.tree.map(jnp.abs if adaptive else jnp.ones_like, params)
     leaves, structure = jax.tree.flatten(params)
 
     def rise(key: Array) -> Array:
         keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-        moved = jax.tree.map(
-            lambda p, c, k: p + rho * c * jax.random.normal(k, p.shape, p.dtype),
-            params,
-            scale,
-            keys,
-        )
-        change = lambda one: loss_fn(moved, one) - loss_fn(params, one)  # noqa: E731
+
+        def noisy(p: Array, c: Array, k: Array) -> Array:
+            # In float32 for all: a key has one meaning, whatever the type.
+            noise = jax.random.normal(k, p.shape, jnp.float32)
+            return p + rho * c * noise.astype(p.dtype)
+
+        moved = jax.tree.map(noisy, params, scale, keys)
+
+        def change(one: PyTree) -> Array:
+            there, here = precision.raised((loss_fn(moved, one), loss_fn(params, one)))
+            return there - here
+
         return probe.mean_batches(change, batch, batch_size)
 
     with jax.default_matmul_precision("highest"):
@@ -204,7 +212,7 @@ def average_sharpness(
         gradient = probe.mean_batches(
             lambda one: jax.grad(loss_fn)(params, one), batch, batch_size
         )
-    value, error = probe.mean_and_error(rises, jnp.ones(draws))
+    value, error = probe.mean_and_error(rises, jnp.ones_like(rises))
     return Sharpness(value, error, _dual_norm(gradient, scale, "l2"))
 
 
@@ -212,18 +220,23 @@ def _steepest(gradient: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
     """Maximiser of ``<gradient, d>`` over the ball; 0 for a zero gradient."""
     if norm == "linf":
         return jax.tree.map(lambda g, c: rho * c * jnp.sign(g), gradient, scale)
-    length = _dual_norm(gradient, scale, norm)
-    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-    return jax.tree.map(lambda g, c: rho * c**2 * g * inverse, gradient, scale)
+    unit = precision.unit(_relative(gradient, scale)[0])
+    return jax.tree.map(lambda c, u: rho * c * u, scale, unit)
+
+
+def _relative(gradient: PyTree, scale: PyTree) -> tuple[PyTree, Array]:
+    """``c g`` but for a factor, and that factor."""
+    gradient, size = precision.scaled(gradient)
+    return jax.tree.map(jnp.multiply, gradient, scale), size
 
 
 def _dual_norm(gradient: PyTree, scale: PyTree, norm: str) -> Array:
-    scaled = jax.tree.map(jnp.multiply, gradient, scale)
+    relative, size = _relative(gradient, scale)
     if norm == "l2":
-        return tree.norm(scaled)
-    return sum(
-        (jnp.abs(leaf).sum() for leaf in jax.tree.leaves(scaled)), start=jnp.zeros(())
-    )
+        return precision.norm(relative) * size
+    zero = jnp.zeros((), precision.dtype_of(relative))
+    leaves = jax.tree.leaves(relative)
+    return sum((jnp.abs(leaf).sum() for leaf in leaves), start=zero) * size
 
 
 def _project(d: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
@@ -233,22 +246,34 @@ def _project(d: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
     relative = jax.tree.map(
         lambda x, c: jnp.where(c > 0, x / jnp.where(c > 0, c, 1), 0), d, scale
     )
-    shrink = jnp.minimum(1, rho / jnp.maximum(tree.norm(relative), 1e-30))
+    length = precision.norm(relative)
+    shrink = jnp.where(length > rho, rho / jnp.where(length > rho, length, 1), 1)
     return jax.tree.map(lambda x, c: shrink * x * c, relative, scale)
 
 
-def _ascend(at, scale: PyTree, norm: str, rho: float, steps: int, like: PyTree):
-    """Highest loss met by projected ascent with momentum, from the centre."""
+def _ascend(
+    at: Callable[[PyTree], Array],
+    scale: PyTree,
+    norm: str,
+    rho: float,
+    steps: int,
+    best: Array,
+) -> Array:
+    """Highest loss met by projected ascent with momentum from the centre, or ``best``.
+
+    ``at`` takes a displacement to its loss.
+    """
 
     def step(i: Array, state: tuple) -> tuple:
         d, before, best = state
         gradient = jax.grad(at)(d)
         # Step 2 rho at first, halved at a half and at three quarters of the way.
-        length = 2.0 * 0.5 ** jnp.floor(2.0 * i / steps) * rho
+        halvings = (2 * i >= steps).astype(best.dtype) + (4 * i >= 3 * steps)
+        length = 2 * rho * 0.5**halvings
         raised = _steepest(gradient, scale, norm, 1.0)
         z = jax.tree.map(lambda x, u: x + length * u, d, raised)
         z = _project(z, scale, norm, rho)
-        momentum = jnp.where(i == 0, 1.0, MOMENTUM)
+        momentum = jnp.where(i == 0, 1.0, MOMENTUM).astype(best.dtype)
         new = jax.tree.map(
             lambda x, y, b: x + momentum * (y - x) + (1 - momentum) * (x - b),
             d,
@@ -258,6 +283,5 @@ def _ascend(at, scale: PyTree, norm: str, rho: float, steps: int, like: PyTree):
         new = _project(new, scale, norm, rho)
         return new, d, jnp.maximum(best, at(new))
 
-    zero = jax.tree.map(jnp.zeros_like, like)
-    start = (zero, zero, jnp.asarray(-jnp.inf, jnp.float32))
-    return lax.fori_loop(0, steps, step, start)[2]
+    zero = jax.tree.map(jnp.zeros_like, scale)
+    return lax.fori_loop(0, steps, step, (zero, zero, best))[2]

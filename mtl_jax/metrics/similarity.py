@@ -11,18 +11,19 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax.metrics import precision
 from mtl_jax.types import Array, InputError, Scalar
 
 
 def linear_cka(x: Array, y: Array, *, debiased: bool = False) -> Scalar:
-    """Linear centred kernel alignment of features ``[N, D1]`` and ``[N, D2]``.
+    """Return the linear centred kernel alignment of features ``[N, D]``.
 
-    ``|Y'X|^2 / (|X'X| |Y'Y|)`` in Frobenius norms, columns centred (Kornblith et al.,
-    2019, section 3): no unit, 0 to 1, and 1 where the features agree up to a rotation
-    and one scale. Few examples of many features raise it, also between unrelated
-    networks; ``debiased`` puts the unbiased HSIC_1 of Song et al., 2012 in its place,
-    as Nguyen et al., 2021 do: 0 on average for unrelated features, -1 to 1.
+    ``|Y'X|^2 / (|X'X| |Y'Y|)`` in Frobenius norms of ``x [N, D1]`` and ``y [N, D2]``,
+    columns centred (Kornblith et al., 2019, section 3): no unit, 0 to 1, and 1 where
+    the features agree up to a rotation and one scale. Few examples of many features
+    raise it, also between unrelated networks; ``debiased`` puts the unbiased HSIC_1 of
+    Song et al., 2012 in its place, as Nguyen et al., 2021 do: 0 on average for
+    unrelated features, -1 to 1.
 
     NaN where the features of either do not vary over the examples.
 
@@ -41,19 +42,17 @@ def linear_cka(x: Array, y: Array, *, debiased: bool = False) -> Scalar:
     if debiased and x.shape[0] < 4:
         raise InputError(f"debiased needs at least 4 examples, not {x.shape[0]}.")
     of_x, of_y = _kernel(x, debiased), _kernel(y, debiased)
-    return tree.dot(of_x, of_y) / (tree.norm(of_x) * tree.norm(of_y))
+    return precision.dot(of_x, of_y) / (precision.norm(of_x) * precision.norm(of_y))
 
 
 def _kernel(x: Array, debiased: bool) -> Array:
     """Centred Gramian ``[N, N]`` of features of unit scale; NaN for constant ones."""
-    x = x.astype(jnp.float32)
-    largest = jnp.abs(x).max()  # squares of what is left do not overflow
-    x = x / jnp.where(largest > 0, largest, 1)
+    x, _ = precision.scaled(x.astype(precision.dtype_of(x)))
     centred = x - x.mean(axis=0, keepdims=True)
     # The mean's rounding is an offset that every example shares: take it off as well.
     centred = centred - centred.mean(axis=0, keepdims=True)
-    length = tree.norm(centred)
-    varies = length > jnp.finfo(jnp.float32).eps * tree.norm(x)
+    length = precision.norm(centred)
+    varies = length > jnp.finfo(x.dtype).eps * precision.norm(x)
     centred = centred / jnp.where(varies, length, jnp.nan)
     kernel = jnp.matmul(centred, centred.T, precision=jax.lax.Precision.HIGHEST)
     if not debiased:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mtl_jax import listed
 from mtl_jax.models import huggingface
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.deeplab import deeplab
@@ -11,7 +12,6 @@ from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.roberta import roberta
 from mtl_jax.models.trunk import Trunk
-from mtl_jax.types import InputError
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
@@ -42,13 +42,8 @@ def make(name: str, weights: str = "", /, **options: Any) -> Trunk:
       InputError: unknown trunk or option, a value out of its range, or weights that
         should bring options along and do not.
     """
-    if name not in TRUNKS:
-        raise InputError(f"model {name!r} is not one of: {', '.join(TRUNKS)}.")
-    known = inspect.signature(TRUNKS[name]).parameters
+    known = inspect.signature(TRUNKS[listed.one_of("model", name, TRUNKS)]).parameters
     for option in options:
-        if option not in known:
-            raise InputError(
-                f"{name} has no option {option!r}; it has: {', '.join(known)}."
-            )
+        listed.one_of(f"option of {name}", option, known)
     own = CHECKPOINTS[name](weights) if weights and name in CHECKPOINTS else {}
     return TRUNKS[name](**{**options, **own})

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mtl_jax import listed
 from mtl_jax.models.conv import check_form, conv_pool
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError
@@ -76,13 +77,13 @@ def cnn(
       InputError: a size is not positive, an even kernel, an unknown form; images
         that the convolutions cannot halve (said when the trunk is initialised).
     """
-    if not channels or min(*channels, hidden, kernel_size) < 1 or kernel_size % 2 == 0:
+    listed.check_sizes("cnn channels", channels)
+    if min(hidden, kernel_size) < 1 or kernel_size % 2 == 0:
         raise InputError(
-            f"cnn with channels {tuple(channels)}, kernel_size {kernel_size}, hidden "
-            f"{hidden}: sizes must be positive, kernel_size odd."
+            f"cnn with kernel_size {kernel_size} and hidden {hidden}: sizes must be "
+            f"positive, kernel_size odd."
         )
-    if padding not in PADDINGS:
-        raise InputError(f"cnn padding {padding!r} is not one of: same, valid.")
+    listed.one_of("cnn padding", padding, PADDINGS)
     return CNN(tuple(channels), kernel_size, padding, hidden, check_form(conv))
 
 

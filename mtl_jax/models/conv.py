@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax import share
+from mtl_jax import listed, share
 from mtl_jax.models import strip, winograd
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 FORMS = ("lax", "gemm", "gemm_forward")
 LAYOUT = ("CHWN", "HWIO", "CHWN")
@@ -37,9 +37,7 @@ def check_form(form: str) -> str:
     """
     if form == "auto":
         return default_form()
-    if form not in FORMS:
-        raise InputError(f"conv {form!r} is not one of: auto, {', '.join(FORMS)}.")
-    return form
+    return listed.one_of("conv", form, ("auto", *FORMS))
 
 
 def conv(x: Array, kernel: Array, stride: int, form: str, dilation: int = 1) -> Array:

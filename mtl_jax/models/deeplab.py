@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from mtl_jax import listed
 from mtl_jax.models.conv import conv as convolve
 from mtl_jax.models.residual import Bottleneck, ConvNorm, Residual, check
 from mtl_jax.models.trunk import Trunk
@@ -127,11 +128,9 @@ def deeplab(
     form = check("deeplab", widths, blocks, norm, conv)
     if len(widths) != STAGES:
         raise InputError(f"deeplab widths {tuple(widths)} must be of {STAGES} stages.")
-    if min(channels, *rates) < 1:
-        raise InputError(
-            f"deeplab with channels {channels} and rates {tuple(rates)}: all must be "
-            f"positive."
-        )
+    listed.check_sizes("deeplab rates", rates)
+    if channels < 1:
+        raise InputError(f"deeplab channels {channels} must be positive.")
     return DeepLab(
         widths=tuple(widths),
         blocks=tuple(blocks),

@@ -11,24 +11,27 @@ heads and the pooler are left out.
 
 import functools
 import re
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mtl_jax import listed
 from mtl_jax.models.layout import Layout, Place
 from mtl_jax.models.state_dict import read_folder, read_json
 from mtl_jax.types import InputError, PyTree
 
-OPTIONS = {
-    "vocabulary": "vocab_size",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "hidden": "intermediate_size",
-    "positions": "max_position_embeddings",
-    "epsilon": "layer_norm_eps",
+SIZES = {
+    "vocabulary": ("vocab_size", 2**22),
+    "width": ("hidden_size", 2**16),
+    "layers": ("num_hidden_layers", 2**8),
+    "heads": ("num_attention_heads", 2**10),
+    "hidden": ("intermediate_size", 2**18),
+    "positions": ("max_position_embeddings", 2**20),
 }
-"""Our options that a checkpoint brings along, by the fields of its config."""
+"""Our options that a checkpoint brings along, by the fields of its config, and the most
+that each may be: far above what there is, and far below what no machine holds."""
+EPSILON = "layer_norm_eps"
 
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "model_type": ("roberta", "xlm-roberta"),
@@ -65,24 +68,44 @@ def options(folder: str) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     config = read_json(path)
     config = {**OFTEN_LEFT_OUT, **(config if isinstance(config, dict) else {})}
-    for field in ("model_type", *ALLOWED, *OPTIONS.values()):
+    fields = (*ALLOWED, *(field for field, _ in SIZES.values()), EPSILON)
+    for field in fields:
         if field not in config:
             raise InputError(
                 f"weights {path} have no field {field!r}; give the folder of a RoBERTa "
                 f"checkpoint."
             )
-        allowed = ALLOWED.get(field)
-        if allowed and config[field] not in allowed:
+    for field, allowed in ALLOWED.items():
+        value = config[field]
+        if value not in allowed or type(value) is not type(allowed[0]):
             raise InputError(
-                f"weights {path} have {field} {config[field]!r}, and roberta is made "
-                f"for {' or '.join(map(repr, allowed))}; choose another checkpoint."
+                f"weights {path} have {field} {reprlib.repr(value)}, and roberta is "
+                f"made for {' or '.join(map(repr, allowed))}; choose another "
+                f"checkpoint."
             )
-        if not allowed and type(config[field]) not in (int, float):
-            raise InputError(
-                f"weights {path} have {field} {config[field]!r}, which is no number; "
-                f"save them again with save_pretrained."
-            )
-    return {ours: config[theirs] for ours, theirs in OPTIONS.items()}
+    sizes = {
+        ours: _size(path, field, config[field], most)
+        for ours, (field, most) in SIZES.items()
+    }
+    return {**sizes, "epsilon": _epsilon(path, config[EPSILON])}
+
+
+def _size(path: Path, field: str, value: Any, most: int) -> int:
+    if not listed.is_whole(value) or value > most:
+        raise InputError(
+            f"weights {path} have {field} {reprlib.repr(value)}; it must be a whole "
+            f"number of 1 to {most}: save them again with save_pretrained."
+        )
+    return value
+
+
+def _epsilon(path: Path, value: Any) -> float:
+    if not listed.is_positive(value) or value >= 1:
+        raise InputError(
+            f"weights {path} have {EPSILON} {reprlib.repr(value)}; it must be a number "
+            f"between 0 and 1: save them again with save_pretrained."
+        )
+    return value
 
 
 def layout(layers: int) -> Layout:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from mtl_jax.models.state_dict import Stored
 from mtl_jax.types import PyTree
 
 
@@ -29,7 +28,7 @@ class Place(NamedTuple):
 class Layout(NamedTuple):
     """Of files of one origin, for one trunk."""
 
-    read: Callable[[Path], dict[str, np.ndarray]]
+    read: Callable[[Path], dict[str, Stored]]
     """All arrays by the names that they are stored by."""
     own_name: Callable[[str], str | None]
     """Name of a stored array in `places`; None for one that is left out."""

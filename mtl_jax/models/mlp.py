@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
+from mtl_jax import listed
 from mtl_jax.models.trunk import Trunk
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 class MLP(Trunk):
@@ -30,6 +31,5 @@ def mlp(widths: Sequence[int] = (128, 128)) -> Trunk:
     Raises:
       InputError: no widths, or one that is not positive.
     """
-    if not widths or min(widths) < 1:
-        raise InputError(f"mlp widths {tuple(widths)} must be positive, at least one.")
+    listed.check_sizes("mlp widths", widths)
     return MLP(tuple(widths))

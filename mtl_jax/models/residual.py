@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from mtl_jax import listed
 from mtl_jax.models import torchvision
 from mtl_jax.models.conv import check_form, conv, max_pool_3
 from mtl_jax.models.layout import Layout
@@ -193,13 +194,14 @@ def check(
     Raises:
       InputError: sizes that are not positive or not paired, an unknown norm or form.
     """
-    if not widths or min(*widths, *blocks, 1) < 1 or len(blocks) != len(widths):
+    listed.check_sizes(f"{name} widths", widths)
+    listed.check_sizes(f"{name} blocks", blocks)
+    if len(blocks) != len(widths):
         raise InputError(
             f"{name} with widths {tuple(widths)} and blocks {tuple(blocks)}: give as "
-            f"many of both, all positive."
+            f"many of both."
         )
-    if norm not in NORMS:
-        raise InputError(f"{name} norm {norm!r} is not one of: {', '.join(NORMS)}.")
+    listed.one_of(f"{name} norm", norm, NORMS)
     return check_form(conv)
 
 

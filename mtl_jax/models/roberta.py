@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from mtl_jax import listed
 from mtl_jax.models import huggingface
 from mtl_jax.models.dropout import drop, fold, key_of_pass
 from mtl_jax.models.layout import Layout
@@ -256,10 +257,7 @@ def roberta(
         raise InputError(f"roberta dropout {dropout} must be at least 0 and below 1.")
     if epsilon <= 0:
         raise InputError(f"roberta epsilon {epsilon} must be positive.")
-    if attention not in ATTENTION:
-        raise InputError(
-            f"roberta attention {attention!r} is not one of: {', '.join(ATTENTION)}."
-        )
+    listed.one_of("roberta attention", attention, ATTENTION)
     return Roberta(
         vocabulary=vocabulary,
         width=width,

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.models.state_dict import Stored, unreadable
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import InputError, PyTree
 
@@ -28,7 +30,8 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
 
     Raises:
       InputError: a file that is not there or not readable, or that holds other
-        parameters than the trunk has; a trunk without such weights.
+        parameters than the trunk has, or values that are no finite numbers; a trunk
+        without such weights.
     """
     layout = trunk.layout()
     if layout is None:
@@ -38,20 +41,41 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
         )
     places = list(layout.places(variables))
     shapes = {p.name: p.shape(_at(variables, p.path).shape) for p in places}
-    found = {
+    stored = {
         own: array
         for name, array in layout.read(Path(path)).items()
         if (own := layout.own_name(name)) is not None
     }
-    _check_fit(path, shapes, {name: array.shape for name, array in found.items()})
+    _check_fit(path, shapes, {name: array.shape for name, array in stored.items()})
     loaded: PyTree = {}
     for name, (*nodes, leaf), axes in places:
         node = loaded
         for key in nodes:
             node = node.setdefault(key, {})
-        array = found[name].astype(np.float32)
+        array = _values(path, name, stored[name])
         node[leaf] = array if axes is None else array.transpose(axes)
     return loaded
+
+
+def _values(path: str | Path, name: str, stored: Stored) -> np.ndarray:
+    """Read an array as float32."""
+    try:
+        array = stored.read()
+    except Exception as error:  # of many kinds, from foreign code
+        raise unreadable(path, error) from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(
+            f"weights {path} have {name} in {array.dtype}, which holds no fractions; "
+            f"save them in float32."
+        )
+    with np.errstate(over="ignore"):  # infinity is told below
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"weights {path} have values in {name} that are not finite in float32; "
+            f"training cannot start there: choose other weights."
+        )
+    return array
 
 
 def _at(tree: PyTree, path: tuple[str, ...]) -> Any:

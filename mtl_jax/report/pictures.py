@@ -159,7 +159,8 @@ def _ranking(found: Findings, looks: Looks) -> Iterator[Picture]:
     for frame in (found.delta_m, found.delta_m_of_sum):
         rows = {
             row["variant"]: _interval(
-                (row["delta_m"], row["low"], row["high"]), row["reason"]
+                (row["delta_m"], row["low"], row["high"]),
+                "" if row["comparable"] else row["reason"],
             )
             for _, row in frame.iterrows()
         }

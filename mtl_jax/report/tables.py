@@ -87,7 +87,8 @@ def delta_m(found: Findings, looks: Mapping[str, Look]) -> Table:
     rows = []
     for frame in (found.delta_m, found.delta_m_of_sum):
         for _, row in frame.iterrows():
-            reason = row["reason"] and f"not comparable: {row['reason']}"
+            reason = row["reason"]
+            reason = reason if row["comparable"] else f"not comparable: {reason}"
             rows.append(
                 [
                     Cell(row["variant"], color=looks[row["variant"]].color),

@@ -63,12 +63,16 @@ def estimate(
 def effect(
     value: float, low: float, high: float, digits: int, reason: str = ""
 ) -> Cell:
-    """A cell with a difference and its interval, or a dash and its reason."""
-    if reason or not math.isfinite(value):
+    """Show a difference and its interval, or the reason why one is missing.
+
+    >>> effect(1.5, math.nan, math.nan, 1, "too few seeds")
+    Cell(text='+1.5', note='no interval: too few seeds', color='')
+    """
+    if not math.isfinite(value):
         return Cell(DASH, reason or "not defined")
-    return Cell(
-        fixed(value, digits, sign=True), interval(low, high, digits) or "no interval"
-    )
+    nothing = f"no interval: {reason}" if reason else "no interval"
+    shown = interval(low, high, digits) or nothing
+    return Cell(fixed(value, digits, sign=True), shown)
 
 
 def listed(words: list[str]) -> str:

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mtl_jax.listed import one_of
 from mtl_jax.smto.aligned_mtl import aligned_mtl
 from mtl_jax.smto.cagrad import cagrad
 from mtl_jax.smto.config import config
@@ -57,7 +58,6 @@ from mtl_jax.smto.solvers.solution import TOLERANCE, Solution
 from mtl_jax.smto.stch import stch
 from mtl_jax.smto.upgrad import upgrad
 from mtl_jax.smto.uw import uw
-from mtl_jax.types import InputError
 
 SMTOS: dict[str, Callable[..., Method]] = {
     # of losses
@@ -124,14 +124,17 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       InputError: unknown method.
     """
-    if name not in SMTOS:
-        raise InputError(f"SMTO {name!r} is not one of: {', '.join(SMTOS)}.")
-    parameters = inspect.signature(SMTOS[name]).parameters.values()
+    factory = SMTOS[one_of("SMTO", name, SMTOS)]
+    parameters = inspect.signature(factory).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters}
 
 
 def make(name: str, **chosen: Any) -> Method:
     """Make a multi-task optimizer by name; options are those of its factory.
+
+    A number may be one of NumPy or JAX, and a traced one, too, which is not checked:
+    `jax.vmap` runs over an option, and `optax.inject_hyperparams` schedules it. What
+    the program depends on has to be known: names, ``rescale``, ``tasks_per_step``.
 
     Where an option is a method, its name stands for it with its own defaults:
 
@@ -143,9 +146,7 @@ def make(name: str, **chosen: Any) -> Method:
     """
     known = options(name)
     for option in chosen:
-        if option not in known:
-            has = ", ".join(known) or "none"
-            raise InputError(f"{name} has no option {option!r}; it has: {has}.")
+        one_of(f"option of {name}", option, known)
     nested = {
         option: {**known, **chosen}[option] for option in NESTED if option in known
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
@@ -41,7 +42,7 @@ def aligned_mtl(scale: str = "min", reduction: str = "sum") -> GramianWeighting:
     check_choice("aligned_mtl's scale", scale, tuple(SCALES))
 
     def update(
-        gram: Array, losses: Array, state: Array, key: Array
+        gram: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key, state
         cosines, norms, _, active = unit(gram)

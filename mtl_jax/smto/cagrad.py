@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
@@ -32,12 +33,12 @@ def cagrad(
       InputError: ``c`` is negative or not finite; unknown rescale or reduction.
     """
     check_reduction(reduction)
-    check_range("cagrad's c", c, 0, float("inf"))
-    check_choice("cagrad's rescale", rescale, RESCALES)
+    c = check_range("cagrad's c", c, 0, float("inf"))
+    rescale = check_choice("cagrad's rescale", rescale, RESCALES)
     length = (1.0, 1 + c**2, 1 + c)[rescale]
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         weights, residual = or_mean(simplex.min_cone(gram, c), gram)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_reduction,
@@ -26,7 +27,7 @@ def config(reduction: str = "sum") -> GramianWeighting:
     check_reduction(reduction)
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         found = weights_of(gram)
@@ -35,7 +36,7 @@ def config(reduction: str = "sum") -> GramianWeighting:
     return GramianWeighting(stateless, update)
 
 
-def weights_of(gram: Array) -> Solution:
+def weights_of(gram: Gram) -> Solution:
     """Weights of the mean: ``1 / T`` of those of the published direction."""
     cosines, norms, _, active = unit(gram)
     y, residual = equal_projection.dropped(gram)

@@ -16,8 +16,13 @@ Directions are to be minimised along: ``params - learning_rate * direction``.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from mtl_jax.gramian import Gram
+from mtl_jax.listed import one_of
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 
@@ -41,7 +46,7 @@ class GramianWeighting(NamedTuple):
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
-    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    update: Callable[[Gram, Array, PyTree, Array], tuple[Solution, PyTree]]
     """``update(gram [T, T], losses [T], state, key) -> (solution, state)``: weights
     ``[T]`` and the residual of what was solved for them, 0 for closed forms. A loss
     that is NaN marks a task that is absent: its row of the Gramian is 0."""
@@ -52,7 +57,7 @@ class CrossWeighting(NamedTuple):
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
-    update: Callable[[Array, Array, PyTree, Array], tuple[Solution, PyTree]]
+    update: Callable[[Gram, Array, PyTree, Array], tuple[Solution, PyTree]]
     """``update(cross [T, T], losses [T], state, key) -> (solution, state)`` with
     ``cross = J1 J2'`` of two independent batches."""
     combined: tuple[int, ...]
@@ -68,10 +73,12 @@ class CrossWeighting(NamedTuple):
 class Aggregator(NamedTuple):
     """A direction from the tasks' gradients themselves."""
 
-    init: Callable[[PyTree], PyTree]
-    """``init(grads [T, ...]) -> state``; only shapes are looked at."""
+    init: Callable[[PyTree, int], PyTree]
+    """``init(params [...], num_tasks) -> state``: trees like the parameters are made
+    from theirs, which `optax.tree.map_params` knows by its own."""
     update: Callable[[PyTree, Array, PyTree, Array], tuple["Aggregate", PyTree]]
-    """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``."""
+    """``update(grads [T, ...], losses [T], state, key) -> (aggregate, state)``, all in
+    float32 at least, whatever the parameters are in."""
 
 
 class Aggregate(NamedTuple):
@@ -141,10 +148,15 @@ Method = (
 )
 
 
-def stateless(num_tasks: Any) -> tuple[()]:
-    """Initial state of a method that has none."""
-    del num_tasks
+def stateless(*given: Any) -> tuple[()]:
+    """Return the state of a method that has none."""
+    del given
     return ()
+
+
+def zero_rows(params: PyTree, num_tasks: int) -> PyTree:
+    """Return zeros ``[T, ...]`` of parameters ``[...]``: no task's gradient yet."""
+    return jax.tree.map(lambda p: jnp.zeros((num_tasks, *p.shape), p.dtype), params)
 
 
 def exact(weights: Array) -> Solution:
@@ -152,7 +164,7 @@ def exact(weights: Array) -> Solution:
     return Solution(weights, jnp.zeros((), weights.dtype))
 
 
-def or_mean(solution: Solution, gram: Array) -> Solution:
+def or_mean(solution: Solution, gram: Gram) -> Solution:
     """The solution; the mean over active tasks where there is none at all.
 
     What a solver reached is kept where its residual is above `TOLERANCE`, too, and the
@@ -177,9 +189,17 @@ def reduce(weights: Array, reduction: str) -> Array:
 
 
 def check_key(key: Array | None) -> None:
-    """Raise an `InputError` where a method that draws at random got no key."""
+    """Raise an `InputError` where a method that draws at random got no key, or many."""
     if key is None:
         raise InputError("this method draws at random: pass update(..., key=KEY).")
+    kind, ndim = getattr(key, "dtype", jnp.float32), getattr(key, "ndim", 0)
+    is_key = jnp.issubdtype(kind, jax.dtypes.prng_key) and ndim == 0
+    is_raw = kind == jnp.uint32 and ndim == 1
+    if not is_key and not is_raw:
+        raise InputError(
+            f"key is {said(key)}; pass one key, such as jax.random.key(0) or a row of "
+            f"jax.random.split(KEY)."
+        )
 
 
 def check_losses(losses: Array | None) -> None:
@@ -190,45 +210,129 @@ def check_losses(losses: Array | None) -> None:
 
 def check_reduction(reduction: str) -> None:
     """Raise an `InputError` for anything but ``sum`` and ``mean``."""
-    if reduction not in REDUCTIONS:
-        raise InputError(
-            f"reduction {reduction!r} is not one of: {', '.join(REDUCTIONS)}."
-        )
+    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def check_range(
     name: str, value: Any, low: float, high: float, *, open_low: bool = False
-) -> None:
-    """Raise an `InputError` for a number outside ``[low, high]`` (or ``(low, high]``).
+) -> Any:
+    """Return an option that is a number in ``[low, high]`` (or ``(low, high]``).
+
+    A number of Python, NumPy or JAX becomes a float: it takes the type of what it
+    meets. A traced one becomes a float32, and what it is nobody can check.
 
     Raises:
-      InputError: naming the value and the limits; also for NaN.
+      InputError: naming the value and the limits; also for NaN, and for no number.
     """
+    value = _plain(value)
+    limit = "a finite number" if high == float("inf") else f"at most {high}"
+    wanted = f"it must be {'more than' if open_low else 'at least'} {low} and {limit}"
+    if isinstance(value, Tracer):
+        if _kind(value) not in (float, int) or value.ndim:
+            raise InputError(f"{name} is {said(value)}; {wanted}.")
+        return value.astype(jnp.float32)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     above = is_number and (value > low if open_low else value >= low)
     if not (above and value <= high and value < float("inf")):
-        limit = "a finite number" if high == float("inf") else f"at most {high}"
-        more = "more than" if open_low else "at least"
-        raise InputError(f"{name} is {value!r}; it must be {more} {low} and {limit}.")
+        raise InputError(f"{name} is {said(value)}; {wanted}.")
+    return float(value)
 
 
-def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Raise an `InputError` for a value that is not one of the choices."""
-    if value not in choices:
-        known = ", ".join(map(str, choices))
-        raise InputError(f"{name} {value!r} is not one of: {known}.")
+def check_count(name: str, value: Any, low: int) -> Any:
+    """Return an option that is a whole number of at least ``low``.
+
+    As `check_range`: an int, or where it is traced an int32 that nobody can check.
+
+    Raises:
+      InputError: naming the value and the limit.
+    """
+    value = _plain(value)
+    wanted = f"it must be a whole number, {low} or more"
+    if isinstance(value, Tracer):
+        if _kind(value) is not int or value.ndim:
+            raise InputError(f"{name} is {said(value)}; {wanted}.")
+        return value.astype(jnp.int32)
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InputError(f"{name} is {said(value)}; {wanted}.")
+    return value
 
 
-def check_steps(steps_per_epoch: int) -> None:
-    """Raise an `InputError` where a method that counts epochs has no length of one."""
-    is_whole = isinstance(steps_per_epoch, int) and not isinstance(
-        steps_per_epoch, bool
-    )
-    if not is_whole or steps_per_epoch < 1:
+def check_choice(name: str, value: Any, choices: tuple) -> Any:
+    """Return an option that is one of the choices.
+
+    Raises:
+      InputError: it is none of them, or traced.
+    """
+    value = check_known(name, value)
+    is_array = isinstance(value, np.ndarray | jax.Array)
+    one_of(name, said(value) if is_array else value, choices)
+    return choices[choices.index(value)]
+
+
+def check_known(name: str, value: Any) -> Any:
+    """Return an option that shapes of arrays or the program depend on.
+
+    Raises:
+      InputError: it is traced.
+    """
+    if isinstance(value, Tracer):
+        raise InputError(
+            f"{name} is traced ({said(value)}), but the program depends on it: pass a "
+            f"value that is known, as one of static_argnames of jax.jit or static_args "
+            f"of optax.inject_hyperparams."
+        )
+    return _plain(value)
+
+
+def check_steps(steps_per_epoch: Any) -> Any:
+    """Return the length of an epoch, for a method that counts them.
+
+    Raises:
+      InputError: there is none.
+    """
+    try:
+        return check_count("steps_per_epoch", steps_per_epoch, 1)
+    except InputError as error:
         raise InputError(
             f"steps_per_epoch is {steps_per_epoch!r}; this method looks at the mean "
             f"losses of epochs: say how many updates make one, 1 or more."
-        )
+        ) from error
+
+
+def as_vector(values: Any) -> Any:
+    """Return numbers, one a task, as a float32 array; of NumPy unless they are traced.
+
+    What is no numbers becomes a NaN.
+    """
+    if any(isinstance(v, Tracer) for v in jax.tree.leaves(values)):
+        return jnp.asarray(values, jnp.float32)
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        return np.array([np.nan], np.float32)
+
+
+def said(value: Any) -> str:
+    """Say what a value is, in a line: of arrays the dtype and the shape."""
+    if isinstance(value, np.ndarray | jax.Array):
+        return f"{value.dtype}{list(value.shape)}"
+    return " ".join(repr(value).split())
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python for a known scalar of NumPy or JAX."""
+    is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+    if not is_array or isinstance(value, Tracer) or value.ndim:
+        return value
+    kind = _kind(value)
+    return kind(value) if kind else value
+
+
+def _kind(value: Any) -> Any:
+    """Return the type of Python that is meant by an array's dtype; None for others."""
+    kinds = {float: jnp.floating, int: jnp.integer, bool: jnp.bool_}
+    fits = [kind for kind, t in kinds.items() if jnp.issubdtype(value.dtype, t)]
+    return fits[0] if fits else None
 
 
 def positive(losses: Array) -> Array:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import GramianWeighting, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution
@@ -32,7 +33,7 @@ def cr_mogm(inner: Any = "mgda", alpha: float = 0.9) -> GramianWeighting:
     Raises:
       InputError: alpha is outside [0, 1], or inner no weighting.
     """
-    check_range("cr_mogm's alpha", alpha, 0, 1)
+    alpha = check_range("cr_mogm's alpha", alpha, 0, 1)
     method = as_gramian(inner, "cr_mogm")
 
     def init(num_tasks: int) -> CrMogmState:
@@ -40,7 +41,7 @@ def cr_mogm(inner: Any = "mgda", alpha: float = 0.9) -> GramianWeighting:
         return CrMogmState(started, jnp.zeros(num_tasks), method.init(num_tasks))
 
     def update(
-        gram: Array, losses: Array, state: CrMogmState, key: Array
+        gram: Gram, losses: Array, state: CrMogmState, key: Array
     ) -> tuple[Solution, CrMogmState]:
         found, inner_state = method.update(gram, losses, state.inner, key)
         smooth = alpha * state.weights + (1 - alpha) * found.weights

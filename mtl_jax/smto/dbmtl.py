@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, of, row_lengths
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -15,6 +16,7 @@ from mtl_jax.smto.contract import (
     exact,
     positive,
     stateless,
+    zero_rows,
 )
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array, PyTree
@@ -47,16 +49,16 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
     Raises:
       InputError: an option out of its range; at the first update, losses are missing.
     """
-    check_range("dbmtl's beta", beta, 0, 1)
-    check_range("dbmtl's beta_sigma", beta_sigma, 0, float("inf"))
+    beta = check_range("dbmtl's beta", beta, 0, 1)
+    beta_sigma = check_range("dbmtl's beta_sigma", beta_sigma, 0, float("inf"))
 
     def of_gram(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del key
         check_losses(losses)
         scales = _usable(losses)
-        lengths = jnp.sqrt(jnp.diagonal(gram)) / scales
+        lengths = of(gram).lengths / scales
         return exact(_stretch(lengths) / scales), state
 
     def of_grads(
@@ -72,16 +74,17 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
             state.mean,
             new,
         )
-        stretch = _stretch(jnp.sqrt(tree.squared_norms(mean)))
+        stretch = _stretch(row_lengths(mean))
         direction = tree.combine(stretch, mean)
         found = Aggregate(direction, stretch / scales, jnp.zeros(()))
         return found, DbMtlState(count, mean)
 
-    if beta == 0:
+    # One that is traced may be 0, too: a case of what is smoothed.
+    if isinstance(beta, float) and beta == 0:
         return GramianWeighting(stateless, of_gram)
 
-    def init(grads: PyTree) -> DbMtlState:
-        return DbMtlState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, grads))
+    def init(params: PyTree, num_tasks: int) -> DbMtlState:
+        return DbMtlState(jnp.zeros((), jnp.int32), zero_rows(params, num_tasks))
 
     return Aggregator(init, of_grads)
 

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_reduction,
@@ -23,10 +24,10 @@ def dualproj(reduction: str = "sum") -> GramianWeighting:
     check_reduction(reduction)
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        mean = jnp.full_like(gram[0], 1 / gram.shape[0])
+        mean = jnp.full(gram.shape[0], 1 / gram.shape[0], gram.dtype)
         weights, residual = or_mean(dual_cone.project(gram, mean), gram)
         return Solution(reduce(weights, reduction), residual), state
 

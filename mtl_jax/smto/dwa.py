@@ -44,8 +44,10 @@ def dwa(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_steps(steps_per_epoch)
-    check_range("dwa's temperature", temperature, 0, float("inf"), open_low=True)
+    steps_per_epoch = check_steps(steps_per_epoch)
+    temperature = check_range(
+        "dwa's temperature", temperature, 0, float("inf"), open_low=True
+    )
 
     def init(num_tasks: int) -> DwaState:
         zeros = jnp.zeros(num_tasks)

@@ -12,6 +12,7 @@ from mtl_jax.smto.contract import (
     check_range,
     check_reduction,
     reduce,
+    zero_rows,
 )
 from mtl_jax.types import Array, PyTree
 
@@ -23,8 +24,8 @@ class ExcessState(NamedTuple):
     """``[T]``, of sum ``T``."""
     base: Array
     """Excess risks of the first update ``[T]``; zeros before it."""
-    squares: PyTree
-    """Sums of squared gradients ``[T, ...]``."""
+    roots: PyTree
+    """Roots of the sums of squared gradients ``[T, ...]``: squares may overflow."""
 
 
 def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
@@ -45,29 +46,27 @@ def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("excessmtl's step", step, 0, float("inf"))
+    step = check_range("excessmtl's step", step, 0, float("inf"))
 
-    def init(grads: PyTree) -> ExcessState:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
+    def init(params: PyTree, num_tasks: int) -> ExcessState:
         return ExcessState(
             jnp.ones(num_tasks),
             jnp.zeros(num_tasks),
-            jax.tree.map(jnp.zeros_like, grads),
+            zero_rows(params, num_tasks),
         )
 
     def update(
         grads: PyTree, losses: Array, state: ExcessState, key: Array
     ) -> tuple[Aggregate, ExcessState]:
         del key
-        squares = jax.tree.map(lambda s, g: s + g**2, state.squares, grads)
+        roots = jax.tree.map(jnp.hypot, state.roots, grads)
 
-        def decrement(grad: Array, square: Array) -> Array:
-            root = jnp.sqrt(square)
+        def decrement(grad: Array, root: Array) -> Array:
             ratio = jnp.where(root > 0, grad / jnp.where(root > 0, root, 1), 0)
             return jnp.sum((grad * ratio).reshape(len(grad), -1), axis=1)
 
-        parts = jax.tree.leaves(jax.tree.map(decrement, grads, squares))
-        excess = jnp.stack(parts).sum(axis=0).astype(jnp.float32)
+        parts = jax.tree.leaves(jax.tree.map(decrement, grads, roots))
+        excess = jnp.stack(parts).sum(axis=0)
         known = state.base > 0
         relative = jnp.where(known, excess / jnp.where(known, state.base, 1), 0)
         # Scaled so that the largest exponent is 0: sums come out the same.
@@ -78,6 +77,6 @@ def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
             used = jnp.where(jnp.isnan(losses), 0, used)
         found = Aggregate(tree.combine(used, grads), used, jnp.zeros(()))
         base = jnp.where(known, state.base, excess)
-        return found, ExcessState(weights, base, squares)
+        return found, ExcessState(weights, base, roots)
 
     return Aggregator(init, update)

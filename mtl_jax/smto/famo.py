@@ -27,14 +27,19 @@ class FamoState(NamedTuple):
 def famo(
     learning_rate: float = 0.025, weight_decay: float = 1e-3, reduction: str = "sum"
 ) -> LossWeighting:
-    """Equal relative decrease of the losses, from losses alone.
+    """Decrease all losses at an equal relative rate, from losses alone.
 
     With ``z = softmax(logits)`` weights ``c z_i / l_i``, ``c = 1 / sum_i (z_i / l_i)``.
     Once the parameters have moved, the losses ``l'`` of the same batch tell how much
     each task gained, ``log l - log l'``, and the logits move by an Adam of their own
-    away from the tasks that gained most. Costs one forward pass; clipping as in the
-    authors' experiments is ``optax.clip_by_global_norm(1.0)`` behind it. Source: Liu,
-    Feng, Stone & Liu, NeurIPS 2023, Algorithm 1.
+    away from the tasks that gained most. Costs one forward pass. Source: Liu, Feng,
+    Stone & Liu, NeurIPS 2023, Algorithm 1.
+
+    The direction is not clipped, nor is it in the authors' experiments: their
+    ``max_norm`` of 1 is applied before the backward pass, to gradients that have just
+    been cleared. Their stand-alone class clips behind it since January 2024, where it
+    is given the shared parameters: that is ``optax.clip_by_global_norm(1.0)`` behind
+    `lift`, with the reduction ``mean``.
 
     Args:
       learning_rate: of Adam on the logits.
@@ -46,8 +51,10 @@ def famo(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
-    check_range("famo's weight_decay", weight_decay, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
+    weight_decay = check_range("famo's weight_decay", weight_decay, 0, float("inf"))
     adam: Any = optax.chain(
         optax.add_decayed_weights(weight_decay), optax.adam(learning_rate)
     )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian, row_lengths
 from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution
@@ -28,7 +29,7 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
     Raises:
       InputError: rho is not positive, or inner no weighting.
     """
-    check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
+    rho = check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
     method = as_gramian(inner, "fmtl")
 
     def init(num_tasks: int) -> tuple[PyTree, PyTree]:
@@ -48,9 +49,9 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
         flat = jax.tree.map(jnp.subtract, worst.shared, grads.shared)
         loss_key, flat_key = jax.random.split(key)
         first, loss_state = method.update(
-            tree.gram(grads.shared), losses, state[0], loss_key
+            gramian(grads.shared), losses, state[0], loss_key
         )
-        second, flat_state = method.update(tree.gram(flat), losses, state[1], flat_key)
+        second, flat_state = method.update(gramian(flat), losses, state[1], flat_key)
         direction = jax.tree.map(
             jnp.add,
             tree.combine(first.weights, grads.shared),
@@ -64,8 +65,10 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
 
 
 def ascent(rho: float, grads: PyTree) -> PyTree:
-    """``rho g_i / |g_i|`` of every task ``[T, ...]``; 0 for a zero gradient."""
-    lengths = jnp.sqrt(tree.squared_norms(grads))
+    """Stretch every task's gradient ``[T, ...]`` to ``rho``; a zero gradient stays."""
+    if not jax.tree.leaves(grads):  # heads of tasks that share their output layer
+        return grads
+    lengths = row_lengths(grads)
     there = lengths > 0
     return tree.scale_rows(
         jnp.where(there, rho / jnp.where(there, lengths, 1), 0), grads

@@ -34,7 +34,7 @@ def graddrop(leak: float = 0.0, reduction: str = "sum") -> Aggregator:
       InputError: leak is outside [0, 1]; at the first update, there is no key.
     """
     check_reduction(reduction)
-    check_range("graddrop's leak", leak, 0, 1)
+    leak = check_range("graddrop's leak", leak, 0, 1)
 
     def update(
         grads: PyTree, losses: Array, state: PyTree, key: Array
@@ -65,7 +65,7 @@ def graddrop_rep(leak: float = 0.0) -> Cotangent:
     Raises:
       InputError: leak is outside [0, 1].
     """
-    check_range("graddrop_rep's leak", leak, 0, 1)
+    leak = check_range("graddrop_rep's leak", leak, 0, 1)
 
     def update(
         z: Array, grads: Array, state: PyTree, key: Array
@@ -77,11 +77,11 @@ def graddrop_rep(leak: float = 0.0) -> Cotangent:
     return Cotangent(stateless, update)
 
 
-def _kept(votes: Array, key: Any, leak: float) -> Array:
+def _kept(votes: Array, key: Any, leak: float | Array) -> Array:
     """Part of every task's gradient that is kept ``[T, ...]``."""
     size = jnp.sum(jnp.abs(votes), axis=0)
     purity = jnp.sum(votes, axis=0) / jnp.where(size > 0, size, 1)
-    draw = jax.random.uniform(key, size.shape)
+    draw = jax.random.uniform(key, size.shape, jnp.float32)
     positive = (1 + purity) / 2 > draw
     return jnp.where(jnp.where(positive, votes > 0, votes < 0), 1, leak).astype(
         votes.dtype

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_losses,
@@ -50,19 +51,21 @@ def gradnorm(
       InputError: an option out of its range; at the first update, losses are missing.
     """
     check_reduction(reduction)
-    check_range("gradnorm's alpha", alpha, 0, float("inf"))
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
+    alpha = check_range("gradnorm's alpha", alpha, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
 
     def init(num_tasks: int) -> GradNormState:
         return GradNormState(jnp.ones(num_tasks), jnp.zeros(num_tasks))
 
     def update(
-        gram: Array, losses: Array, state: GradNormState, key: Array
+        gram: Gram, losses: Array, state: GradNormState, key: Array
     ) -> tuple[Solution, GradNormState]:
         del key
         check_losses(losses)
         present = ~jnp.isnan(losses)
-        norms = jnp.sqrt(jnp.diagonal(gram))
+        norms = of(gram).lengths
         bounded = jnp.where(present, positive(losses), 0)
         first = jnp.where(state.first > 0, state.first, bounded)
         relative = jnp.where(present, losses / jnp.where(first > 0, first, 1), 0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, gramian, of
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -44,18 +45,18 @@ def gradvac(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("gradvac's beta", beta, 0, 1)
+    beta = check_range("gradvac's beta", beta, 0, 1)
     check_choice("gradvac's groups", groups, GROUPS)
 
-    def operate_on(gram: Array, targets: Array, key: Array) -> tuple[Array, Array]:
+    def operate_on(gram: Gram, targets: Array, key: Array) -> tuple[Array, Array]:
         weights, seen = operate(gram, targets, key)
-        alive = jnp.diagonal(gram) > 0
+        alive = of(gram).lengths > 0
         met = alive[:, None] & alive[None, :] & ~jnp.eye(len(alive), dtype=bool)
         targets = jnp.where(met, (1 - beta) * targets + beta * seen, targets)
         return reduce(weights / gram.shape[0], reduction), targets
 
     def of_model(
-        gram: Array, losses: Array, state: Array, key: Array
+        gram: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses
         check_key(key)
@@ -69,9 +70,10 @@ def gradvac(
         check_key(key)
         members = _groups(grads, groups)
         leaves, structure = jax.tree.flatten(grads)
-        grams = jnp.stack([tree.gram([leaves[i] for i in own]) for own in members])
+        grams = [gramian([leaves[i] for i in own]) for own in members]
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *grams)
         keys = jax.random.split(key, len(members))
-        weights, state = jax.vmap(operate_on)(grams, state, keys)
+        weights, state = jax.vmap(operate_on)(stacked, state, keys)
         direction = list(leaves)
         for own, row in zip(members, weights, strict=True):
             for i in own:
@@ -83,9 +85,8 @@ def gradvac(
     if groups == "model":
         return GramianWeighting(lambda tasks: jnp.zeros((tasks, tasks)), of_model)
 
-    def init(grads: PyTree) -> Array:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
-        return jnp.zeros((len(_groups(grads, groups)), num_tasks, num_tasks))
+    def init(params: PyTree, num_tasks: int) -> Array:
+        return jnp.zeros((len(_groups(params, groups)), num_tasks, num_tasks))
 
     return Aggregator(init, of_groups)
 

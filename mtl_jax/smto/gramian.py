@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     LossWeighting,
@@ -30,7 +31,7 @@ def as_gramian(inner: Any, outer: str) -> GramianWeighting:
     weighting = inner
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del gram
         check_losses(losses)

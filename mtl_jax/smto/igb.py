@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.smto import epoch_mean
-from mtl_jax.smto.contract import LossWeighting, check_steps, positive
+from mtl_jax.smto.contract import LossWeighting, check_count, check_steps, positive
 from mtl_jax.smto.epoch_mean import EpochMean
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 def igb(base_epoch: int = 1, steps_per_epoch: int = 0) -> LossWeighting:
@@ -24,9 +24,8 @@ def igb(base_epoch: int = 1, steps_per_epoch: int = 0) -> LossWeighting:
     Raises:
       InputError: an option out of its range.
     """
-    check_steps(steps_per_epoch)
-    if not isinstance(base_epoch, int) or base_epoch < 0:
-        raise InputError(f"igb's base_epoch is {base_epoch!r}; it must be >= 0.")
+    steps_per_epoch = check_steps(steps_per_epoch)
+    base_epoch = check_count("igb's base_epoch", base_epoch, 0)
 
     def update(losses: Array, state: EpochMean, key: Array) -> tuple[Array, EpochMean]:
         del key

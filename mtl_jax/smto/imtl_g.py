@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_reduction,
@@ -27,7 +28,7 @@ def imtl_g(reduction: str = "sum") -> GramianWeighting:
     check_reduction(reduction)
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         _, norms, _, active = unit(gram)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.smto.contract import LossWeighting, check_range
+from mtl_jax.smto.contract import LossWeighting, check_range, positive
 from mtl_jax.types import Array, PyTree
 
 
@@ -24,6 +24,9 @@ def learned(
 ) -> LossWeighting:
     """Weights and a regulariser of ``s [T]``, from 0, under an Adam of their own.
 
+    Losses are floored at rounding of their mean: of a loss that stays 0 the optimum of
+    ``s`` is infinite, and with it the weight.
+
     Args:
       weigh: ``s [T] -> (weights [T], regulariser [])``; ``s`` descends
         along the gradient of ``weights @ losses + regulariser``.
@@ -32,7 +35,9 @@ def learned(
     Raises:
       InputError: the learning rate is not positive.
     """
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
     adam: Any = optax.adam(learning_rate)
 
     def init(num_tasks: int) -> LearnedState:
@@ -46,7 +51,7 @@ def learned(
 
         def objective(s: Array) -> tuple[Array, Array]:
             weights, regulariser = weigh(s)
-            return jnp.dot(weights, losses) + regulariser, weights
+            return jnp.dot(weights, positive(losses)) + regulariser, weights
 
         grad, weights = jax.grad(objective, has_aux=True)(state.s)
         step, opt = adam.update(grad, state.opt)

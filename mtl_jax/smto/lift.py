@@ -10,6 +10,16 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths, weighted
+from mtl_jax.smto.arguments import (
+    as_losses,
+    check_grads,
+    check_method,
+    check_num_tasks,
+    check_params,
+    check_place,
+    check_samples,
+)
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -17,10 +27,11 @@ from mtl_jax.smto.contract import (
     GramianWeighting,
     LossWeighting,
     check_choice,
+    check_key,
     check_losses,
 )
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.types import Array, PyTree
 
 NONFINITE = ("skip", "drop")
 Smto = optax.GradientTransformationExtraArgs
@@ -51,43 +62,36 @@ class SmtoState(NamedTuple):
     """The method's own state."""
 
 
-def initial(num_tasks: int, method: PyTree) -> SmtoState:
-    """State before the first update."""
-    return SmtoState(
-        weights=jnp.ones(num_tasks),
-        residual=jnp.zeros(()),
-        norm=jnp.full((), jnp.nan, jnp.float32),
-        cosines=jnp.full(num_tasks, jnp.nan, jnp.float32),
-        skipped=jnp.zeros((), jnp.int32),
-        method=method,
-    )
+def initial(num_tasks: int, method: PyTree, params: PyTree) -> SmtoState:
+    """Make the state before the first update.
 
-
-def cosines(inner: Array, norm: Array, squared_norms: Array) -> Array:
-    """Cosines ``[T]`` of a direction of length ``norm`` from its inner products.
-
-    NaN where a length is 0.
+    Numbers are in float32, or float64 where a parameter is, whatever precision
+    the parameters have and whether or not JAX defaults to float64.
     """
-    lengths = jnp.sqrt(squared_norms)
-    found = inner / jnp.where(norm > 0, norm, 1) / jnp.where(lengths > 0, lengths, 1)
-    return jnp.where((norm > 0) & (lengths > 0), jnp.clip(found, -1, 1), jnp.nan)
-
-
-def products(gram: Array, weights: Array) -> tuple[Array, Array]:
-    """Inner products ``[T]`` of a direction with all gradients, and its length."""
-    inner = jnp.matmul(gram, weights, precision=tree.HIGHEST)
-    squared = jnp.dot(weights, inner, precision=tree.HIGHEST)
-    return inner, jnp.sqrt(jnp.maximum(squared, 0))
+    dtype = tree.working_dtype(params)
+    return SmtoState(
+        weights=jnp.ones(num_tasks, dtype),
+        residual=jnp.zeros((), dtype),
+        norm=jnp.full((), jnp.nan, dtype),
+        cosines=jnp.full(num_tasks, jnp.nan, dtype),
+        skipped=jnp.zeros((), jnp.int32),
+        method=tree.astype(dtype, method),
+    )
 
 
 def settle(
     usable: Array, direction: PyTree, after: SmtoState, before: SmtoState
 ) -> tuple[PyTree, SmtoState]:
-    """An update, or where it is not usable none: direction 0, and one more skipped."""
+    """Choose an update, or where it is not usable none: direction 0, one more skipped.
+
+    No update is usable whose direction is not finite. The state keeps its dtypes.
+    """
+    usable = usable & jnp.isfinite(after.norm)
     idle = before._replace(
         weights=jnp.zeros_like(before.weights), skipped=before.skipped + 1
     )
     nothing = jax.tree.map(jnp.zeros_like, direction)
+    after = tree.cast_like(after, before)
     return tree.where(usable, direction, nothing), tree.where(usable, after, idle)
 
 
@@ -98,14 +102,18 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
       method: a weighting or an aggregator. A `CrossWeighting` takes the gradients of
         independent batches as ``samples=(J1, J2)``; without them all are those of one
         batch.
-      num_tasks: number of tasks ``T``, the leading axis of the gradients.
+      num_tasks: number of tasks ``T``, the leading axis of the gradients. Losses are
+        one number a task, as an array or a list.
       nonfinite: what to do where a task's gradient is not finite. ``skip``: the
         direction is 0, the state is kept, and ``skipped`` counts. ``drop``: the task
         sits out this update with weight 0.
 
     Raises:
-      InputError: unknown ``nonfinite``; at the first update, if the gradients have
-        another number of tasks, or if losses or a key are needed and missing.
+      InputError: a method that looks at more than the gradients, an unknown
+        ``nonfinite``; at init or update, inside of a wrapper of optax that belongs
+        behind (``partition``, ``MultiSteps``: see docs/optax.md), or for a tree without
+        leaves; at update, if gradients, losses or samples have another number of tasks,
+        or if losses or a key are needed and missing.
 
     >>> import jax.numpy as jnp, numpy as np, optax
     >>> from mtl_jax import smto
@@ -116,16 +124,17 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
     >>> print(np.asarray(updates["w"]).round(4))  # twice (.2, .4): reduction "sum"
     [-0.4 -0.8]
     """
+    check_method(method)
+    num_tasks = check_num_tasks(num_tasks)
     check_choice("nonfinite", nonfinite, NONFINITE)
     drop = nonfinite == "drop"
 
     def init(params: PyTree) -> SmtoState:
-        if not isinstance(method, Aggregator):
-            return initial(num_tasks, method.init(num_tasks))
-        grads = jax.tree.map(
-            lambda p: jnp.zeros((num_tasks, *p.shape), p.dtype), params
-        )
-        return initial(num_tasks, method.init(grads))
+        check_place()
+        check_params(params)
+        if isinstance(method, Aggregator):
+            return initial(num_tasks, method.init(params, num_tasks), params)
+        return initial(num_tasks, method.init(num_tasks), params)
 
     def update(
         updates: Any,
@@ -138,42 +147,49 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
         **extra_args: Any,
     ) -> tuple[Any, Any]:
         del params, extra_args
-        _check_num_tasks(updates, num_tasks)
-        grads = updates
-        needs_gram = isinstance(method, GramianWeighting | CrossWeighting)
-        gram = tree.gram(grads) if needs_gram else None
-        squared = tree.squared_norms(grads) if gram is None else jnp.diagonal(gram)
-        sound = jnp.isfinite(squared)
+        check_place()
+        check_grads(updates, num_tasks)
+        check_samples(samples, num_tasks)
+        dtype = state.weights.dtype
+        losses = as_losses(losses, num_tasks, dtype)
+        if key is not None:
+            check_key(key)
+        by_gram = not isinstance(method, Aggregator)
+        gram = gramian(updates) if by_gram else None
+        sound = jnp.isfinite(gram.lengths if gram else row_lengths(updates))
         if drop:
             check_losses(losses)
         if losses is not None:
             sound = sound & jnp.isfinite(losses)
+        grads = updates
         if drop:
-            losses = jnp.where(sound, jnp.asarray(losses), jnp.nan)
+            losses = jnp.where(sound, losses, jnp.nan)  # type: ignore[arg-type]
             grads = tree.keep_rows(sound, grads)
-            squared = jnp.where(sound, squared, 0)
-            if gram is not None:
-                gram = jnp.where(sound[:, None] & sound[None, :], gram, 0)
-        found, inner_state = _update(
-            method, grads, gram, samples, losses, state.method, key
+            gram = gram.among(sound) if gram else None
+        aggregate, inner_state = _update(
+            method, grads, gram, samples, losses, state.method, key, dtype
         )
-        if drop and gram is not None:  # an aggregator may go on with what it remembers
-            found = found._replace(weights=jnp.where(sound, found.weights, 0))
-        if gram is None:
-            inner = tree.inner(grads, found.direction)
-            norm = tree.norm(found.direction)
+        weights = aggregate.weights
+        if drop and by_gram:  # an aggregator may go on with what it remembers
+            weights = jnp.where(sound, weights, 0)
+        direction = jax.tree.map(
+            lambda leaf, rows: leaf.astype(rows.dtype), aggregate.direction, updates
+        )
+        is_exact = all(leaf.dtype == dtype for leaf in jax.tree.leaves(updates))
+        if gram and is_exact:
+            norm, cosines = weighted(gram, weights)
         else:
-            inner, norm = products(gram, found.weights)
+            norm, cosines = compared(grads, direction)
         after = SmtoState(
-            weights=found.weights,
-            residual=found.residual,
+            weights=weights,
+            residual=aggregate.residual,
             norm=norm,
-            cosines=cosines(inner, norm, squared),
+            cosines=cosines,
             skipped=state.skipped,
             method=inner_state,
         )
         usable = sound.any() if drop else sound.all()
-        return settle(usable, found.direction, after, state)
+        return settle(usable, direction, after, state)
 
     return Smto(init, update)
 
@@ -181,30 +197,31 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
 def _update(
     method: Liftable,
     grads: PyTree,
-    gram: Array | None,
+    gram: Gram | None,
     samples: tuple[PyTree, PyTree] | None,
     losses: Array | None,
     state: PyTree,
     key: Array | None,
+    dtype: Any,
 ) -> tuple[Aggregate, PyTree]:
-    """One update of any method that can be lifted."""
+    """Update any method that can be lifted, once, in ``dtype``."""
     update: Any = method.update
     if isinstance(method, Aggregator):
         with jax.default_matmul_precision("highest"):
-            return update(grads, losses, state, key)
+            return update(tree.astype(dtype, grads), losses, state, key)
     if isinstance(method, LossWeighting):
         check_losses(losses)
         weights, state = weigh(method, losses, state, key)  # type: ignore[arg-type]
-        residual = jnp.zeros(())
+        residual = jnp.zeros((), dtype)
     else:
-        cross: Any = gram if samples is None else tree.cross(*samples)
-        (weights, residual), state = weigh_gram(method, cross, losses, state, key)
+        products: Any = gram if samples is None else cross(*samples)
+        (weights, residual), state = weigh_gram(method, products, losses, state, key)
     return Aggregate(tree.combine(weights, grads), weights, residual), state
 
 
 def weigh_gram(
     weighting: GramianWeighting | CrossWeighting,
-    gram: Array,
+    gram: Gram,
     losses: Array | None,
     state: PyTree,
     key: Array | None,
@@ -223,12 +240,3 @@ def weigh(
     present = jnp.isfinite(losses)
     weights, after = update(jnp.where(present, losses, 1), state, key)
     return jnp.where(present, weights, 0), tree.where(present.all(), after, state)
-
-
-def _check_num_tasks(grads: PyTree, num_tasks: int) -> None:
-    for leaf in jax.tree.leaves(grads):
-        if leaf.ndim == 0 or leaf.shape[0] != num_tasks:
-            raise InputError(
-                f"a gradient of shape {leaf.shape} does not have {num_tasks} tasks "
-                f"in front; pass leaves [T, ...] or lift(..., num_tasks=T)."
-            )

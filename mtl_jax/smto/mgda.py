@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from mtl_jax import gramian
+from mtl_jax.gramian import Gram, Gramian
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
@@ -40,36 +42,37 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
     check_choice("mgda's normaliser", normaliser, tuple(NORMALISERS))
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del key
+        gram = gramian.of(gram)
         present = None if losses is None else ~jnp.isnan(losses)
         scales = NORMALISERS[normaliser](gram, losses)
-        scaled = gram / scales[:, None] / scales[None, :]
+        scaled = gram.times(1 / scales)
         weights, residual = or_mean(simplex.min_norm(scaled, present), gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
 
 
-def _ones(gram: Array, losses: Array) -> Array:
+def _ones(gram: Gramian, losses: Array) -> Array:
     del losses
-    return jnp.ones_like(gram[0])
+    return jnp.ones_like(gram.scales)
 
 
-def _lengths(gram: Array, losses: Array) -> Array:
+def _lengths(gram: Gramian, losses: Array) -> Array:
     del losses
-    squared = jnp.diagonal(gram)
-    return jnp.where(squared > 0, jnp.sqrt(squared), 1)
+    lengths = gram.lengths
+    return jnp.where(lengths > 0, lengths, 1)
 
 
-def _losses(gram: Array, losses: Array) -> Array:
+def _losses(gram: Gramian, losses: Array) -> Array:
     del gram
     check_losses(losses)
     return positive(jnp.where(jnp.isnan(losses), jnp.nanmean(losses), losses))
 
 
-NORMALISERS: dict[str, Callable[[Array, Array], Array]] = {
+NORMALISERS: dict[str, Callable[[Gramian, Array], Array]] = {
     "none": _ones,
     "l2": _lengths,
     "loss": _losses,

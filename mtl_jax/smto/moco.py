@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
     check_range,
     check_reduction,
     reduce,
+    zero_rows,
 )
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.types import Array, PyTree
@@ -57,20 +59,16 @@ def moco(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("moco's beta", beta, 0, 1, open_low=True)
-    check_range("moco's gamma", gamma, 0, float("inf"), open_low=True)
-    for name, value in [
-        ("beta_sigma", beta_sigma),
-        ("gamma_sigma", gamma_sigma),
-        ("rho", rho),
-    ]:
-        check_range(f"moco's {name}", value, 0, float("inf"))
+    beta = check_range("moco's beta", beta, 0, 1, open_low=True)
+    gamma = check_range("moco's gamma", gamma, 0, float("inf"), open_low=True)
+    beta_sigma = check_range("moco's beta_sigma", beta_sigma, 0, float("inf"))
+    gamma_sigma = check_range("moco's gamma_sigma", gamma_sigma, 0, float("inf"))
+    rho = check_range("moco's rho", rho, 0, float("inf"))
 
-    def init(grads: PyTree) -> MocoState:
-        num_tasks = jax.tree.leaves(grads)[0].shape[0]
+    def init(params: PyTree, num_tasks: int) -> MocoState:
         return MocoState(
             jnp.zeros((), jnp.int32),
-            jax.tree.map(jnp.zeros_like, grads),
+            zero_rows(params, num_tasks),
             jnp.full(num_tasks, 1 / num_tasks, jnp.float32),
         )
 
@@ -84,7 +82,7 @@ def moco(
         tracked = jax.tree.map(
             lambda y, g: y - step.astype(y.dtype) * (y - g), state.tracked, grads
         )
-        slope = jnp.matmul(tree.gram(tracked), state.weights, precision=tree.HIGHEST)
+        slope = gramian(tracked).products(state.weights)
         weights = simplex.project(state.weights - pace * (slope + rho * state.weights))
         used = reduce(weights, reduction)
         found = Aggregate(tree.combine(used, tracked), used, jnp.zeros(()))

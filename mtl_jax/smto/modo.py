@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mtl_jax import tree
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
     check_range,
@@ -35,17 +35,17 @@ def modo(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("modo's gamma", gamma, 0, float("inf"), open_low=True)
-    check_range("modo's rho", rho, 0, float("inf"))
+    gamma = check_range("modo's gamma", gamma, 0, float("inf"), open_low=True)
+    rho = check_range("modo's rho", rho, 0, float("inf"))
 
     def init(num_tasks: int) -> Array:
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
 
     def update(
-        cross: Array, losses: Array, state: Array, key: Array
+        cross: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key
-        slope = jnp.matmul(cross, state, precision=tree.HIGHEST) + rho * state
+        slope = of(cross).products(state) + rho * state
         weights = simplex.project(state - gamma * slope)
         return exact(reduce(weights, reduction)), weights
 

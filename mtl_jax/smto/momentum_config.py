@@ -6,9 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.config import weights_of
-from mtl_jax.smto.contract import Aggregate, Aggregator, check_range
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.smto.contract import (
+    Aggregate,
+    Aggregator,
+    check_count,
+    check_known,
+    check_range,
+    zero_rows,
+)
+from mtl_jax.types import Array, PyTree
 
 
 class MomentumConfigState(NamedTuple):
@@ -23,7 +31,8 @@ class MomentumConfigState(NamedTuple):
     combined: PyTree
     """First moment of the combined gradient ``[...]``."""
     second: PyTree
-    """Second moment of the combined gradient ``[...]``."""
+    """Root of the second moment of the combined gradient ``[...]``: squares may
+    overflow."""
 
 
 def momentum_config(
@@ -44,21 +53,21 @@ def momentum_config(
     Raises:
       InputError: an option out of its range.
     """
-    check_range("momentum_config's b1", b1, 0, 1)
-    check_range("momentum_config's b2", b2, 0, 1)
-    check_range("momentum_config's eps", eps, 0, float("inf"))
-    if not isinstance(tasks_per_step, int) or tasks_per_step < 0:
-        raise InputError(f"tasks_per_step is {tasks_per_step!r}; it is 0 or more.")
+    b1 = check_range("momentum_config's b1", b1, 0, 1)
+    b2 = check_range("momentum_config's b2", b2, 0, 1)
+    eps = check_range("momentum_config's eps", eps, 0, float("inf"))
+    tasks_per_step = check_count(
+        "tasks_per_step", check_known("tasks_per_step", tasks_per_step), 0
+    )
 
-    def init(grads: PyTree) -> MomentumConfigState:
-        leaves = jax.tree.leaves(grads)
-        one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), grads)
+    def init(params: PyTree, num_tasks: int) -> MomentumConfigState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
         return MomentumConfigState(
             count=jnp.zeros((), jnp.int32),
-            seen=jnp.zeros(leaves[0].shape[0], jnp.int32),
-            first=jax.tree.map(jnp.zeros_like, grads),
-            combined=one,
-            second=one,
+            seen=jnp.zeros(num_tasks, jnp.int32),
+            first=zero_rows(params, num_tasks),
+            combined=zeros,
+            second=zeros,
         )
 
     def update(
@@ -79,9 +88,7 @@ def momentum_config(
         )
         weights = (
             num_tasks
-            * weights_of(
-                tree.gram(tree.scale_rows(_correction(b1, seen), first))
-            ).weights
+            * weights_of(gramian(tree.scale_rows(_correction(b1, seen), first))).weights
         )
         weights = weights * _correction(b1, seen)
         ready = (seen > 0).all()
@@ -94,14 +101,16 @@ def momentum_config(
             lambda new, old: (new - b1 * old) / (1 - b1), combined, state.combined
         )
         second = jax.tree.map(
-            lambda s, g: b2 * s + (1 - b2) * g**2, state.second, pseudo
+            lambda r, g: jnp.hypot(b2**0.5 * r, (1 - b2) ** 0.5 * g),
+            state.second,
+            pseudo,
         )
         bias = 1 - b2 ** count.astype(jnp.float32)
         direction = jax.tree.map(
-            lambda m, s: (
+            lambda m, r: (
                 m
                 / (1 - b1 ** count.astype(jnp.float32)).astype(m.dtype)
-                / (jnp.sqrt(s / bias.astype(s.dtype)) + eps)
+                / (r / jnp.sqrt(bias).astype(r.dtype) + eps)
             ),
             combined,
             second,
@@ -119,6 +128,6 @@ def momentum_config(
     return Aggregator(init, update)
 
 
-def _correction(decay: float, count: Array) -> Array:
+def _correction(decay: float | Array, count: Array) -> Array:
     """Adam's correction of a moment's start from 0; 1 before the first update."""
     return 1 / jnp.where(count > 0, 1 - decay ** count.astype(jnp.float32), 1)

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from mtl_jax.smto.contract import GramianWeighting, check_range, or_mean
+from mtl_jax.gramian import Gram
+from mtl_jax.smto.contract import GramianWeighting, check_count, check_range, or_mean
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 class NashState(NamedTuple):
@@ -38,17 +39,14 @@ def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
     Raises:
       InputError: an option out of its range.
     """
-    check_range("nash_mtl's max_norm", max_norm, 0, float("inf"))
-    if not isinstance(update_every, int) or update_every < 1:
-        raise InputError(
-            f"nash_mtl's update_every is {update_every!r}; it is 1 or more."
-        )
+    max_norm = check_range("nash_mtl's max_norm", max_norm, 0, float("inf"))
+    update_every = check_count("nash_mtl's update_every", update_every, 1)
 
     def init(num_tasks: int) -> NashState:
         return NashState(jnp.zeros((), jnp.int32), jnp.ones(num_tasks), jnp.zeros(()))
 
     def update(
-        gram: Array, losses: Array, state: NashState, key: Array
+        gram: Gram, losses: Array, state: NashState, key: Array
     ) -> tuple[Solution, NashState]:
         del losses, key
         found = or_mean(fairness.balance(gram, 1.0), gram)

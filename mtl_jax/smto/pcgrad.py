@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_key,
@@ -25,11 +26,11 @@ def pcgrad(reduction: str = "sum") -> GramianWeighting:
     check_reduction(reduction)
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses
         check_key(key)
-        weights, _ = operate(gram, jnp.zeros_like(gram), key)
+        weights, _ = operate(gram, jnp.zeros(gram.shape, gram.dtype), key)
         return exact(reduce(weights / gram.shape[0], reduction)), state
 
     return GramianWeighting(stateless, update)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import GramianWeighting, LossWeighting, check_losses
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.imtl_g import imtl_g
@@ -35,11 +36,11 @@ def reweighted(losses: Any = "si", inner: Any = "mgda") -> GramianWeighting:
         return first.init(num_tasks), second.init(num_tasks)
 
     def update(
-        gram: Array, losses: Array, state: tuple[PyTree, PyTree], key: Array
+        gram: Gram, losses: Array, state: tuple[PyTree, PyTree], key: Array
     ) -> tuple[Solution, tuple[PyTree, PyTree]]:
         check_losses(losses)
         scales, before = weigh(first, losses, state[0], key)
-        seen = gram * scales[:, None] * scales[None, :]
+        seen = of(gram).times(scales)
         scaled = jnp.where(jnp.isnan(losses), losses, scales * losses)
         found, after = second.update(seen, scaled, state[1], key)
         return found._replace(weights=scales * found.weights), (before, after)

@@ -46,34 +46,42 @@ def rlw(distribution: str = "normal", reduction: str = "sum") -> LossWeighting:
     return LossWeighting(stateless, update)
 
 
+DTYPE = jnp.float32
+"""Of draws: those of another dtype are other numbers."""
+
+
 def _normal(key: Array, num_tasks: int) -> Array:
-    return jax.nn.softmax(jax.random.normal(key, (num_tasks,)))
+    return jax.nn.softmax(jax.random.normal(key, (num_tasks,), DTYPE))
 
 
 def _uniform(key: Array, num_tasks: int) -> Array:
-    return jax.nn.softmax(jax.random.uniform(key, (num_tasks,)))
+    return jax.nn.softmax(jax.random.uniform(key, (num_tasks,), DTYPE))
 
 
 def _random_normal(key: Array, num_tasks: int) -> Array:
     mean_key, deviation_key, key = jax.random.split(key, 3)
-    mean = jax.random.uniform(mean_key, (num_tasks,))
-    deviation = jax.random.uniform(deviation_key, (num_tasks,))
-    return jax.nn.softmax(mean + deviation * jax.random.normal(key, (num_tasks,)))
+    mean = jax.random.uniform(mean_key, (num_tasks,), DTYPE)
+    deviation = jax.random.uniform(deviation_key, (num_tasks,), DTYPE)
+    return jax.nn.softmax(
+        mean + deviation * jax.random.normal(key, (num_tasks,), DTYPE)
+    )
 
 
 def _dirichlet(key: Array, num_tasks: int) -> Array:
-    return jax.random.dirichlet(key, jnp.ones(num_tasks))
+    return jax.random.dirichlet(key, jnp.ones(num_tasks, DTYPE))
 
 
 def _bernoulli(key: Array, num_tasks: int) -> Array:
     # Of many draws the first that is not empty: an exact draw of the others.
-    draws = jax.random.bernoulli(key, shape=(64, num_tasks))
-    chosen = draws[jnp.argmax(draws.any(axis=1))].astype(jnp.float32)
+    draws = jax.random.bernoulli(key, DTYPE(0.5), (64, num_tasks))
+    chosen = draws[jnp.argmax(draws.any(axis=1))].astype(DTYPE)
     return chosen / chosen.sum()
 
 
 def _constrained_bernoulli(key: Array, num_tasks: int) -> Array:
-    return jax.nn.one_hot(jax.random.randint(key, (), 0, num_tasks), num_tasks)
+    return jax.nn.one_hot(
+        jax.random.randint(key, (), 0, num_tasks, jnp.int32), num_tasks, dtype=DTYPE
+    )
 
 
 DISTRIBUTIONS: dict[str, Draw] = {

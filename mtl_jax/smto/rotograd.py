@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gramian import row_lengths
 from mtl_jax.rotation import rotation
-from mtl_jax.smto.contract import Rotation, exact
+from mtl_jax.smto.contract import Rotation, check_count, exact
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 class RotoGradState(NamedTuple):
@@ -36,8 +37,7 @@ def rotograd(burn_in: int = 20) -> Rotation:
     Raises:
       InputError: ``burn_in`` is negative.
     """
-    if not isinstance(burn_in, int) or burn_in < 0:
-        raise InputError(f"rotograd's burn_in is {burn_in!r}; it must be >= 0.")
+    burn_in = check_count("rotograd's burn_in", burn_in, 0)
 
     def init(num_tasks: int) -> RotoGradState:
         return RotoGradState(jnp.zeros((), jnp.int32), jnp.ones(num_tasks))
@@ -46,7 +46,7 @@ def rotograd(burn_in: int = 20) -> Rotation:
         grads: Array, generators: Array, state: RotoGradState, key: Array
     ) -> tuple[Solution, Array, RotoGradState]:
         del key
-        norms = jnp.sqrt(jnp.sum(grads**2, axis=(1, 2)))
+        norms = row_lengths(grads)
         fresh = (state.count == 0) | (state.count == burn_in)
         first = jnp.where(fresh, norms, state.first)
         known = first > 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtl_jax.smto.contract import (
     LossWeighting,
+    as_vector,
     check_key,
     check_range,
     check_reduction,
@@ -17,7 +18,7 @@ from mtl_jax.types import Array, InputError, PyTree
 
 
 def sampled(
-    temperature: float = 1.0, sizes: Sequence[int] = (), reduction: str = "sum"
+    temperature: float = 1.0, sizes: Sequence[int] | Array = (), reduction: str = "sum"
 ) -> LossWeighting:
     """Weight for one task, drawn at every step with ``p_i ~ n_i^(1 / temperature)``.
 
@@ -43,11 +44,13 @@ def sampled(
     True
     """
     check_reduction(reduction)
-    check_range("sampled's temperature", temperature, 0, float("inf"), open_low=True)
-    counts = np.asarray(sizes, np.float64)
-    if not (counts > 0).all():
-        raise InputError(f"sampled's sizes {tuple(sizes)} must be positive.")
-    logits = np.log(counts) / temperature
+    temperature = check_range(
+        "sampled's temperature", temperature, 0, float("inf"), open_low=True
+    )
+    counts = as_vector(sizes)
+    if isinstance(counts, np.ndarray) and not (counts > 0).all():
+        raise InputError(f"sampled's sizes {counts.tolist()} must be positive.")
+    logits = jnp.log(counts) / temperature
 
     def init(num_tasks: int) -> tuple[()]:
         if counts.shape != (num_tasks,):
@@ -59,7 +62,7 @@ def sampled(
 
     def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:
         check_key(key)
-        task = jax.random.categorical(key, jnp.asarray(logits, jnp.float32))
+        task = jax.random.categorical(key, logits)
         return reduce(jax.nn.one_hot(task, len(losses)), reduction), state
 
     return LossWeighting(init, update)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.smto.contract import LossWeighting, stateless
+from mtl_jax.smto.contract import LossWeighting, as_vector, stateless
 from mtl_jax.types import Array, InputError, PyTree
 
 
@@ -23,26 +23,25 @@ def mean() -> LossWeighting:
     return _constant(lambda losses: jnp.full_like(losses, 1 / losses.shape[0]))
 
 
-def fixed(weights: Sequence[float] = ()) -> LossWeighting:
+def fixed(weights: Sequence[float] | Array = ()) -> LossWeighting:
     """Weights given by hand, one a task, used as they are.
 
     Raises:
       InputError: a weight is negative or not finite; the number of weights is not
         the number of tasks (said when the run is set up).
     """
-    try:
-        values = np.asarray(weights, np.float32)
-    except ValueError:
-        values = np.full(len(weights), np.nan)
-    if not (np.isfinite(values).all() and (values >= 0).all()):
+    values = as_vector(weights)
+    known = isinstance(values, np.ndarray)
+    if known and not (np.isfinite(values).all() and (values >= 0).all()):
         raise InputError(
-            f"weights {tuple(weights)} must be numbers, finite and not negative."
+            f"weights {weights!r} must be numbers, finite and not negative."
         )
+    said = values.tolist() if known else "(traced)"
 
     def init(num_tasks: int) -> tuple[()]:
         if values.shape != (num_tasks,):
             raise InputError(
-                f"{values.size} weights {tuple(weights)} for {num_tasks} tasks; "
+                f"{values.size} weights {said} for {num_tasks} tasks; "
                 f"pass one weight a task."
             )
         return ()

@@ -4,8 +4,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
+    check_count,
     check_range,
     check_reduction,
     exact,
@@ -13,7 +15,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.smto.solvers.solution import Solution
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 def sdmgrad(
@@ -44,22 +46,26 @@ def sdmgrad(
       InputError: an option out of its range.
     """
     check_reduction(reduction)
-    check_range("sdmgrad's penalty", penalty, 0, float("inf"))
-    check_range("learning_rate", learning_rate, 0, float("inf"), open_low=True)
-    check_range("sdmgrad's momentum", momentum, 0, 1)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise InputError(f"sdmgrad's iterations is {iterations!r}; it is 1 or more.")
+    penalty = check_range("sdmgrad's penalty", penalty, 0, float("inf"))
+    learning_rate = check_range(
+        "learning_rate", learning_rate, 0, float("inf"), open_low=True
+    )
+    momentum = check_range("sdmgrad's momentum", momentum, 0, 1)
+    iterations = check_count("sdmgrad's iterations", iterations, 1)
 
     def init(num_tasks: int) -> Array:
         return jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
 
     def update(
-        cross: Array, losses: Array, state: Array, key: Array
+        cross: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key
         num_tasks = cross.shape[0]
-        size = jnp.max(jnp.sum(jnp.abs(cross), axis=1))
-        scaled = cross / jnp.where(size > 0, size, 1)
+        cross = of(cross)
+        shares = cross.scales / cross.scales.max()
+        relative = cross.values * shares[:, None] * shares[None, :]
+        size = jnp.max(jnp.sum(jnp.abs(relative), axis=1))
+        scaled = relative / jnp.where(size > 0, size, 1)
         pull = penalty * scaled.mean(axis=1)
 
         def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:

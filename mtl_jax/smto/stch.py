@@ -4,9 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.smto import epoch_mean
-from mtl_jax.smto.contract import LossWeighting, check_range, check_steps, positive
+from mtl_jax.smto.contract import (
+    LossWeighting,
+    check_count,
+    check_range,
+    check_steps,
+    positive,
+)
 from mtl_jax.smto.epoch_mean import EpochMean
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 
 def stch(
@@ -27,10 +33,9 @@ def stch(
     Raises:
       InputError: an option out of its range.
     """
-    check_steps(steps_per_epoch)
-    check_range("stch's mu", mu, 0, float("inf"), open_low=True)
-    if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
-        raise InputError(f"stch's warmup_epochs is {warmup_epochs!r}; it must be >= 0.")
+    steps_per_epoch = check_steps(steps_per_epoch)
+    mu = check_range("stch's mu", mu, 0, float("inf"), open_low=True)
+    warmup_epochs = check_count("stch's warmup_epochs", warmup_epochs, 0)
 
     def update(losses: Array, state: EpochMean, key: Array) -> tuple[Array, EpochMean]:
         del key

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers.solution import unit
 from mtl_jax.types import Array
 
 
-def operate(gram: Array, targets: Array, key: Array) -> tuple[Array, Array]:
+def operate(gram: Gram, targets: Array, key: Array) -> tuple[Array, Array]:
     """Lift cosines that are below their targets, in random order.
 
     ``p_i = g_i``; for every other task ``j``, in an order drawn for ``i``, where
@@ -23,7 +24,7 @@ def operate(gram: Array, targets: Array, key: Array) -> tuple[Array, Array]:
     gradients are skipped.
 
     Args:
-      gram: Gramian ``[T, T]``.
+      gram: Gram ``[T, T]``.
       targets: ``[T, T]``, of ``p_i`` (rows) with ``g_j``.
       key: of the orders.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_reduction,
@@ -25,7 +26,7 @@ def upgrad(reduction: str = "sum") -> GramianWeighting:
     check_reduction(reduction)
 
     def update(
-        gram: Array, losses: Array, state: PyTree, key: Array
+        gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
         preferences = jnp.eye(gram.shape[0], dtype=gram.dtype) / gram.shape[0]

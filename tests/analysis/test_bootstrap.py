@@ -1,6 +1,12 @@
 import numpy as np
 
-from mtl_jax.analysis.bootstrap import Pairs, draw, estimate, interval
+from mtl_jax.analysis.bootstrap import (
+    Pairs,
+    draw,
+    estimate,
+    interval,
+    strict_interval,
+)
 
 
 def pairs_of(st, mt):
@@ -80,3 +86,26 @@ def test_interval_needs_half_of_the_resamples():
     few = np.array([1.0, 2.0, np.nan, np.nan, np.nan])
     assert np.isnan(interval(few)).all()
     assert interval(np.append(few, [3.0, 4.0]))[0] > 1
+
+
+def test_a_resample_that_has_nothing_of_a_task_is_none_of_the_others():
+    """Task a is 1 in its only pair, b always -9: their mean is -4 or not defined."""
+    a = np.array([[1.0, np.nan], [np.nan, np.nan]])
+    tasks = [Pairs((0, 1), (0, 1), values) for values in (a, np.full((2, 2), -9.0))]
+    mean = estimate(tasks, over_tasks=False)
+    np.testing.assert_array_equal(mean[:3], -4)
+    # Of a task that nothing is known of, there is nothing to miss.
+    tasks[0] = Pairs((0, 1), (0, 1), np.full((2, 2), np.nan))
+    np.testing.assert_array_equal(estimate(tasks, over_tasks=False)[:3], -9)
+
+
+def test_strict_interval_holds_wherever_the_undefined_lie():
+    values = np.random.default_rng(0).normal(size=200)
+    assert strict_interval(values) == tuple(interval(values))
+    low, high = strict_interval(np.append(values[:197], [np.nan] * 3))
+    for end in (-1e9, 1e9):
+        inner = interval(np.append(values[:197], [end] * 3))
+        assert low <= inner[0] and inner[1] <= high
+    assert np.isfinite([low, high]).all()
+    assert np.isnan(strict_interval(np.append(values[:190], [np.nan] * 10))).all()
+    assert np.isnan(strict_interval(np.zeros(0))).all()

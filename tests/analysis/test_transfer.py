@@ -127,6 +127,29 @@ def test_delta_m_is_not_defined_against_zero():
     assert np.isnan(found["delta_m"]) and found["reason"].endswith("of ST is 0")
 
 
+def with_zeros(zeros, seeds=5):
+    """ST's accuracy of a is 0 in some seeds, MT's better; b is worse by 50 %."""
+    curves = []
+    for seed in range(seeds):
+        alone = 0.0 if seed < zeros else 0.3
+        for v, a, b in (("single", alone, 0.8), ("multi", 0.3, 0.4)):
+            curves.append(curve(v, PROBE, seed=seed, task="a", accuracy=a))
+            curves.append(curve(v, PROBE, seed=seed, task="b", accuracy=b))
+    return frame(*curves)
+
+
+def test_delta_m_of_a_resample_against_zero_is_not_that_of_the_other_tasks():
+    """Where ST of a is 0, Delta_m is not defined: it is not the -50 % of b."""
+    (few,) = analysis.delta_m(with_zeros(2)).to_dict("records")  # (2/5)^5 = 1 %
+    assert few["comparable"] and not few["reason"]
+    # From an ST of all .3 (0 and -50 %) to one of .06 (400 and -50 %).
+    assert few["low"] == pytest.approx(-25) and few["high"] == pytest.approx(175)
+    (many,) = analysis.delta_m(with_zeros(4)).to_dict("records")  # (4/5)^5 = 33 %
+    assert many["delta_m"] == pytest.approx((400 - 50) / 2) and many["comparable"]
+    assert np.isnan(many["low"]) and np.isnan(many["high"])
+    assert "a: in 3" in many["reason"] and "a mean of ST is 0" in many["reason"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

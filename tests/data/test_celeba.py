@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 import time
 from typing import Any
@@ -188,13 +189,13 @@ def test_columns_in_another_order(directory):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"attributes": ("Male", "smiling")}, ["'smiling'", "choose of Smiling"]),
+        ({"attributes": ("Male", "smiling")}, ["'smiling'", "did you mean 'Smiling'?"]),
         ({"attributes": ("Bear",)}, ["'Bear'", "No_Beard"]),
         ({"attributes": ("?",)}, ["'?'", "5_o_Clock_Shadow", "Young"]),
         ({"attributes": ("Male", "Male")}, ["'Male'", "twice"]),
         ({"size": 0}, ["size is 0", "1 to 178"]),
         ({"size": 200}, ["size is 200", "1 to 178"]),
-        ({"source": "web"}, ["unknown source 'web'"]),
+        ({"source": "web"}, ["source 'web' is not one of"]),
     ],
 )
 def test_options_out_of_range(directory, options, words):
@@ -272,13 +273,43 @@ DAMAGE = {
         ["img_align_celeba/000021.jpg cannot be decoded", "again"],
     ),
     "empty image": (image(20, b""), ["img_align_celeba/000021.jpg cannot be decoded"]),
-    "no jpeg": (image(20, b"<html>"), ["000021.jpg cannot be decoded"]),
+    "no jpeg": (
+        image(20, b"<html>"),
+        [
+            "000021.jpg cannot be decoded (UnidentifiedImageError: cannot identify",
+            "e);",
+        ],
+    ),
+    "another form": (
+        image(20, encoded(np.zeros((218, 178, 3), np.uint8), "png").getvalue()),
+        ["000021.jpg cannot be decoded"],
+    ),
+    "large file": (image(20, bytes(2**25 + 1)), ["it has more than 33554432 bytes"]),
     "image in the wild": (
         image(20, grey(400, 300)),
         ["000021.jpg is an image of 300x400", "178x218", "aligned"],
     ),
     "turned image": (image(20, grey(178, 218)), ["218x178 pixels, expected 178x218"]),
 }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", [ATTRS, EVAL])
+def test_list_saved_by_another_editor(directory, name, encoding):
+    expected = celeba.load(str(directory))
+    path = directory / "celeba" / name
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert_same(celeba.load(str(directory)), expected)
+
+
+def test_list_that_is_none(directory):
+    path = directory / "celeba" / ATTRS
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=f"{ATTRS} is no list .*put the official file"):
+        celeba.load(str(directory))
+    os.truncate(path, 2**40)
+    with pytest.raises(InputError, match="is no list .it has more than 67108864 bytes"):
+        celeba.load(str(directory))
 
 
 @pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE)

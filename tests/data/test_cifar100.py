@@ -4,6 +4,7 @@ import pickle
 import shutil
 import struct
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -279,6 +280,9 @@ def binary(x, fine, coarse):
     return np.column_stack([coarse, fine, planes(x)]).astype(np.uint8).tobytes()
 
 
+doubled: list = [1]
+for _ in range(40):  # 80 lists, and a trillion numbers to whoever walks them
+    doubled = [doubled, doubled]
 DAMAGE = {
     "truncated": ("train.bin", binary(*TINY)[:-1], ["9221 bytes", "3074", "copy"]),
     "cifar-10": ("train.bin", bytes(2 * 3073), ["6146 bytes", "records of 3074"]),
@@ -316,6 +320,11 @@ DAMAGE = {
         pickled("train", TINY[0], TINY[1][:2], TINY[2]),
         ["(3, 3072)", "2 fine and 3 coarse", "[N, 3072]"],
     ),
+    "lists of lists": (
+        "train",
+        pickled("train", TINY[0], SimpleNamespace(tolist=lambda: doubled), TINY[2]),
+        ["not a complete file", "labels are not whole numbers"],
+    ),
     "negative label": (
         "train",
         pickled("train", TINY[0], TINY[1] - 1, TINY[2]),
@@ -331,6 +340,13 @@ def test_damage_is_named_in_one_message(tmp_path, name, content, words):
         cifar.read((tmp_path / name,))
     for word in [str(tmp_path / name), *words]:
         assert word in str(error.value)
+
+
+def test_large_file_is_not_read(tmp_path):
+    with (tmp_path / "train.bin").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match="has 1099511627776 bytes, expected 268435456"):
+        cifar.read((tmp_path / "train.bin",))
 
 
 def test_missing_data_says_within_a_second_how_to_get_it(tmp_path, directory):
@@ -417,7 +433,7 @@ def test_options_out_of_range(directory):
         cifar100.load(str(directory), grouping="other")
     with pytest.raises(InputError, match="grouping_seed is -1"):
         cifar100.load(str(directory), grouping_seed=-1)
-    with pytest.raises(InputError, match="unknown source 'web'"):
+    with pytest.raises(InputError, match="source 'web' is not one of"):
         cifar100.load(str(directory), "web")
 
 

@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import struct
+import zlib
 from typing import Any
 
 import jax
@@ -238,8 +240,8 @@ def test_missing_part_of_the_tree_is_named(tree):
     ("options", "message"),
     [
         ({"source": "tfds"}, "TFDS has no Cityscapes with both.*source=files"),
-        ({"source": "web"}, "'web'; choose of auto, files"),
-        ({"classes": 8}, "8 classes.*7 or 19"),
+        ({"source": "web"}, "'web' is not one of: auto, files"),
+        ({"classes": 8}, "classes 8 is not one of: 7, 19"),
         ({"size": (128,)}, re.escape("(128,); choose (height, width) up to (32, 64)")),
         ({"size": (33, 64)}, re.escape("(33, 64)")),
         ({"size": (0, 64)}, re.escape("(0, 64)")),
@@ -274,14 +276,38 @@ def same(array):
     return array
 
 
+def promise(path):
+    """A PNG of a header alone, of many pixels."""
+    header = b"IHDR" + struct.pack(">2I5B", 9_000, 9_000, 8, 2, 0, 0, 0)
+    chunks = (header, b"IEND")
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(own) - 4) + own + struct.pack(">I", zlib.crc32(own))
+            for own in chunks
+        )
+    )
+
+
 DAMAGE = {
-    "empty": (0, lambda path: path.write_bytes(b""), ["cannot be read", "unpack"]),
-    "no image": (1, lambda path: path.write_text("<html>"), ["UnidentifiedImage"]),
-    "cut": (0, cut, ["cannot be read", "runcated"]),
-    "cut labels": (1, cut, ["cannot be read"]),
-    "cut disparity": (2, cut, ["cannot be read"]),
-    "flipped": (0, flip, ["cannot be read"]),
-    "flipped disparity": (2, flip, ["cannot be read"]),
+    "empty": (0, lambda path: path.write_bytes(b""), ["cannot be decoded", "unpack"]),
+    "no image": (
+        1,
+        lambda path: path.write_text("<html>"),
+        ["(Unidentified", "Error: cannot identify image file);"],
+    ),
+    "cut": (0, cut, ["cannot be decoded", "runcated"]),
+    "cut labels": (1, cut, ["cannot be decoded"]),
+    "cut disparity": (2, cut, ["cannot be decoded"]),
+    "flipped": (0, flip, ["cannot be decoded"]),
+    "flipped disparity": (2, flip, ["cannot be decoded"]),
+    "photograph": (
+        0,
+        lambda path: Image.open(path).save(path, "JPEG"),
+        ["cannot identify"],
+    ),
+    "many pixels": (0, promise, ["9000x9000", "expected 32x64"]),
+    "large file": (1, lambda path: os.truncate(path, 2**40), ["more than 33554432 by"]),
     "smaller": (0, resave(lambda a: a[::2, ::2]), ["16x32", "expected 32x64"]),
     "smaller labels": (1, resave(lambda a: a[:, ::2]), ["32x32", "expected 32x64"]),
     "grey image": (0, resave(same, "L"), ["type L", "RGB"]),
@@ -319,7 +345,7 @@ def test_repaired_file_goes_on(tree, monkeypatch):
     label = paths(tree, "val", 2)[1]
     whole = label.read_bytes()
     label.write_bytes(whole[:-30] + bytes(30))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be decoded"):
         load(tree)
     label.write_bytes(whole)
     seen = []

@@ -272,13 +272,13 @@ def test_some_tasks(root, vocabulary):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"tasks": ("CoLA",)}, ["'CoLA'", "choose of cola"]),
+        ({"tasks": ("CoLA",)}, ["'CoLA'", "did you mean 'cola'?"]),
         ({"tasks": ("wnli",)}, ["'wnli'", "mnli"]),
         ({"tasks": ("?",)}, ["'?'", "cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte"]),
         ({"tasks": ("rte", "cola,rte")}, ["'rte'", "twice"]),
         ({"length": 7}, ["length is 7", "8 to 512"]),
         ({"length": 513}, ["length is 513", "8 to 512"]),
-        ({"source": "web"}, ["unknown source 'web'", "auto, tfds, files"]),
+        ({"source": "web"}, ["source 'web' is not one of", "auto, tfds, files"]),
         ({"vocabulary": ""}, ["vocabulary is needed", "none is set"]),
     ],
 )

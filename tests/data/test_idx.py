@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -53,6 +54,12 @@ DAMAGE = {
     "only a header": ("y", LABELS[:6], ["6 bytes", "promises 8"]),
     "too long": ("y", LABELS + b"\0", ["12 bytes", "promises 11"]),
     "large images": ("x", encode(X.reshape(1, 84, 28), 2051), ["84x28", "28x28"]),
+    "many images": (
+        "x",
+        struct.pack(">4I", 2051, 2**32 - 1, 28, 28),
+        ["4294967295 images", "expected at most 1048576 of 28x28"],
+    ),
+    "only a header of images": ("x", IMAGES[:16], ["16 bytes", "promises 2368"]),
     "too few labels": ("y", encode(Y[:2], 2049), ["2 labels", "3 images"]),
     "label out of range": ("y", encode(Y + 1, 2049), ["label 10 at place 2", "0..9"]),
 }
@@ -68,6 +75,21 @@ def test_damage_is_named_in_one_message(tmp_path, name, content, words):
         idx.pair(files["x"], files["y"])
     for word in [str(tmp_path / name), *words]:
         assert word in str(error.value)
+
+
+def test_small_file_that_becomes_large(tmp_path):
+    (tmp_path / "y").write_bytes(LABELS)
+    with gzip.GzipFile(tmp_path / "x.gz", "wb") as file:
+        file.write(IMAGES)
+        file.write(bytes(2**26))
+    assert (tmp_path / "x.gz").stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="at least 2369 bytes, .* promises 2368"):
+            idx.pair(tmp_path / "x.gz", tmp_path / "y")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_file_is_named(tmp_path):

@@ -1,4 +1,6 @@
 import gzip
+import io
+import re
 import struct
 import subprocess
 import sys
@@ -37,7 +39,8 @@ def write_files(folder, splits=("train", "test"), ending=".gz"):
             path.write_bytes(compress(content))
 
 
-def prepare(directory, dataset="fashion_mnist"):
+def prepare(directory, dataset="fashion_mnist", third=None):
+    """Build it; ``third`` stands for the third training image."""
     import tensorflow_datasets as tfds
 
     features = {
@@ -51,6 +54,8 @@ def prepare(directory, dataset="fashion_mnist"):
         ]
         for split in COUNTS
     }
+    if third is not None:
+        splits["train"][2]["image"] = io.BytesIO(third)
     build(directory, dataset, features, splits)
 
 
@@ -142,6 +147,36 @@ def test_damaged_prepared_data_is_an_input_error(tmp_path):
         source.images("mnist", str(tmp_path))
 
 
+def png(*shape):
+    return encoded(np.zeros(shape, np.uint8)).getvalue()
+
+
+@pytest.mark.parametrize(
+    ("third", "words"),
+    [
+        (
+            b"<html>",
+            "cannot be decoded (UnidentifiedImageError: cannot identify image ",
+        ),
+        (png(28, 28)[:-20], "cannot be decoded ("),
+        (png(10_000, 10_000), "is an image of 10000x10000 pixels of type L, expected"),
+        (
+            png(28, 28, 3),
+            "is an image of 28x28 pixels of type RGB, expected 28x28 of L",
+        ),
+    ],
+    ids=["no image", "cut", "large", "colours"],
+)
+@pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
+def test_damaged_image_of_prepared_data_is_named(tmp_path, third, words):
+    prepare(tmp_path, "mnist", third)
+    with pytest.raises(InputError) as error:
+        source.images("mnist", str(tmp_path))
+    (place,) = re.findall(r"3.0.1, train example (\d+), ", str(error.value))
+    assert int(place) < 60 and words in str(error.value)
+    assert " at 0x" not in str(error.value)
+
+
 def test_default_directory_is_that_of_tfds(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
@@ -208,7 +243,7 @@ def test_no_examples(tmp_path):
 
 @pytest.mark.parametrize("arguments", [("emnist",), ("mnist", "", "web")])
 def test_unknown_words(arguments):
-    with pytest.raises(InputError, match=f"unknown .*{arguments[-1]}.*choose of"):
+    with pytest.raises(InputError, match=f"{arguments[-1]}.* is not one of: "):
         source.images(*arguments)
 
 

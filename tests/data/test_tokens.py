@@ -151,6 +151,7 @@ def put(name, text):
     return lambda folder: (folder / name).write_text(text)
 
 
+SPECIAL_ONLY = {name: i for i, name in enumerate((*tokens.SPECIAL, "cat", "<mask>"))}
 DAMAGE = {
     "no JSON": (put("vocab.json", "<html>"), ["vocab.json", "cannot"]),
     "truncated": (
@@ -165,6 +166,28 @@ DAMAGE = {
     "no merges": (put("merges.txt", "<html>\n"), ["merges.txt", "cannot"]),
     "of GPT-2": (edit(**{"<pad>": None}), ["has no <pad>, which RoBERTa's has"]),
     "other ids": (edit(**{"<s>": 1, "<pad>": 0}), ["<pad> the number 0, expected 1"]),
+    "no bytes": (
+        lambda folder: (
+            put("merges.txt", "#version: 0.2\n")(folder),
+            put("vocab.json", json.dumps(SPECIAL_ONLY))(folder),
+        ),
+        ["lacks 256 of the 256 tokens of single bytes, '!' for one, without which"],
+    ),
+    "a byte missing": (
+        lambda folder: put(
+            "vocab.json", (folder / "vocab.json").read_text().replace('"Ċ"', '"x y"')
+        )(folder),
+        ["lacks 1 of the 256 tokens of single bytes, 'Ċ' for one"],
+    ),
+    "a deep list": (put("vocab.json", "[" * 100_000), ["nested too deeply", "cannot"]),
+    "a truth value": (edit(**{"<pad>": True}), ["<pad> the number True, which is"]),
+    "a fraction": (edit(**{"<pad>": 1.0}), ["cannot"]),
+    "a negative number": (edit(**{"<pad>": -1}), ["cannot"]),
+    "a list": (put("vocab.json", '["<s>"]'), ["cannot"]),
+    "three words": (
+        put("merges.txt", "#version: 0.2\na b c\n"),
+        ["line 2 of the merges is no pair"],
+    ),
     "a gap": (edit(**{"<mask>": 400}), ["does not number its 320 entries 0 to 319"]),
 }
 
@@ -177,6 +200,15 @@ def test_damage_is_named_in_one_message(folder, tmp_path, damage, words):
         tokens.read(str(tmp_path))
     for word in (str(tmp_path), *words, "python -m experiments.vocabulary --data=DIR"):
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_saved_by_another_editor(folder, tokenizer, tmp_path, encoding):
+    for name in tokens.FILES:
+        text = Path(folder, name).read_text("utf-8").replace("\n", "\r\n")
+        (tmp_path / name).write_bytes(text.encode(encoding))
+    again = tokens.encode(tokens.read(str(tmp_path)), TEXTS, 32)
+    np.testing.assert_array_equal(again, tokens.encode(tokenizer, TEXTS, 32))
 
 
 def test_missing_vocabulary(folder, tmp_path):

@@ -118,6 +118,15 @@ def test_gsnr(gradients):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_gsnr_of_a_small_spread_around_a_large_mean(gradients):
+    """A mean of squares less a squared mean would have no digit of it."""
+    near = 100 + 0.1 * gradients
+    own = np.asarray(near, np.float64)
+    expected = (own.mean(axis=0) ** 2 / own.var(axis=0)).mean()
+    found = metrics.gsnr(linear, ZERO, near, batch_size=16)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_bad_batch_sizes(gradients):
     with pytest.raises(InputError, match="batch_size 40 must be smaller than the 40"):
         metrics.noise_scale(linear, ZERO, gradients, batch_size=40)

@@ -154,6 +154,11 @@ def test_groups_of_parameters_add_up(estimator, key):
     [
         (SOFTMAX, {"estimator": "true"}, "'true' is not one of: minibatch"),
         (SOFTMAX, {"estimator": "empirical"}, "pass targets"),
+        (
+            SOFTMAX,
+            {"estimator": "empirical", "targets": -jnp.ones(len(X))},
+            "targets holds -1.0 .50 of 50",
+        ),
         (GAUSSIAN, {"estimator": "exact"}, "cannot be enumerated; use 'per_example'"),
     ],
 )

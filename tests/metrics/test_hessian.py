@@ -122,6 +122,25 @@ def test_error_bound_holds_before_convergence(key):
         assert top.value <= 10 + 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_curvature_is_free_of_scale(scale, key):
+    """Where squares of it leave float32's range, as where they do not."""
+    eigenvalues = np.linspace(-3, 10, 40) * scale
+    loss_fn, params, batch = quadratic(eigenvalues)
+    args = metrics.hessian_operator(loss_fn), params, batch
+    exact = metrics.top_eigenvalue(*args, key=key, iterations=40)
+    np.testing.assert_allclose(exact.value, 10 * scale, rtol=1e-4)
+    assert exact.error_bound < 0.1 * scale
+    early = metrics.top_eigenvalue(*args, key=key, iterations=5)
+    nearest = np.abs(eigenvalues - float(early.value)).min()
+    assert nearest <= early.error_bound and 0 < early.error_bound < 10 * scale
+    powered = metrics.power_iteration(*args, key=key, iterations=50)
+    np.testing.assert_allclose(powered.value, 10 * scale, rtol=0.1)
+    trace = metrics.trace(*args, key=key)
+    error = abs(float(trace.value) - eigenvalues.sum())
+    assert 0 < trace.standard_error < 20 * scale and error < 4 * trace.standard_error
+
+
 FEW_VALUES = [
     (0.0,) * 6,
     (-4.0,) * 4,  # of which what is left of a vector of signs is 0 exactly

@@ -54,6 +54,53 @@ def test_one_step_is_the_closed_form(batch, norm, adaptive):
     )
 
 
+def ascended(norm, adaptive, g, steps):
+    """Highest rise met by projected ascent with momentum, written out in float64."""
+    h, theta = np.asarray(TWISTED, np.float64), np.asarray(POINT, np.float64)
+    c = np.abs(theta) if adaptive else np.ones(2)
+
+    def project(d):
+        if norm == "linf":
+            return np.clip(d, -WIDE * c, WIDE * c)
+        return d * min(1, WIDE / np.linalg.norm(d / c))
+
+    def rise(d):
+        return g @ d + d @ h @ d / 2
+
+    unit = STEPS[norm, adaptive]
+    d = before = np.zeros(2)
+    best = [rise(WIDE * np.asarray(unit(g, c)))]
+    for i in range(steps):
+        length = 2 * WIDE
+        for reached in (1 / 2, 3 / 4):
+            length *= 0.5 if i >= reached * steps else 1
+        z = project(d + length * np.asarray(unit(g + h @ d, c)))
+        share = 0.75 if i else 1
+        d, before = project(d + share * (z - d) + (1 - share) * (d - before)), d
+        best.append(rise(d))
+    return best[0], max(best)
+
+
+WIDE, POINT = 2.0, jnp.array([1.2, -0.9])
+TWISTED = jnp.array([[1.0, 3.0], [3.0, 2.0]])
+"""With these the gradient turns on the way, in every norm."""
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+@pytest.mark.parametrize(("norm", "adaptive"), STEPS)
+def test_steps_are_those_of_the_ascent_written_out(batch, norm, adaptive, steps):
+    rises = []
+    for own in np.asarray(batch, np.float64).reshape(2, 5, 2):
+        g = own.mean(axis=0) + np.asarray(TWISTED @ POINT)
+        rises.append(ascended(norm, adaptive, g, steps))
+    one, many = np.mean(rises, axis=0)
+    loss_fn = lambda p, b: b.mean(axis=0) @ p + p @ TWISTED @ p / 2  # noqa: E731
+    options: Any = {"rho": WIDE, "norm": norm, "adaptive": adaptive, "batch_size": 5}
+    found = metrics.sharpness(loss_fn, POINT, batch, steps=steps, **options)
+    np.testing.assert_allclose(found.value, many, rtol=1e-5)
+    assert many > 1.5 * one  # or the first step is all that is compared
+
+
 @pytest.mark.parametrize(("norm", "adaptive"), STEPS)
 def test_more_steps_find_no_less(batch, norm, adaptive):
     one, many = (
@@ -114,12 +161,18 @@ def test_vmapped_over_tasks_is_a_loop_and_one_batch_has_no_error(batch):
         assert jnp.isnan(alone.standard_error)
 
 
-def test_average_case_is_half_the_trace(batch, key):
-    """``E[g' d + d' H d / 2] = rho^2 tr(H) / 2`` for normal noise."""
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_average_case_is_half_the_trace(batch, key, adaptive):
+    """``E[g' d + d' H d / 2] = rho^2 tr(C H C) / 2`` for normal noise."""
     found = metrics.average_sharpness(
-        quadratic, THETA, batch, key=key, rho=0.3, draws=512
+        quadratic, THETA, batch, key=key, rho=3.0, draws=512, adaptive=adaptive
     )
-    assert abs(found.value - 0.3**2 * jnp.trace(H) / 2) < 4 * found.standard_error
+    c = jnp.abs(THETA) if adaptive else jnp.ones(2)
+    expected = 3.0**2 * (c**2 * jnp.diagonal(H)).sum() / 2
+    assert abs(found.value - expected) < 4 * found.standard_error
+    assert found.standard_error < 0.2 * expected  # or the line above says nothing
+    g = batch.mean(axis=0) + H @ THETA
+    np.testing.assert_allclose(found.gradient, jnp.linalg.norm(c * g), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,11 @@ def test_auto_is_the_form_for_the_backend():
         ("cnn", {"padding": "full"}, ["'full'", "same, valid"]),
         ("cnn", {"kernel_size": 4}, ["kernel_size 4", "odd"]),
         ("cnn", {"kernel_size": -1}, ["kernel_size -1", "positive"]),
-        ("cnn", {"channels": ()}, ["channels ()"]),
-        ("cnn", {"channels": (4, 0)}, ["channels (4, 0)"]),
+        ("cnn", {"channels": ()}, ["channels are ()"]),
+        ("cnn", {"channels": (4, 0)}, ["channels are (4, 0); 0 is unfit"]),
         ("cnn", {"hidden": 0}, ["hidden 0"]),
-        ("mlp", {"widths": ()}, ["widths ()"]),
-        ("mlp", {"widths": (3, 0)}, ["widths (3, 0)", "positive"]),
+        ("mlp", {"widths": ()}, ["widths are ()"]),
+        ("mlp", {"widths": (3, 0)}, ["widths are (3, 0); 0 is unfit", "positive"]),
     ],
 )
 def test_bad_options(name, options, words):

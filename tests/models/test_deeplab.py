@@ -92,9 +92,9 @@ def test_no_convolution_in_loops_on_a_cpu(form):
     ("options", "words"),
     [
         ({"widths": (4, 4), "blocks": (1, 1)}, "widths (4, 4) must be of 4 stages"),
-        ({"widths": (4, 0, 4, 4)}, "widths (4, 0, 4, 4)"),
+        ({"widths": (4, 0, 4, 4)}, "widths are (4, 0, 4, 4); 0"),
         ({"channels": 0}, "channels 0"),
-        ({"rates": (1, 0)}, "rates (1, 0)"),
+        ({"rates": (1, 0)}, "rates are (1, 0); 0"),
         ({"norm": "layer"}, "'layer' is not one of: batch, group"),
         ({"conv": "fft"}, "'fft'"),
     ],

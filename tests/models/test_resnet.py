@@ -200,10 +200,10 @@ def test_no_convolution_in_loops_on_a_cpu(form):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"widths": ()}, "widths ()"),
-        ({"widths": (4, 0)}, "widths (4, 0)"),
+        ({"widths": ()}, "widths are ()"),
+        ({"widths": (4, 0)}, "widths are (4, 0); 0"),
         ({"widths": (4, 4)}, "blocks (1, 1, 1, 1)"),
-        ({"blocks": (1, 1, 0, 1)}, "blocks (1, 1, 0, 1)"),
+        ({"blocks": (1, 1, 0, 1)}, "blocks are (1, 1, 0, 1); 0"),
         ({"stem_stride": 3}, "stem_stride 3"),
         ({"conv": "fft"}, "'fft'"),
         ({"stem": "vgg"}, "'vgg' is not one of: cifar, imagenet"),

@@ -339,7 +339,7 @@ def test_cudnn_is_given_lengths(monkeypatch):
         ({"dropout": -0.1}, "dropout -0.1 must be"),
         ({"epsilon": 0.0}, "epsilon 0.0 must be positive"),
         ({"attention": "flash"}, "'flash' is not one of: xla, cudnn"),
-        ({"depth": 3}, "no option 'depth'"),
+        ({"depth": 3}, "option of roberta 'depth' is not one of: vocab"),
     ],
     ids=str,
 )

@@ -1,6 +1,8 @@
 """Weights of torchvision's layout; see test_torch_parity.py for those of torch."""
 
 import sys
+import traceback
+import zipfile
 from typing import Any
 
 import jax
@@ -139,4 +141,34 @@ class Harmful:
 def test_torch_file_that_would_run_something(tmp_path):
     torch: Any = pytest.importorskip("torch")
     torch.save({"conv1.weight": Harmful()}, tmp_path / "weights.pt")
-    assert "cannot be read (UnpicklingError" in complaint(tmp_path / "weights.pt")
+    message = complaint(tmp_path / "weights.pt")
+    assert "cannot be read (UnpicklingError)" in message
+    assert "weights_only" not in message  # torch's own advice is to run it
+
+
+def test_advice_to_run_a_file_is_in_no_traceback(tmp_path):
+    torch: Any = pytest.importorskip("torch")
+    torch.save({"conv1.weight": Harmful()}, tmp_path / "weights.pt")
+    with pytest.raises(InputError) as error:
+        weights.load(tmp_path / "weights.pt", RESNET, VARIABLES)
+    shown = "".join(traceback.format_exception(error.value))
+    assert "InputError" in shown and "weights_only" not in shown
+
+
+def test_torch_file_of_something_else(tmp_path):
+    torch: Any = pytest.importorskip("torch")
+    path = tmp_path / "weights.pt"
+    torch.save({"model": {"conv1.weight": torch.zeros(2)}}, path)
+    assert "hold a dict by the name 'model', not arrays by" in complaint(path)
+    torch.save([1, 2], path)
+    assert "hold a list by the name ''" in complaint(path)
+
+
+def test_torch_file_that_is_compressed(tmp_path):
+    torch: Any = pytest.importorskip("torch")
+    plain, path = tmp_path / "plain.pt", tmp_path / "weights.pt"
+    torch.save({"conv1.weight": torch.zeros(2)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w", 8) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "are compressed, as torch.save does not" in complaint(path)

@@ -247,6 +247,19 @@ TABLE = {
         FAIR,
         {"orthogonal": (1, 4 ** (-2 / 3)), "conflict": (2.17405, 1.49584)},
     ),
+    # The factor T comes before the limit.
+    "fairgrad 2 times": (
+        "fairgrad",
+        {"alpha": 2.0, "max_norm": 0.0, "times_tasks": True},
+        summed(FAIR),
+        {"orthogonal": (2, 2 * 4 ** (-2 / 3))},
+    ),
+    "fairgrad 2 times, short": (
+        "fairgrad",
+        {"alpha": 2.0, "times_tasks": True},
+        shortened(summed(FAIR)),
+        {},
+    ),
     "aligned_mtl": ("aligned_mtl", {}, ALIGNED, ALIGNED_WEIGHTS),
     "aligned_mtl rmse": ("aligned_mtl", {**MEANS, "scale": "rmse"}, ALIGNED_RMSE, {}),
     "upgrad": ("upgrad", {}, UPGRAD, UPGRAD_WEIGHTS),
@@ -590,11 +603,11 @@ def at_other_points(name, **options):
         ("fmtl", {}, (1.0, 2.0), 3.3, 1.1),
         ("fmtl", {}, (1.0, -2.0), -1 + 0.3, 1.1),
         ("fmtl", {}, (1.0, 0.0), 1.1, 1.1),
-        # All moved by .1 up the mean gradient, or up their own; heads are not moved
-        ("samo", {"beta": 0.0}, (1.0, 2.0), 3.3, 1.0),
-        ("samo", {"beta": 0.0}, (1.0, -2.0), -0.9, 1.0),
-        ("samo", {"beta": 1.0}, (1.0, -2.0), 1.1 - 1.8, 1.0),
-        ("samo", {"beta": 1.0}, (1.0, 2.0), 3.3, 1.0),
+        # Trunks moved by .1 up the mean gradient, or up their own; heads up their own
+        ("samo", {"beta": 0.0}, (1.0, 2.0), 3.3, 1.1),
+        ("samo", {"beta": 0.0}, (1.0, -2.0), -0.9, 1.1),
+        ("samo", {"beta": 1.0}, (1.0, -2.0), 1.1 - 1.8, 1.1),
+        ("samo", {"beta": 1.0}, (1.0, 2.0), 3.3, 1.1),
     ],
 )
 def test_gradients_at_other_points(name, options, curvatures, direction, head, key):

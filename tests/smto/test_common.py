@@ -748,11 +748,11 @@ WRONG = {
     },
     "stch": {
         "mu": [(0.0, "more than 0")],
-        "warmup_epochs": [(-1, ">= 0"), (0.5, ">= 0")],
+        "warmup_epochs": [(-1, "0 or more"), (0.5, "0 or more")],
         "steps_per_epoch": [(0, "1 or more")],
     },
     "igb": {
-        "base_epoch": [(-1, ">= 0"), (0.5, ">= 0")],
+        "base_epoch": [(-1, "0 or more"), (0.5, "0 or more")],
         "steps_per_epoch": [(0, "1 or more")],
     },
     "gradnorm": {
@@ -777,6 +777,7 @@ WRONG = {
     "fairgrad": {
         "alpha": [(0.0, "more than 0"), (INF, "inf")],
         "max_norm": [(-1.0, "at least 0")],
+        "times_tasks": [("yes", "False, True")],
     },
     "aligned_mtl": {"scale": [("max", "min, rmse, median")]},
     "cr_mogm": {
@@ -808,7 +809,7 @@ WRONG = {
     "graddrop_rep": {"leak": [(-1.0, "at least 0")]},
     "excessmtl": {"step": [(-1.0, "at least 0")]},
     "fmtl": {"rho": [(0.0, "more than 0")], "inner": [("moco", "mgda")]},
-    "rotograd": {"burn_in": [(-1, ">= 0")]},
+    "rotograd": {"burn_in": [(-1, "0 or more")]},
     "samo": {
         "rho": [(0.0, "more than 0")],
         "beta": [(1.1, "at most 1")],

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
 from mtl_jax.smto.solvers.solution import Solution, accurate, length, unit
 from mtl_jax.types import Array
@@ -10,7 +11,7 @@ RIDGE = 4
 
 
 @accurate
-def project(gram: Array, preference: Array) -> Solution:
+def project(gram: Gram, preference: Array) -> Solution:
     """``argmin of v' G v`` over ``v >= preference >= 0``: weights ``[T]``.
 
     ``J' v`` is the closest direction to that of the preference in conflict with no

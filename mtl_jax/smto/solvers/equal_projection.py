@@ -7,11 +7,12 @@ gradient ``u_i``. Both ways agree where ``C`` has full rank.
 import jax.numpy as jnp
 
 from mtl_jax import tree
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array
 
 
-def dropped(gram: Array) -> Solution:
+def dropped(gram: Gram) -> Solution:
     """``C^+ 1 [T]``: what lies outside the range of ``C`` is dropped.
 
     The residual is the largest error of a projection within that range.
@@ -23,7 +24,7 @@ def dropped(gram: Array) -> Solution:
     return _refined(gram, y, vectors @ jnp.where(kept, parts, 0), vectors, values, kept)
 
 
-def clamped(gram: Array) -> Solution:
+def clamped(gram: Gram) -> Solution:
     """``y [T]``, where directions that ``C`` annihilates dominate: ``U' y = 0`` there.
 
     The limit of ``(C + e I)^-1 1`` but for its length. The residual is the largest
@@ -44,7 +45,7 @@ def clamped(gram: Array) -> Solution:
     )
 
 
-def _decompose(gram: Array) -> tuple[Array, Array, Array, Array]:
+def _decompose(gram: Gram) -> tuple[Array, Array, Array, Array]:
     """Eigenvalues and vectors of the cosines, ones ``[T]``, and what counts as 0."""
     cosines, _, _, active = unit(gram)
     values, vectors = jnp.linalg.eigh(cosines)
@@ -53,7 +54,12 @@ def _decompose(gram: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _refined(
-    gram: Array, y: Array, aim: Array, vectors: Array, values: Array, kept: Array
+    gram: Gram,
+    y: Array,
+    aim: Array,
+    vectors: Array,
+    values: Array,
+    kept: Array,
 ) -> Solution:
     """Two steps of iterative refinement of ``C y = aim``, and the residual."""
     cosines = unit(gram).cosines

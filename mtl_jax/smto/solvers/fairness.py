@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers.solution import TOLERANCE, Solution, accurate, unit
 from mtl_jax.types import Array
 
@@ -14,7 +15,7 @@ TO_BOUNDARY = 0.99
 
 
 @accurate
-def balance(gram: Array, alpha: float) -> Solution:
+def balance(gram: Gram, alpha: float) -> Solution:
     """``w > 0`` with ``G w = w^(-1 / alpha)``: weights ``[T]``, 0 if inactive.
 
     Each task gains ``w_i^(-1 / alpha)`` of a step: 1 is Nash-MTL, larger is fairer.

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
 from mtl_jax.smto.solvers.solution import Solution, accurate, cancels, length, unit
 from mtl_jax.types import Array
 
 
 @accurate
-def min_norm(gram: Array, present: Array | None = None) -> Solution:
+def min_norm(gram: Gram, present: Array | None = None) -> Solution:
     """``argmin of w' G w`` over the simplex: weights ``[T]``.
 
     Tasks that are not ``present`` (bool ``[T]``) get no weight; those present with a
@@ -34,11 +35,11 @@ def min_norm(gram: Array, present: Array | None = None) -> Solution:
     slope = cosines @ u
     gap = jnp.max(inverse * (u @ slope) - slope, where=used, initial=0)
     residual = gap / length(cosines, u)
-    return _with_zeros(present & (jnp.diagonal(gram) == 0), weights, residual)
+    return _with_zeros(present & ~active, weights, residual)
 
 
 @accurate
-def min_cone(gram: Array, c: float | Array) -> Solution:
+def min_cone(gram: Gram, c: float | Array) -> Solution:
     """``argmin of <g_w, g_0> + c |g_0| |g_w|`` over the simplex: weights ``[T]``.
 
     ``g_0`` is the mean of all ``T`` gradients; all weights are equal where it vanishes.
@@ -97,7 +98,7 @@ def project(v: Array) -> Array:
 
 
 @accurate
-def norm(gram: Array, weights: Array) -> Array:
+def norm(gram: Gram, weights: Array) -> Array:
     """``|g_w| = sqrt(w' G w)`` ``[]``; what is only rounding is exactly 0.
 
     >>> gram = jnp.array([[1.0, -2.0], [-2.0, 4.0]])  # g_2 = -2 g_1

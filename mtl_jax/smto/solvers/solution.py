@@ -12,10 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from mtl_jax import gramian
+from mtl_jax.gramian import Gram
 from mtl_jax.types import Array
 
 TOLERANCE = 1e-3
 """Relative residual above which a problem counts as not solved, in float32."""
+
+SHORTEST = 2.0**-100
+"""Relative length that shorter gradients count as: inverses stay in float32's range."""
 
 
 Solver = TypeVar("Solver", bound=Callable[..., Any])
@@ -49,33 +54,34 @@ class Unit(NamedTuple):
     """``[T, T]``, the diagonal exactly 1; rows of inactive tasks are those of the
     identity, so that every factorisation goes through."""
     norms: Array
-    """``[T]``, divided by `scale`; 1 for inactive tasks."""
+    """``[T]``, divided by `scale`, at least `SHORTEST`; 1 for inactive tasks."""
     scale: Array
     """Root mean square of the active tasks' lengths ``[]``; 1 if there is none."""
     active: Array
     """bool ``[T]``: the gradient is finite and not zero."""
 
 
-def unit(gram: Array) -> Unit:
-    """Cosines and lengths of a Gramian ``[T, T]`` of any scale.
+def unit(gram: Gram) -> Unit:
+    """Put a Gramian ``[T, T]`` of any scale in unit-norm variables.
 
     >>> import numpy as np
     >>> found = unit(jnp.array([[1.0, -2.0, 0.0], [-2.0, 16.0, 0.0], [0.0, 0.0, 0.0]]))
     >>> np.asarray(found.cosines[0]).tolist(), np.asarray(found.active).tolist()
     ([1.0, -0.5, 0.0], [True, True, False])
     """
-    squared = jnp.diagonal(gram)
-    active = jnp.isfinite(squared) & (squared > 0)
-    norms = jnp.sqrt(jnp.where(active, squared, 1))
+    gram = gramian.of(gram)
+    lengths = gram.lengths
+    active = jnp.isfinite(lengths) & (lengths > 0)
+    roots = jnp.sqrt(jnp.where(active, jnp.diagonal(gram.values), 1))
     pair = active[:, None] & active[None, :]
-    # One length after the other: their product may leave the range of float32.
-    cosines = jnp.where(pair, gram, 0) / norms[:, None] / norms[None, :]
-    cosines = jnp.where(jnp.eye(len(squared), dtype=bool), 1, jnp.clip(cosines, -1, 1))
-    largest = jnp.max(norms, where=active, initial=0)
+    cosines = jnp.where(pair, gram.values, 0) / roots[:, None] / roots[None, :]
+    cosines = jnp.where(jnp.eye(len(roots), dtype=bool), 1, jnp.clip(cosines, -1, 1))
+    largest = jnp.max(lengths, where=active, initial=0)
     largest = jnp.where(largest > 0, largest, 1)
-    mean = jnp.mean((norms / largest) ** 2, where=active)
+    mean = jnp.mean((lengths / largest) ** 2, where=active)
     scale = largest * jnp.sqrt(jnp.where(active.any(), mean, 1))
-    return Unit(cosines, jnp.where(active, norms / scale, 1), scale, active)
+    norms = jnp.where(active, jnp.maximum(lengths / scale, SHORTEST), 1)
+    return Unit(cosines, norms, scale, active)
 
 
 def length(cosines: Array, u: Array) -> Array:

@@ -1,0 +1,90 @@
+"""The numbers of a metric: float32 or wider, and lengths that are free of scale.
+
+Parameters in bfloat16 or float16 have two or three digits: a step of rho = 1e-3 rounds
+away, and so does what a sum gains. They are exact in float32, so every metric casts
+them up at its door, with the floating leaves of its batch. float64 stays what it is.
+
+Squares of a float32 below 1e-19 or above 1e19 leave its range though the number does
+not. So lengths are taken of vectors over a power of two close to their largest number;
+that rounds nothing, and changes no bit where there was nothing to mend.
+
+>>> import jax.numpy as jnp
+>>> raised({"w": jnp.ones(2, jnp.bfloat16), "labels": jnp.arange(2)})["w"].dtype
+dtype('float32')
+>>> print(norm({"w": jnp.array([3e-30, 4e-30])}))
+5e-30
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mtl_jax.types import Array, PyTree, Scalar
+
+HIGHEST = lax.Precision.HIGHEST
+Inner = Callable[[PyTree, PyTree], Array]
+"""Inner product of two gradients, or several over groups of parameters ``[S]``."""
+
+
+def raised(tree: PyTree) -> PyTree:
+    """Cast floating leaves of fewer than 32 bits to float32; leave all others."""
+
+    def cast(leaf: Array) -> Array:
+        kind = jnp.result_type(leaf)
+        narrow = jnp.issubdtype(kind, jnp.floating) and jnp.finfo(kind).bits < 32
+        return leaf.astype(jnp.float32) if narrow else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def dtype_of(tree: PyTree) -> jnp.dtype:
+    """Return the type of sums over a raised tree: float32, or float64 if it has any."""
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+
+
+def magnitude(values: Array) -> Array:
+    """Return the power of two at or below each number; 1 for 0 and what is not finite.
+
+    It has no gradient: what is divided and multiplied by it does not depend on it.
+    """
+    values = lax.stop_gradient(jnp.abs(values))
+    sound = jnp.isfinite(values) & (values > 0)
+    exponent = jnp.frexp(jnp.where(sound, values, 1))[1] - 1
+    lowest = jnp.finfo(values.dtype).minexp
+    return jnp.ldexp(jnp.ones_like(values), jnp.maximum(exponent, lowest))
+
+
+def scaled(tree: PyTree) -> tuple[PyTree, Scalar]:
+    """Return a tree over the magnitude of its largest number, and that magnitude."""
+    leaves = [jnp.abs(leaf).max(initial=0) for leaf in jax.tree.leaves(tree)]
+    largest = jnp.stack([jnp.zeros((), dtype_of(tree)), *leaves]).max()
+    scale = magnitude(largest)
+    return jax.tree.map(lambda leaf: leaf / scale, tree), scale
+
+
+def dot(a: PyTree, b: PyTree) -> Scalar:
+    """Return the inner product of two raised trees of one structure."""
+    products = jax.tree.map(lambda u, v: jnp.vdot(u, v, precision=HIGHEST), a, b)
+    return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))
+
+
+def squared_norm(tree: PyTree, inner: Inner = dot) -> Array:
+    """Return the squared length, or several ``[S]``, wherever float32 can hold it."""
+    tree, scale = scaled(tree)
+    return inner(tree, tree) * scale * scale
+
+
+def norm(tree: PyTree, inner: Inner = dot) -> Array:
+    """Return the length by an inner product, or several lengths ``[S]``."""
+    tree, scale = scaled(tree)
+    return jnp.sqrt(inner(tree, tree)) * scale
+
+
+def unit(tree: PyTree) -> PyTree:
+    """Divide a tree by its length; a zero one stays zero."""
+    tree, _ = scaled(tree)
+    length = jnp.sqrt(dot(tree, tree))
+    length = jnp.where(length > 0, length, 1)
+    return jax.tree.map(lambda leaf: leaf / length, tree)
