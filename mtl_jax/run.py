@@ -16,6 +16,7 @@ import numpy as np
 
 from mtl_jax import (
     checkpoint,
+    commands,
     evaluate,
     experiment,
     feed,
@@ -76,6 +77,7 @@ def run(
       InputError: a value of the configuration, the data or the workdir is unfit; an
         existing run is untouched then.
     """
+    commands.check_folder("train", path)
     made = experiment.make(config)
     with workdir.claim(path) as folder:
         workdir.bind(folder, config, made.data)

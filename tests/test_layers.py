@@ -12,11 +12,13 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"hosts", "listed", "memory", "rotation", "scores", "share", "tree", "words"},
+    {"address", "listed", "reason", "text_file"},
+    {"hosts", "memory", "rotation", "scores", "share", "tree", "words"},
     {"analysis", "axis_map", "losses", "data", "models", "smto", "trajectory"},
+    {"optimizers"},
     {"checkpoint", "forecast", "records", "progress", "stop", "stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
-    {"directions", "metrics", "plots"},
+    {"commands", "directions", "metrics", "plots"},
     {"report", "settings"},
     {"factors", "train"},
     {"evaluate", "stream", "variants"},
@@ -33,6 +35,7 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 # What somebody else's training loop can use without the rest of the house.
 FREE_STANDING = {
     "types",
+    "listed",
     "tree",
     "rotation",
     "axis_map",
