@@ -149,9 +149,8 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps
     config.checkpoint.keep_last = 2
-    config.checkpoint.keep_points = (
-        False  # keep those of step 0 and of all points but levels
-    )
+    # Whether those of step 0 and of all points but levels are kept, too.
+    config.checkpoint.keep_points = False
 
     # Machine. Runs and tasks are mapped, in training and evaluation, together (vmap,
     # for GPU and TPU) or one after another (10 times faster on a CPU).

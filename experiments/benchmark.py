@@ -80,7 +80,7 @@ Say = Callable[[str], None]
 Rows = list[tuple[str, ...]]
 
 
-def main() -> int:
+def benchmark() -> int:
     """Run the chosen workloads and print their tables."""
     # W5 counts compilation, which must not come out of a cache.
     jax.config.update("jax_enable_compilation_cache", False)
@@ -321,4 +321,4 @@ MAKERS = {
 
 
 if __name__ == "__main__":
-    entry.main(main, str(__doc__))
+    entry.main(benchmark, str(__doc__))

@@ -4,23 +4,22 @@ Exit codes: 0 done, 2 a mistake in the input (one message, no traceback),
 128 + n stopped by signal n.
 """
 
-import inspect
 import io
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import flags, logging
-from ml_collections import ConfigDict
+from absl import logging
 from rich.console import Console
 
-from experiments import compilation_cache
+from experiments import command_line, compilation_cache, help
 from mtl_jax.types import InputError
 
 INPUT_ERROR = 2
@@ -28,32 +27,30 @@ MOST_CPU_DEVICES = 8
 """Each holds a copy of the data."""
 
 
-def main(
-    run: Callable[[], int | None],
-    doc: str,
-    config: flags.FlagHolder[ConfigDict] | None = None,
-) -> None:
+def main(run: Callable[[], int | None], doc: str) -> None:
     """Parse the flags, call ``run``, and exit with its number.
 
     Args:
-      run: the entry point's one call.
+      run: the entry point's one call, by the name of its command.
       doc: its docstring, the head of ``--help``.
-      config: its config flag, if it has one.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a locale cannot write is spelt
             stream.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.FATAL)  # Orbax logs errors and raises them, too
-    if {"--help", "-h", "-help"} & set(sys.argv[1:]):
-        print(_help(doc, config is not None))
-        sys.exit(0)
-    _parse(sys.argv, config)
-    _prepare_jax()
+    # Pillow would warn of what `data.image` refuses.
+    warnings.filterwarnings("ignore", "Image size .* decompression bomb")
     try:
+        if help.WORDS & set(sys.argv[1:]):
+            print(help.text(sys.argv, run.__name__, doc), flush=True)
+            sys.exit(0)
+        command_line.parse(sys.argv, run.__name__)
+        _prepare_jax()
         sys.exit(run())
     except InputError as error:
         fail(str(error))
-    except BrokenPipeError:  # as of `| head`; nobody reads what is said
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(128 + signal.SIGPIPE)
     except UnicodeEncodeError as error:
         fail(
@@ -82,11 +79,16 @@ def _of_system(error: OSError) -> str:
     return ": ".join([*names, f"{error.strerror}; mend that and try again."])
 
 
+def console(**options: Any) -> Console:
+    """Make a console that prints texts as they are: names of files may be any."""
+    plain = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
+    return Console(**{**plain, **options})
+
+
 def fail(message: str) -> None:
     """Print one message and exit with the code of a mistake in the input."""
-    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(
-        f"error: {message}"
-    )
+    shown = [c if c.isprintable() else repr(c)[1:-1] for c in message]
+    console(stderr=True).print(f"error: {''.join(shown)}")
     _exit(INPUT_ERROR)
 
 
@@ -101,47 +103,6 @@ def _exit(code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _parse(argv: list[str], config: flags.FlagHolder[ConfigDict] | None) -> None:
-    """Parse flags; a mistake in them, or in the config file, is an input error."""
-    try:
-        rest = flags.FLAGS(argv)[1:]
-        if config is not None:
-            config.value.to_dict()  # a file that failed to load says so only now
-    except (AttributeError, KeyError) as error:
-        fail(f"the config has no such field: {_text(error)} (see configs/default.py)")
-    except (flags.Error, TypeError, ValueError) as error:
-        fail(_text(error))
-    except (ImportError, OSError, SyntaxError, NameError) as error:
-        fail(f"the config file cannot be loaded: {_text(error)}")
-    if rest:
-        fail(f"unknown argument {rest[0]!r}; flags begin with --, see --help")
-
-
-def _text(error: Exception) -> str:
-    """What an error says, in one line; ml_collections wraps one in another."""
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(text).split())
-
-
-def _help(doc: str, has_config: bool) -> str:
-    """Docstring, flags, and every field of the config with its default."""
-    own = flags.FLAGS.get_flags_for_module(sys.argv[0])
-    lines = [
-        f"  --{flag.name}: {flag.help}"
-        + (f" (default: {flag.value})" if flag.value is not None else "")
-        for flag in own
-    ]
-    text = "\n".join([doc, "Flags:", *lines])
-    if has_config:
-        from configs import default
-
-        fields = inspect.getsource(default.get_config)
-        text += f"\n\nFields of the config (configs/default.py):\n{fields}"
-    return text
 
 
 def _prepare_jax() -> None:

@@ -9,21 +9,20 @@ Numbers are those that training would have found. Train with
 
 from absl import flags
 from ml_collections import config_flags
-from rich.console import Console
 
 from configs import default
-from experiments import entry
+from experiments import command_line, entry
 
-CONFIG = config_flags.DEFINE_config_dict("config", default.get_config())
+CONFIG = command_line.define_config("As in training.", default.get_config())
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a training run.")
-flags.mark_flags_as_required(["workdir"])
+command_line.require("workdir")
 
 
 def measure() -> None:
     """Measure the checkpoints of a workdir, and say what it cost."""
     from mtl_jax import replay, summary
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = entry.console()
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     seconds = replay.run(str(WORKDIR.value), changes, say=console.print)
     console.print(summary.costs(seconds))
@@ -31,4 +30,4 @@ def measure() -> None:
 
 
 if __name__ == "__main__":
-    entry.main(measure, str(__doc__), CONFIG)
+    entry.main(measure, str(__doc__))

@@ -9,20 +9,19 @@ section each. It opens from disk; nothing is trained or measured.
 
 from absl import flags
 
-from experiments import entry
+from experiments import command_line, entry
 
 WORKDIR = flags.DEFINE_list("workdir", None, "Folders of runs, separated by commas.")
 OUT = flags.DEFINE_string("out", None, "Folder of the report; WORKDIR/report if unset.")
+command_line.require("workdir")
 
 
 def report() -> None:
     """Write the report of the flags, and say where it is."""
     from mtl_jax import report
-    from mtl_jax.types import InputError
 
-    if not WORKDIR.value:
-        raise InputError("--workdir is needed, see --help.")
-    print(f"written to {report.write(WORKDIR.value, OUT.value)}")
+    workdirs = [path for path in WORKDIR.value or () if path]
+    print(f"written to {report.write(workdirs, OUT.value)}")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ command again goes on from where it was stopped, at any stage.
 """
 
 from absl import flags
-from ml_collections import config_flags
-from rich.console import Console
 
-from experiments import engines, entry
+from experiments import command_line, engines, entry
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "configs/reproduce.py:BUDGET.")
+CONFIG = command_line.define_config("configs/reproduce.py:BUDGET.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all studies.")
-flags.mark_flags_as_required(["config", "workdir"])
+command_line.require("config", "workdir")
 
 
 def reproduce() -> int:
@@ -25,7 +23,7 @@ def reproduce() -> int:
     from mtl_jax import report
     from mtl_jax import reproduce as studies
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = entry.console()
     folder = Path(str(WORKDIR.value))
     signal, done = studies.run(CONFIG.value, folder, engines.chosen(), console.print)
     if signal:
@@ -39,4 +37,4 @@ def reproduce() -> int:
 
 
 if __name__ == "__main__":
-    entry.main(reproduce, str(__doc__), CONFIG)
+    entry.main(reproduce, str(__doc__))

@@ -10,15 +10,13 @@ configs/sweeps/default.py, those under --config.base in configs/default.py.
 """
 
 from absl import flags
-from ml_collections import config_flags
-from rich.console import Console
 
-from experiments import engines, entry
+from experiments import command_line, engines, entry
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (configs/sweeps)")
+CONFIG = command_line.define_config("Config file (configs/sweeps)")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study.")
 REPORT = flags.DEFINE_boolean("report", True, "Write the report at the end.")
-flags.mark_flags_as_required(["config", "workdir"])
+command_line.require("config", "workdir")
 
 
 def sweep() -> int:
@@ -27,7 +25,7 @@ def sweep() -> int:
 
     from mtl_jax import study
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = entry.console()
     folder = Path(str(WORKDIR.value))
     signal = study.run(CONFIG.value, folder, engines.chosen(), say=console.print)
     if signal:
@@ -44,4 +42,4 @@ def sweep() -> int:
 
 
 if __name__ == "__main__":
-    entry.main(sweep, str(__doc__), CONFIG)
+    entry.main(sweep, str(__doc__))

@@ -3,41 +3,55 @@
   python -m experiments.tensorboard --workdir=runs/digits --logdir=runs/digits/events
   tensorboard --logdir=runs/digits/events
 
-Needs the extra `tensorboard`. The records stay as they are.
+Needs the extra `tensorboard`. The records stay as they are. Values that are not finite,
+such as those of runs that diverged, have no place in a curve and are left out.
 """
 
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
-from experiments import entry
-from mtl_jax import records
+from experiments import command_line, entry
+from mtl_jax import commands, records
 from mtl_jax.types import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
 LOGDIR = flags.DEFINE_string("logdir", None, "Folder for the events; must be new.")
+command_line.require("workdir", "logdir")
 
 
-def export() -> None:
+def tensorboard() -> None:
     """Write ``split/task/name`` curves of every run over steps."""
     if find_spec("tensorboardX") is None:
         raise InputError("tensorboardX is missing: pip install 'mtl_jax[tensorboard]'.")
-    if not WORKDIR.value or not LOGDIR.value:
-        raise InputError("--workdir and --logdir are both needed, see --help.")
-    if Path(LOGDIR.value).exists():
-        raise InputError(f"logdir {LOGDIR.value} exists already; choose a new one.")
+    workdir, logdir = str(WORKDIR.value), Path(str(LOGDIR.value))
+    commands.check_run(workdir)
+    df: Any = records.read(workdir)
+    try:
+        logdir.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"logdir {logdir} exists already; choose a new one."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"logdir {logdir} cannot be made: {error.strerror}; choose another one."
+        ) from error
     from tensorboardX import SummaryWriter
 
-    df: Any = records.read(WORKDIR.value)
-    for (variant, run), rows in df.groupby(["variant", "run"]):
-        with SummaryWriter(str(Path(LOGDIR.value) / f"{variant}-{run}")) as writer:
+    finite = np.isfinite(df["value"])
+    for (variant, run), rows in df[finite].groupby(["variant", "run"]):
+        with SummaryWriter(str(logdir / f"{variant}-{run}")) as writer:
             for row in rows.itertuples():
                 tag = f"{row.split}/{row.task}/{row.name}"
                 writer.add_scalar(tag, row.value, row.step)
-    print(f"written to {LOGDIR.value}")
+    if not finite.all():
+        print(f"left out: {(~finite).sum()} of {len(df)} values, which are not finite")
+    print(f"written to {logdir}")
 
 
 if __name__ == "__main__":
-    entry.main(export, str(__doc__))
+    entry.main(tensorboard, str(__doc__))

@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import entry
-from mtl_jax import directions, smto
+from mtl_jax import directions, listed, smto
 from mtl_jax.plots import toy as pictures
 from mtl_jax.plots.style import png, svg
 from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, ModelState, Params
@@ -248,8 +248,11 @@ def toy() -> None:
     names, steps, scale = METHODS.value or known, STEPS.value, SCALE.value
     if not OUT.value:
         raise InputError("--out is needed, see --help.")
-    if steps < 1 or scale <= 0:
-        raise InputError(f"--steps={steps} and --scale={scale} must be above 0.")
+    if steps < 1 or not 0 < scale < math.inf:
+        raise InputError(
+            f"--steps={steps} and --scale={scale} must be above 0, and finite."
+        )
+    names = listed.names("--methods", names)
     follow = program(names, scale, steps)
     out = Path(OUT.value)
     try:
@@ -280,7 +283,7 @@ def toy() -> None:
         figure = draw(paths, problem)
         (out / f"{name}.png").write_bytes(png(figure))
         (out / f"{name}.svg").write_bytes(svg(figure))
-    Console().print(table(found, there))
+    Console(emoji=False).print(table(found, there))
     print(f"written to {out}")
 
 

@@ -18,12 +18,10 @@ all end, and the same commands go on from the last checkpoint.
 """
 
 from absl import flags
-from ml_collections import config_flags
-from rich.console import Console
 
-from experiments import entry
+from experiments import command_line, entry
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file (see configs/).")
+CONFIG = command_line.define_config("Config file (see configs/).")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: records, checkpoints, config."
 )
@@ -34,7 +32,7 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Processes of that job.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this one, from 0.")
-flags.mark_flags_as_required(["config", "workdir"])
+command_line.require("config", "workdir")
 
 
 def train() -> int:
@@ -47,13 +45,8 @@ def train() -> int:
     from mtl_jax import records, summary
     from mtl_jax.run import run
 
-    console = Console(
-        width=max(Console().width, 120),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-        quiet=not hosts.is_first(),
-    )
+    width = max(entry.console().width, 120)
+    console = entry.console(width=width, quiet=not hosts.is_first())
     workdir: str = WORKDIR.value  # type: ignore[assignment]
     outcome = run(CONFIG.value, workdir, say=console.print)
     if outcome.signal:
@@ -80,4 +73,4 @@ def train() -> int:
 
 
 if __name__ == "__main__":
-    entry.main(train, str(__doc__), CONFIG)
+    entry.main(train, str(__doc__))

@@ -8,24 +8,23 @@ merges.txt, which --config.data.vocabulary=runs/vocabulary takes.
 
 from absl import flags
 
-from experiments import entry
+from experiments import command_line, entry
 
 DATA = flags.DEFINE_string("data", "", "As --config.data.dir: holds the folder glue.")
 SOURCE = flags.DEFINE_string("source", "auto", "As --config.data.source.")
 OUT = flags.DEFINE_string("out", None, "Folder of the vocabulary.")
 SIZE = flags.DEFINE_integer("size", 8_000, "Entries, at most.")
+command_line.require("out")
 
 
 def vocabulary() -> None:
     """Train the vocabulary of the flags, and say where it is."""
     from mtl_jax.data import glue_source, tokens
-    from mtl_jax.types import InputError
 
-    if not OUT.value:
-        raise InputError("--out is needed, see --help.")
+    out: str = OUT.value  # type: ignore[assignment]
     texts = glue_source.training_texts(DATA.value, SOURCE.value)
-    entries = tokens.train(texts, SIZE.value, OUT.value)
-    print(f"written to {OUT.value}: {entries} entries")
+    entries = tokens.train(texts, SIZE.value, out)
+    print(f"written to {out}: {entries} entries")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from mtl_jax import (
     axis_map,
     checkpoint,
+    commands,
     factors,
     listed,
     settings,
@@ -51,6 +52,7 @@ def make(config: Config) -> Experiment:
     Raises:
       InputError: a value of it is unfit, or its data is.
     """
+    commands.check_config("train", config)
     _check(config)
     names = variants.names(config)
     points = trajectory.points(

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtl_jax import (
     checkpoint,
+    commands,
     experiment,
     factors,
     measure,
@@ -49,6 +50,7 @@ def run(
     """
     if not Path(path).is_dir():
         raise InputError(f"there is no workdir {path}; name that of a training run.")
+    commands.check_run(path)
     watch = Stopwatch("records")
     with workdir.claim(path) as folder:
         config = workdir.config(folder)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mtl_jax import study
+from mtl_jax import commands, study
 from mtl_jax.forecast import Pace
 from mtl_jax.trial import Engine, Say
 from mtl_jax.types import Config, DataMissing, InputError
@@ -26,6 +26,8 @@ def run(
     Raises:
       InputError: as `study.run`, before anything is trained; no study has its data.
     """
+    commands.check_config("reproduce", config)
+    commands.check_folder("reproduce", path)
     folder, studies, tasks = Path(path), {}, {}
     for name, own in config.studies.items():
         if config.data.dir:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mtl_jax import (
     checkpoint,
+    commands,
     evaluate,
     experiment,
     feed,
@@ -77,6 +78,7 @@ def run(
       InputError: a value of the configuration, the data or the workdir is unfit; an
         existing run is untouched then, and a new workdir is free for another one.
     """
+    commands.check_folder("train", path)
     made = experiment.make(config)
     with workdir.claim(path) as folder:
         workdir.admit(folder, config, made.data)

@@ -15,6 +15,7 @@ import pandas as pd
 from mtl_jax import (
     analysis,
     candidates,
+    commands,
     disk,
     experiment,
     forecast,
@@ -27,12 +28,12 @@ from mtl_jax import (
     workdir,
 )
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.commands import SELECTED, STUDY
 from mtl_jax.forecast import Pace
 from mtl_jax.trial import Engine, Say, Trial
 from mtl_jax.types import Config, InputError
 
-STUDY = "study.json"
-SWEEP, FINAL, SELECTED = "sweep", "final", "selected"
+SWEEP, FINAL = "sweep", "final"
 LOOKING = 2.0
 """Times that training takes when everything is looked at, before it is measured."""
 
@@ -60,6 +61,7 @@ def run(
       InputError: a value of the configuration, the data or the folder is unfit;
         nothing was trained then.
     """
+    commands.check_folder("sweep", path)
     made = check(config)
     tasks = made.setting.tasks
     with workdir.claim(path) as folder:
@@ -97,6 +99,7 @@ def check(config: Config) -> experiment.Experiment:
     Raises:
       InputError: the first value that is unfit.
     """
+    commands.check_config("sweep", config)
     sizes = tuple(config.grid.batch_sizes)
     listed.check_items(
         "grid.batch_sizes",

@@ -176,7 +176,7 @@ def _entry_point(
     from experiments import entry
 
     module = importlib.import_module(f"experiments.{command}")
-    entry.main(getattr(module, command), str(module.__doc__), module.CONFIG)
+    entry.main(getattr(module, command), str(module.__doc__))
 
 
 def checkpoint_of(workdir: Path, step: int | None = None) -> tuple[Any, int]:

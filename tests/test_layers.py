@@ -12,16 +12,17 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new module must be put in its place.
 LAYERS = [
     {"types"},
-    {"address", "reason", "targets", "text_file"},
-    {"disk", "gramian", "hosts", "listed", "lock", "memory", "rotation", "scores"}
-    | {"share", "words"},
+    {"address", "listed", "reason", "targets", "text_file"},
+    {"disk", "gramian", "hosts", "lock", "memory", "rotation", "scores", "share"}
+    | {"words"},
     {"tree"},
-    {"analysis", "axis_map", "losses", "data", "manifest", "models", "optimizers"}
-    | {"provenance", "smto", "trajectory"},
+    {"analysis", "axis_map", "losses", "data", "manifest", "models", "provenance"}
+    | {"smto", "trajectory"},
+    {"optimizers"},
     {"candidates", "checkpoint", "forecast", "records", "progress", "stop"}
     | {"stopwatch", "summary"},
     {"augment", "gradients", "kinds", "stack", "workdir"},
-    {"directions", "metrics", "plots"},
+    {"commands", "directions", "metrics", "plots"},
     {"report", "settings"},
     {"factors", "train"},
     {"evaluate", "stream", "variants"},

@@ -151,6 +151,8 @@ def test_entry_point(tmp_path, capsys):
         ({"methods": "graddrop_rep"}, "graddrop_rep is left out of the toy problem"),
         ({"steps": "0"}, "--steps=0 "),
         ({"scale": "-1"}, "--scale=-1"),
+        ({"scale": "nan"}, "--scale=nan must be above 0, and finite"),
+        ({"methods": "sum,sum"}, "--methods 'sum' is named twice"),
         ({"out": ""}, "--out is needed"),
     ],
 )

@@ -58,12 +58,8 @@ def _array(path: Path, magic: int, example: tuple[int, ...]) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             header = file.read(4 * (1 + magic % 256))
             shape = _shape(path, header, magic)
-            if shape[1:] != example or shape[0] > MOST:
-                raise InputError(
-                    f"{path} holds {shape[0]} images of {_times(shape[1:])} pixels, "
-                    f"expected at most {MOST} of {_times(example)}; put the official "
-                    "file there"
-                )
+            if len(header) == 4 * (1 + len(shape)):
+                _check(path, shape, example)
             content = header + file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         expected = "a complete gzip file" if path.suffix == ".gz" else "a file"
@@ -83,7 +79,7 @@ def _array(path: Path, magic: int, example: tuple[int, ...]) -> np.ndarray:
 
 
 def _shape(path: Path, header: bytes, magic: int) -> tuple[int, ...]:
-    """Return the shape that a header promises; one that is cut promises no examples."""
+    """Return the shape that a header promises, zeros where it is cut."""
     rank = magic % 256
     padded = header.ljust(4 * (1 + rank), b"\0")
     found, *shape = struct.unpack(f">{1 + rank}I", padded)
@@ -93,6 +89,20 @@ def _shape(path: Path, header: bytes, magic: int) -> tuple[int, ...]:
             f"unsigned bytes, rank {rank}); put the official file there"
         )
     return tuple(shape)
+
+
+def _check(path: Path, shape: tuple[int, ...], example: tuple[int, ...]) -> None:
+    """Refuse examples of another shape, or more than anything reads."""
+    if shape[1:] != example:
+        raise InputError(
+            f"{path} holds images of {_times(shape[1:])} pixels, expected "
+            f"{_times(example)}; put the official file there"
+        )
+    if shape[0] > MOST:
+        raise InputError(
+            f"{path} promises {shape[0]} examples, expected {MOST} at most; put the "
+            "official file there"
+        )
 
 
 def _times(shape: tuple[int, ...]) -> str:

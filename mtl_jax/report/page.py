@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mtl_jax import plots
+from mtl_jax import commands, plots
 from mtl_jax.report import claims, tables
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
@@ -68,6 +68,8 @@ def write(
         raise InputError(
             f"a report of {len(paths)} workdirs needs a folder: name it with --out."
         )
+    for path in paths:
+        commands.check_run(path)
     folder = Path(out) if out else paths[0] / FOLDER
     every = _find_all(paths)
     found, judged = correlations(every), claims.verdicts(every)

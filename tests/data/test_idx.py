@@ -54,10 +54,11 @@ DAMAGE = {
     "only a header": ("y", LABELS[:6], ["6 bytes", "promises 8"]),
     "too long": ("y", LABELS + b"\0", ["12 bytes", "promises 11"]),
     "large images": ("x", encode(X.reshape(1, 84, 28), 2051), ["84x28", "28x28"]),
+    "flat images": ("x", struct.pack(">4I", 2051, 3, 0, 28), ["0x28", "28x28"]),
     "many images": (
         "x",
         struct.pack(">4I", 2051, 2**32 - 1, 28, 28),
-        ["4294967295 images", "expected at most 1048576 of 28x28"],
+        ["promises 4294967295 examples, expected 1048576 at most"],
     ),
     "only a header of images": ("x", IMAGES[:16], ["16 bytes", "promises 2368"]),
     "too few labels": ("y", encode(Y[:2], 2049), ["2 labels", "3 images"]),
