@@ -5,6 +5,8 @@ chunk. Programs are dispatched first and read one round later, so the device wor
 while the host writes.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -31,6 +33,7 @@ from mtl_jax import (
     trajectory,
     workdir,
 )
+from mtl_jax.axis_map import AxisMap, sequential
 from mtl_jax.experiment import Experiment
 from mtl_jax.programs import Report
 from mtl_jax.progress import Live
@@ -111,7 +114,31 @@ def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
         return 0, states
     if found[0] < config.steps:
         say(f"going on from step {found[0]} of {config.steps} in {folder}")
+        if moved := _moved(folder, made.run_map):
+            say(moved)
     return found
+
+
+def _moved(folder: Path, run_map: AxisMap) -> str:
+    """Say what other devices than before mean for the numbers; empty for the same."""
+    now = [str(device.device_kind) for device in jax.devices()]
+    try:
+        *_, last = json.loads((folder / "run.json").read_text())["sessions"]
+        before = list(map(str, last["devices"]))
+    except (OSError, ValueError, LookupError, TypeError):  # it does not say
+        return ""
+    if now == before:
+        return ""
+    kept = run_map is sequential and set(now) == set(before)
+    what = "factors" if kept else "all numbers, as training amplifies it,"
+    return (
+        f"{folder} was on {_counted(before)} and goes on with {_counted(now)}: "
+        f"rounding may make {what} other than the former would have found"
+    )
+
+
+def _counted(devices: list[str]) -> str:
+    return " and ".join(f"{n} x {kind}" for kind, n in Counter(devices).items())
 
 
 def _loop(
@@ -227,8 +254,10 @@ def _loop(
             save(0)
         ahead = list(pairwise(bounds[bounds >= first].tolist()))
         for (begin, step), parts in zip(ahead, fed.chunks(ahead), strict=True):
+            looked_at = step in points or bool(levels)
             for i, part in enumerate(parts):
-                states[i], reports[i] = compiled[i].chunk(states[i], part, step - begin)
+                chunk = compiled[i].chunk(states[i], part, step - begin, looked_at)
+                states[i], reports[i] = chunk
             if pending:
                 settle(pending)
             pending = look(step)
