@@ -11,7 +11,7 @@ import jax
 from jax import lax
 
 from mtl_jax import listed
-from mtl_jax.types import PyTree
+from mtl_jax.types import Array, PyTree
 
 AxisMap = Callable[..., Callable]
 """``axis_map(f, in_axes)``: the signature of ``jax.vmap``, axes 0 or None."""
@@ -20,7 +20,8 @@ AxisMap = Callable[..., Callable]
 def sequential(f: Callable, in_axes: Any = 0) -> Callable:
     """Like ``jax.vmap(f, in_axes)`` over leading axes, by ``lax.map``.
 
-    Leaves with axis None are the same for every call, as in ``vmap``.
+    Leaves with axis None are the same for every call, as in ``vmap``. A row alone has
+    the bits that it has among others.
 
     >>> import jax.numpy as jnp
     >>> sequential(lambda a, b: a * b, (0, None))(jnp.arange(3.0), jnp.float32(2))
@@ -47,9 +48,22 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
             ]
             return f(*jax.tree.unflatten(treedef, merged))
 
-        return lax.map(one, [x for x, m in zip(leaves, leaf_axes, strict=True) if m])
+        return _each(one, [x for x, m in zip(leaves, leaf_axes, strict=True) if m])
 
     return mapped
+
+
+def _each(f: Callable, rows: list[Array]) -> PyTree:
+    """``lax.map``, of a single row, too, as XLA compiles the body of a loop.
+
+    It makes no loop of one round, and would fuse what is in it with what is around it:
+    other sums in other orders.
+    """
+    if len(rows[0]) > 1:
+        return lax.map(f, rows)
+    alone = lax.optimization_barrier([leaf[0] for leaf in rows])
+    result = lax.optimization_barrier(f(alone))
+    return jax.tree.map(lambda leaf: leaf[None], result)
 
 
 AXIS_MAPS: dict[str, AxisMap] = {"vmap": jax.vmap, "sequential": sequential}

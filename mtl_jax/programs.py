@@ -49,8 +49,9 @@ class Programs(NamedTuple):
     """States ``[R, ...]`` to the devices, as the others take them."""
     collect: Callable[[PyTree], PyTree]
     """What the others return, to the host, leaves ``[R, ...]``."""
-    chunk: Callable[[TrainState, Part, int], tuple[TrainState, Report]]
-    """``(states, part, count)``, of one of `Feed.chunks`; the states are donated."""
+    chunk: Callable[..., tuple[TrainState, Report]]
+    """``(states, part, count, looked_at=True)``, of one of `Feed.chunks`, whose last
+    step somebody looks at or nobody; the states are donated."""
     sums: Callable[[TrainState, Part], PyTree]
     """What `evaluate.sums` returns, of every run, for one of `Feed.pieces`."""
 
@@ -153,21 +154,24 @@ def compile_chunk(
       like: the part of a chunk, or its shapes.
     """
 
-    def chunk(states: TrainState, part: Part, count: Array, rest: tuple) -> Any:
+    def chunk(states: TrainState, part: Part, last: tuple, rest: tuple) -> Any:
         one_chunk = partial(train_chunk, setting, variant.method)
-        mapped = stack.over(runs, run_map, one_chunk, (0, 0, None, 0, 0, None))
-        states, losses = mapped(states, part.rows, count, *rest, part.data)
+        mapped = stack.over(runs, run_map, one_chunk, (0, 0, None, 0, 0, None, None))
+        count, looked_at = last
+        states, losses = mapped(states, part.rows, count, *rest, part.data, looked_at)
         return states, _report(losses, states)
+
+    def last(count: int, looked_at: bool) -> tuple:
+        return stack.everywhere(runs, (np.int32(count), np.bool(looked_at)))
 
     spread = partial(stack.spread, runs)
     rates = variant.learning_rates.astype(np.float32)
     rest = spread((rates, variant.task_ids))
-    count = stack.everywhere(runs, np.int32(0))
     donated = jax.jit(chunk, donate_argnums=0, out_shardings=stack.place(runs))
-    train = donated.lower(spread(states), like, count, rest).compile()
+    train = donated.lower(spread(states), like, last(0, True), rest).compile()
 
-    def run(states: TrainState, part: Part, count: int) -> Any:
-        return train(states, part, stack.everywhere(runs, np.int32(count)), rest)
+    def run(states: TrainState, part: Part, count: int, looked_at: bool = True) -> Any:
+        return train(states, part, last(count, looked_at), rest)
 
     return Program(run, memory.temporaries(train))
 

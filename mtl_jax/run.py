@@ -5,6 +5,7 @@ chunk. Programs are dispatched first and read one round later, so the device wor
 while the host writes.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -33,6 +34,7 @@ from mtl_jax import (
     trajectory,
     workdir,
 )
+from mtl_jax.axis_map import AxisMap, sequential
 from mtl_jax.experiment import Experiment
 from mtl_jax.programs import Report
 from mtl_jax.progress import Live
@@ -112,6 +114,8 @@ def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
         return 0, states
     if found[0] < config.steps:
         say(f"going on from step {found[0]} of {config.steps} in {folder}")
+        if moved := _moved(folder, made.run_map):
+            say(moved)
     return found
 
 
@@ -120,6 +124,25 @@ def _reconcile(folder: Path, saved, step: int, say: Callable[[str], None]) -> No
     """Check the records that belong to a checkpoint, and drop those after it."""
     parts = checkpoint.parts(saved, step) if step >= 0 else None
     records.reconcile(folder, step, parts, say)
+
+
+def _moved(folder: Path, run_map: AxisMap) -> str:
+    """Say what other devices than before mean for the numbers; empty for the same."""
+    now = [str(device.device_kind) for device in jax.devices()]
+    *_, last = [{}, *provenance.sessions(folder)]
+    before = last.get("devices", [])
+    if before in ([], now):  # it does not say, or they are the same
+        return ""
+    kept = run_map is sequential and set(now) == set(before)
+    what = "factors" if kept else "all numbers, as training amplifies it,"
+    return (
+        f"{folder} was on {_counted(before)} and goes on with {_counted(now)}: "
+        f"rounding may make {what} other than the former would have found"
+    )
+
+
+def _counted(devices: list[str]) -> str:
+    return " and ".join(f"{n} x {kind}" for kind, n in Counter(devices).items())
 
 
 def _loop(
@@ -240,8 +263,10 @@ def _loop(
             save(0)
         ahead = list(pairwise(bounds[bounds >= first].tolist()))
         for (begin, step), parts in zip(ahead, fed.chunks(ahead), strict=True):
+            looked_at = step in points or bool(levels)
             for i, part in enumerate(parts):
-                states[i], reports[i] = compiled[i].chunk(states[i], part, step - begin)
+                chunk = compiled[i].chunk(states[i], part, step - begin, looked_at)
+                states[i], reports[i] = chunk
             if pending:
                 settle(pending)
             pending = look(step)

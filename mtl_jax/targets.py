@@ -34,10 +34,11 @@ class Targets(NamedTuple):
 def is_class(outputs: Any, labels: Any) -> Array:
     """Tell which labels, numbers of any type, are a class of the last axis."""
     labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.floating):
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        labels = jnp.where(labels == jnp.floor(labels), labels, -1)
+    else:
         labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
-    whole = labels == jnp.floor(labels)
-    return whole & (labels >= 0) & (labels < outputs.shape[-1])
+    return (labels >= 0) & (labels < outputs.shape[-1])
 
 
 def _is_binary(outputs: Any, labels: Any) -> Array:
@@ -79,8 +80,5 @@ def refuse_others(known: Targets, outputs: Any, targets: Any, whose: str) -> Non
 
 
 def or_nan(knows: Array, values: Array) -> Array:
-    """Make values ``[B]`` NaN, and their gradients, where a target is not known."""
-    # The factor is for the gradient, which the choice alone would make 0. Alone it does
-    # not do either: XLA takes a product with numbers from bools for a choice with 0.
-    factor = jnp.where(knows, 1, jnp.nan).astype(values.dtype)
-    return jnp.where(knows, values * factor, jnp.nan)
+    """Make values ``[B]`` NaN where a target is not known."""
+    return jnp.where(knows, values, jnp.nan)

@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from mtl_jax import tree
-from mtl_jax.axis_map import AxisMap
+from mtl_jax.axis_map import AxisMap, sequential
 from mtl_jax.directions import Tasks, Way
 from mtl_jax.kinds import Kinded
+from mtl_jax.metrics import precision
 from mtl_jax.settings import Setting
 from mtl_jax.smto import SmtoState
-from mtl_jax.types import Array, Batch, ModelState, Params, PyTree
+from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
 
 SMOOTHING = 0.9
 """Weight of the past in the running training loss."""
@@ -66,6 +68,9 @@ class Method(NamedTuple):
     task_map: AxisMap
     parts: int = 1
     """Equal parts of a batch that gradients are accumulated over."""
+    is_watched: bool = False
+    """The way makes no task's own gradient, so that cosines of the direction with them
+    are made apart, at the steps that somebody looks at."""
 
 
 def init_state(
@@ -125,8 +130,9 @@ def train_step(
     state: TrainState,
     batch: Batch,
     learning_rate: Array,
+    looked_at: Array | bool = False,
 ) -> tuple[TrainState, Array]:
-    """One update of one run; returns the new state and the tasks' losses ``[T]``.
+    """Make one update of one run; returns the new state and the tasks' losses ``[T]``.
 
     A run whose loss or update is not finite keeps the state it had, is marked with
     the step, and never moves again. One whose multi-task optimizer skipped a gradient
@@ -144,6 +150,13 @@ def train_step(
         parts=method.parts,
     )
     losses, grads, model_state, smto = method.way.find(tasks, state.smto, key)
+    if method.is_watched:
+        cosines = lax.cond(
+            looked_at,
+            lambda: _cosines(tasks, grads.shared),
+            lambda: smto.cosines,
+        )
+        smto = smto._replace(cosines=cosines)
     optimizer = method.optimizer(learning_rate)
     updates, opt = optimizer.update(grads, state.opt, state.params)
     params: Any = optax.apply_updates(state.params, updates)
@@ -175,6 +188,35 @@ def train_step(
     return tree.where(sound, tree.where(skipped, waited, moved), frozen), losses
 
 
+def _cosines(tasks: Tasks, direction: PyTree) -> Array:
+    """Cosines ``[T]`` of a direction with the tasks' gradients, in memory of one."""
+
+    def of_task(params: Params, inputs: Batch) -> Array:
+        loss = lambda shared: tasks.loss(params._replace(shared=shared), inputs)[0]  # noqa: E731
+        rows = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), direction, jax.grad(loss)(params.shared)
+        )
+        return precision.cosines(rows, rows)[0, 1]
+
+    return sequential(of_task, (TASK_AXES, tasks.axes))(tasks.params, tasks.inputs)
+
+
+@custom_vmap
+def _any_sound(diverged: Array) -> Array:
+    """Tell whether a run is sound, or of runs mapped together any.
+
+    One answer for all leaves their loop with one counter and no choice between states:
+    a run that has diverged stays where it is by itself.
+    """
+    return diverged < 0
+
+
+@_any_sound.def_vmap
+def _(axis_size: int, in_batched: list, diverged: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return (diverged < 0).any(), False
+
+
 def train_chunk(
     setting: Setting,
     method: Method,
@@ -184,12 +226,13 @@ def train_chunk(
     learning_rate: Array,
     task_ids: Array,
     data: Data,
+    looked_at: Array | bool = False,
 ) -> tuple[TrainState, Array]:
-    """``count`` steps of one run on the batches ``rows[:count]``.
+    """Make ``count`` steps of one run on the batches ``rows[:count]``.
 
-    ``count`` is an array, so chunks of every length are one program. A run that has
-    diverged takes no more steps: where runs are mapped one after another it costs
-    nothing.
+    ``count`` is an array, so chunks of every length are one program, whether the last
+    step is looked at or not. A run that has diverged takes no more steps: where runs
+    are mapped one after another it costs nothing.
 
     Returns:
       The new state, and the losses ``[T]`` of the last step.
@@ -197,15 +240,17 @@ def train_chunk(
 
     def goes_on(carry: tuple) -> Array:
         i, state, _ = carry
-        return (i < count) & (state.diverged < 0)
+        return (i < count) & _any_sound(state.diverged)
 
     def body(carry: tuple) -> tuple:
-        i, state, _ = carry
+        i, state, losses = carry
         batch = take(data, rows[i], task_ids, setting.batch_axes)
         if setting.augment:
             key = jax.random.fold_in(step_key(state), AUGMENT)
             batch = setting.augment(key, task_ids, batch)
-        return i + 1, *train_step(setting, method, state, batch, learning_rate)
+        is_last = looked_at & (i == count - 1)
+        after, new = train_step(setting, method, state, batch, learning_rate, is_last)
+        return i + 1, after, jnp.where(state.diverged < 0, new, losses)
 
     losses = jnp.full_like(state.running_loss, jnp.nan)
     start = (jnp.zeros((), jnp.int32), state, losses)

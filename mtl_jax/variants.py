@@ -141,6 +141,7 @@ def make(
             optimizer=optimizer(config),
             task_map=axis_map.make(config.task_map),
             parts=config.accumulate,
+            is_watched=not single and _is_watched(chosen, config, sizes),
         ),
         task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
@@ -170,7 +171,7 @@ def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way
     """How the direction of a variant of ``num_tasks`` tasks is found."""
     listed.one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
     listed.one_of("smto.path", config.smto.path, PATHS)
-    base = name.removesuffix(AT_REPRESENTATION)
+    base = _base(name)
     method = _smto(base, config, sizes)
     if isinstance(method, LossWeighting):
         method.init(num_tasks)  # raises where options do not fit the tasks
@@ -181,7 +182,7 @@ def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way
         )
     # One backward pass suffices for a loss weighting, but tasks mapped one after
     # another would have to keep what that pass needs of all of them.
-    one_by_one = axis_map.make(config.task_map) is axis_map.sequential
+    one_by_one = _goes_one_by_one(config)
     ways: dict[type, WayMaker] = {
         LossWeighting: directions.by_jacobian if one_by_one else directions.by_losses,
         GramianWeighting: PATHS[config.smto.path],
@@ -208,6 +209,23 @@ def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way
             f"accumulate {config.accumulate} at 1, or the variant out."
         )
     return make_way(method, weighted)
+
+
+def _goes_one_by_one(config: Config) -> bool:
+    return axis_map.make(config.task_map) is axis_map.sequential
+
+
+def _is_watched(name: str, config: Config, sizes: Sequence[int]) -> bool:
+    """Tell whether the direction is found without the tasks' own gradients.
+
+    Those at the representation never meet the trunk's, so nobody asks for them.
+    """
+    weighs_losses = isinstance(_smto(_base(name), config, sizes), LossWeighting)
+    return weighs_losses and not _goes_one_by_one(config)
+
+
+def _base(name: str) -> str:
+    return name.removesuffix(AT_REPRESENTATION)
 
 
 def _smto(name: str, config: Config, sizes: Sequence[int]) -> smto.Method:

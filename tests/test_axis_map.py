@@ -40,6 +40,7 @@ FORMS = {
     "default": (add, 0, (ROWS, ROWS)),
     "int": (add, (0,), (ROWS,)),
     "mixed": (add, (0, 0, None, 0, 0, None), (ROWS, ROWS, ONE, ROWS, ROWS, ONE)),
+    "alone": (add, (0, None, 0), (ROWS[:1], ONE, ROWS[:1])),
     "trees": (add, (0, None), ({"a": ROWS, "b": (ROWS, ())}, (ONE, {"c": ONE}))),
     "own inputs": (loss, (TASK_AXES, OWN_INPUTS), arguments(OWN_INPUTS, state=True)),
     "one input": (loss, (TASK_AXES, ONE_INPUT), arguments(ONE_INPUT, state=True)),
@@ -63,9 +64,13 @@ def test_sequential_is_vmap(form, wrap):
     close(wrap(sequential(f, axes))(*args), jax.vmap(f, axes)(*args))
 
 
+@pytest.mark.parametrize("tasks", [1, T])
 @pytest.mark.parametrize("axes", [OWN_INPUTS, ONE_INPUT], ids=["own", "one"])
-def test_gradients_go_through(axes):
-    args = arguments(axes, state=True)
+def test_gradients_go_through(axes, tasks):
+    params, batch = arguments(axes, state=True)
+    params = params._replace(heads={"scale": params.heads["scale"][:tasks]})
+    x = batch.x if axes.x is None else jax.tree.map(lambda x: x[:tasks], batch.x)
+    args = params, Batch(x, batch.y[:tasks])
 
     def grads(axis_map):
         mapped = axis_map(loss, (TASK_AXES, axes))

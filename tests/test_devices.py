@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import os
 import re
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -98,6 +99,26 @@ def test_records_are_the_same_on_one_device_as_on_8(there, tmp_path):
     of_splits = [df[df["name"].isin(["loss", "accuracy"])] for df in (one, many)]
     assert len(of_splits[0]) == 9 * 4 * 3 * 2  # runs, points, splits, names
     assert_frame_equal(*of_splits, check_exact=True)
+
+
+def optimized():
+    """`prepare`, with XLA's optimizations that conftest.py leaves out."""
+    os.environ.pop("XLA_FLAGS", None)
+    prepare()
+
+
+def test_runs_alone_on_a_device_train_to_the_bits_that_they_have_in_company(tmp_path):
+    """A loop of one round is none to XLA, which fused such a run in its own way."""
+    changes = {"seeds": (0, 1), "variants": ("single",), "learning_rates": (0.01,)}
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, context, optimized) as pool:
+        (records, state), (others, other) = (
+            pool.submit(experiment, tmp_path, devices, **changes).result()
+            for devices in (1, DEVICES)
+        )
+    assert set(records["run"]) == set(range(6))
+    equal(state, other)
+    assert_frame_equal(records, others, check_exact=True)
 
 
 class Case(NamedTuple):

@@ -218,6 +218,51 @@ def test_running_loss_is_an_exponential_mean():
     close(state.lowest_loss, jnp.minimum(first, state.running_loss))
 
 
+def test_lowest_loss_is_kept_where_the_running_loss_rises():
+    one, chosen = setting(MLP), method(lifted=False)
+    start = train.init_state(one, chosen, SEED, TASKS)
+    lowest = jnp.array([0.01, jnp.inf, 0.02])  # less, and more, than any loss here
+    start = start._replace(step=start.step + 1, lowest_loss=lowest)
+    start = start._replace(running_loss=jnp.ones(T))
+    state, _ = stepped(one, chosen, start, batch(one))
+    assert (state.running_loss > 0.02).all() and state.running_loss[0] != 1
+    close(state.lowest_loss, lowest.at[1].set(state.running_loss[1]))
+
+
+@pytest.mark.parametrize("one_input", [True, False])
+def test_a_watched_way_has_cosines_at_the_step_that_is_looked_at(one_input):
+    """Those of the gradients, which the way itself does not make task by task."""
+    one = setting(MLP, one_input=one_input)
+    watched = method(lifted=False)._replace(is_watched=True)
+    state = train.init_state(one, watched, SEED, TASKS)
+    step = jax.jit(
+        lambda looked: train.train_step(one, watched, state, batch(one), RATE, looked)
+    )
+    expected, _ = stepped(one, method(lifted=True), state, batch(one))
+    assert np.isfinite(expected.smto.cosines).all()
+    close(step(True)[0].smto.cosines, expected.smto.cosines)
+    assert np.isnan(step(False)[0].smto.cosines).all()
+
+
+def test_runs_mapped_together_make_cosines_at_that_step_alone():
+    """A condition that differs between runs would be a choice of what all compute."""
+    one = setting(MLP)
+    data: Any = jax.tree.map(jnp.asarray, train.pool(one))
+    watched = method(lifted=False)._replace(is_watched=True)
+    states = jax.tree.map(
+        lambda leaf: jnp.stack([leaf] * 2), train.init_state(one, watched, SEED, TASKS)
+    )
+
+    def chunk(states, looked_at):
+        rows = jnp.zeros((2, T, B), jnp.int32)
+        return train.train_chunk(
+            one, watched, states, rows, jnp.int32(2), RATE, TASKS, data, looked_at
+        )
+
+    mapped = jax.vmap(chunk, (0, None))
+    assert " cond[" in str(jax.make_jaxpr(mapped)(states, True))
+
+
 def test_chunk_is_steps_one_after_another():
     one, chosen = setting(MLP), method("rlw", lifted=False)
     start = train.init_state(one, chosen, SEED, TASKS)

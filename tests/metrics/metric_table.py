@@ -159,7 +159,7 @@ def table(view, scale=1):
         ),
         "direction_cosines": lambda p, b: direction_cosines(groups(p, b), moved(p)),
         "multi_task_curvature": lambda p, b: multi_task_curvature(
-            *np.ones((2, 4), np.float32), groups(p, b), moved(p)
+            jnp.ones(4, jnp.float32), jnp.ones(4, jnp.float32), groups(p, b), moved(p)
         ),
         "affinity": affinities,
         "barrier": lambda p, b: barrier(loss_fn, p, moved(p), b, points=4, **SIZE),
