@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtl_jax import disk, manifest
+from mtl_jax import disk, manifest, reason
 from mtl_jax.manifest import Manifest, Parts
 from mtl_jax.types import InputError
 
@@ -216,7 +216,7 @@ def check(workdir: Path) -> None:
 def _tables(workdir: Path, listed: Manifest | None) -> list[pa.Table]:
     """Every part by step; of a workdir without manifest those that lie there."""
     if listed is None:
-        return [_table(path.read_bytes(), path) for path in _lying(workdir).values()]
+        return [_table(_bytes(path), path) for path in _lying(workdir).values()]
     _check_strays(workdir, listed)
     return [
         _table(_content(workdir, step, listed), _path(workdir, step))
@@ -229,10 +229,16 @@ def _table(content: bytes, path: Path) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(content), schema=SCHEMA)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200]
         raise InputError(
-            f"{path} is damaged ({reason}). {_remedy(path.parent.parent)}"
+            f"{path} is damaged ({reason.of(error)}). {_remedy(path.parent.parent)}"
         ) from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _content(workdir: Path, step: int, listed: Manifest) -> bytes:
@@ -301,7 +307,7 @@ def _adopted(workdir: Path) -> Parts:
     return {
         step: manifest.part(content, _table(content, path).num_rows)
         for step, path in _lying(workdir).items()
-        for content in [path.read_bytes()]
+        for content in [_bytes(path)]
     }
 
 

@@ -35,10 +35,16 @@ def entry(folder) -> Path:
     return path
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
-def test_damaged_entry_is_written_again(folder, capsys, keep):
-    whole = entry(folder).read_bytes()
-    entry(folder).write_bytes(whole[: int(keep * len(whole))])
+def flip(content):
+    return content[:999] + bytes([content[999] ^ 1]) + content[1000:]
+
+
+DAMAGES = [lambda content: content[:-1], lambda _: b"", flip]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_entry_is_written_again(folder, capsys, damage):
+    entry(folder).write_bytes(damage(entry(folder).read_bytes()))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         compilation_cache.mend(folder)

@@ -260,6 +260,34 @@ def test_newest_checkpoint_gone(path, sound):
     ]
 
 
+@pytest.mark.parametrize("damage", [flip, delete])
+def test_part_after_the_checkpoint_is_made_again(path, sound, dice, damage):
+    """As it is after a kill, where nothing but a damage to the file is said."""
+    shutil.rmtree(path / checkpoint.FOLDER / "12")
+    known = manifest.read(path)
+    assert known is not None
+    manifest.write(path, known._replace(checkpoint=10))
+    damage(path / PARTS[-1], dice)
+    assert says(lambda: records.read(path), PARTS[-1], "makes the file again") is None
+    ended = assert_resumes(path, sound)
+    assert ended and ended.said == [f"going on from step 10 of 12 in {path}"]
+
+
+def folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", [PARTS[1], manifest.FILE, "run.json", "config.json"])
+def test_folder_in_the_place_of_a_file(path, sound, name):
+    folder_instead(path / name)
+    ended = says(lambda: resume(path), name)
+    assert (ended is None) == (name != "run.json")
+    assert (path / name).is_dir()
+    df = says(lambda: records.read(path), name)
+    assert df is None or df.equals(sound.records)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_newest_checkpoint_damaged(path, sound, dice, damage):
     files = [
@@ -331,10 +359,11 @@ class TestOfAVersionWithoutManifest:
         assert len(records.read(old)) > len(sound.records)
         assert len(resume(old).records) > len(sound.records)
 
-    def test_damaged(self, old):
-        halve(old / PARTS[2], None)
+    @pytest.mark.parametrize("damage", [lambda path: halve(path, None), folder_instead])
+    def test_damaged(self, old, damage):
+        damage(old / PARTS[2])
         for action in (lambda: records.read(old), lambda: resume(old)):
-            assert says(action, PARTS[2], "is damaged") is None
+            assert says(action, PARTS[2]) is None
 
     def test_killed_before_its_first_checkpoint(self, old, sound):
         shutil.rmtree(old / checkpoint.FOLDER)
