@@ -19,7 +19,9 @@ class Live:
     """Progress bar over steps; in a log file, one line a trajectory point."""
 
     def __init__(self, steps: int, done: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, quiet=not hosts.is_first())
+        quiet = not hosts.is_first()
+        plain = Console(stderr=True, quiet=quiet, markup=False, emoji=False)
+        self._console = console or plain
         self._steps = steps
         self._losses: dict[str, float] = {}
         self._bar = Progress(
