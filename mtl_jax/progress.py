@@ -43,7 +43,9 @@ class Live:
 
     def __init__(self, steps: int, done: int, console: Console | None = None) -> None:
         screen: Any = Screen(sys.stderr)
-        self._console = console or Console(file=screen, quiet=not hosts.is_first())
+        quiet = not hosts.is_first()
+        plain = Console(file=screen, quiet=quiet, markup=False, emoji=False)
+        self._console = console or plain
         self._steps = steps
         self._losses: dict[str, float] = {}
         self._bar = Progress(

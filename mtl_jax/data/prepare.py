@@ -122,7 +122,7 @@ def arrays(
     key = json.dumps([LAYOUT, BLOCK, count, types, dict(sources)], sort_keys=True)
     key = hashlib.sha256(key.encode()).hexdigest()[:16]
     entry = Entry(Path(f"{name}-{key}"), form, count)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)  # names may be any
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         try:
             entry = entry._replace(folder=_root() / entry.folder)

@@ -394,3 +394,12 @@ def test_a_log_file_has_two_lines_and_a_second_start_none(capfd):
     assert lines[1] == "decoded 70 examples"
     arrays(never)
     assert capfd.readouterr() == ("", "")
+
+
+def test_folder_of_the_cache_is_said_as_it_is(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "[bold]" / ":a:"
+    monkeypatch.setenv("MTL_JAX_CACHE", str(folder))
+    prepare.arrays(
+        "small", {}, {"x": ((), np.uint8)}, 3, lambda i: {"x": np.array(i, np.uint8)}
+    )
+    assert f" once, into {folder}/mtl_jax/data/small-" in capfd.readouterr().err
