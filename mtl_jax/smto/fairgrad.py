@@ -8,6 +8,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness
+from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array, PyTree
 
@@ -17,8 +18,10 @@ def fairgrad(alpha: float = 1.0, max_norm: float = 1.0) -> GramianWeighting:
 
     The tasks' improvements ``<g_i, d>`` are the utilities: towards alpha 0 their sum
     counts, alpha 1 is Nash's bargain, towards infinity the least. Zero gradients are
-    left out. The direction is shortened to ``max_norm``. Source: Ban & Ji, ICML 2024,
-    Eq. 6.
+    left out. The direction is shortened to ``max_norm``. The residual is that of
+    `fairness.balance`, or what rounding leaves open of the direction, if that is more:
+    gains that hardly count in the direction may be far from fair, and this is told.
+    Source: Ban & Ji, ICML 2024, Eq. 6.
 
     Args:
       alpha: fairness (1 in the authors' class and LibMTL, 2 in the authors' scripts).
@@ -34,7 +37,8 @@ def fairgrad(alpha: float = 1.0, max_norm: float = 1.0) -> GramianWeighting:
         gram: Array, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        weights, residual = or_mean(fairness.balance(gram, alpha), gram)
+        bargain = settle(lambda problem: fairness.balance(problem, alpha), gram)
+        weights, residual = or_mean(bargain, gram)
         return Solution(at_most(max_norm, gram, weights), residual), state
 
     return GramianWeighting(stateless, update)
