@@ -15,7 +15,8 @@ from mtl_jax.smto.contract import (
     stateless,
 )
 from mtl_jax.smto.solvers import simplex
-from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit, unit
 from mtl_jax.types import Array, PyTree
 
 
@@ -24,8 +25,9 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
 
     ``w = argmin over the simplex of |sum_i w_i g_i / s_i|``, direction
     ``sum_i w_i g_i``. A zero gradient is that point: the direction is 0 and training
-    stalls. Source: Sener & Koltun, NeurIPS 2018, Eq. 3, and their code for the
-    normalisers.
+    stalls. The residual is that of `simplex.min_norm`, or what rounding leaves open of
+    the direction, if that is more. Source: Sener & Koltun, NeurIPS 2018, Eq. 3, and
+    their code for the normalisers.
 
     Args:
       normaliser: ``s_i`` is 1 (``none``), the gradient's length (``l2``), the loss
@@ -44,27 +46,30 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
     ) -> tuple[Solution, PyTree]:
         del key
         present = None if losses is None else ~jnp.isnan(losses)
-        scales = NORMALISERS[normaliser](gram, losses)
-        scaled = gram / scales[:, None] / scales[None, :]
-        weights, residual = or_mean(simplex.min_norm(scaled, present), gram)
+        scales = NORMALISERS[normaliser](unit(gram).norms, losses)
+
+        def solve(problem: Unit) -> Solution:
+            scaled = problem._replace(norms=problem.norms / scales)
+            return simplex.min_norm(scaled, present)
+
+        weights, residual = or_mean(settle(solve, gram), gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
 
 
-def _ones(gram: Array, losses: Array) -> Array:
+def _ones(norms: Array, losses: Array) -> Array:
     del losses
-    return jnp.ones_like(gram[0])
+    return jnp.ones_like(norms)
 
 
-def _lengths(gram: Array, losses: Array) -> Array:
+def _lengths(norms: Array, losses: Array) -> Array:
     del losses
-    squared = jnp.diagonal(gram)
-    return jnp.where(squared > 0, jnp.sqrt(squared), 1)
+    return norms
 
 
-def _losses(gram: Array, losses: Array) -> Array:
-    del gram
+def _losses(norms: Array, losses: Array) -> Array:
+    del norms
     check_losses(losses)
     return positive(jnp.where(jnp.isnan(losses), jnp.nanmean(losses), losses))
 
@@ -73,5 +78,5 @@ NORMALISERS: dict[str, Callable[[Array, Array], Array]] = {
     "none": _ones,
     "l2": _lengths,
     "loss": _losses,
-    "loss+": lambda gram, losses: _lengths(gram, losses) * _losses(gram, losses),
+    "loss+": lambda norms, losses: norms * _losses(norms, losses),
 }
