@@ -1,6 +1,7 @@
 """Independent component alignment (Senushkin et al., 2023)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -9,10 +10,12 @@ from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
     check_reduction,
-    exact,
+    or_mean,
     reduce,
 )
-from mtl_jax.smto.solvers.solution import Solution, unit
+from mtl_jax.smto.solvers.components import components
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit, accurate
 from mtl_jax.types import Array
 
 SCALES: dict[str, Callable[[Array, Array], Array]] = {
@@ -26,9 +29,13 @@ def aligned_mtl(scale: str = "min", reduction: str = "sum") -> GramianWeighting:
     """Give all principal components of the gradients one length.
 
     ``G = V diag(l) V'``: ``w = sqrt(l_s) V diag(l^-1/2) V' p`` with ``p = 1 / T``.
-    Eigenvalues below rounding of the largest are dropped; how many are kept is the
-    method's state, since the direction's length jumps with it. Source: Senushkin et
-    al., CVPR 2023, Algorithm 1.
+    Components whose length is rounding are dropped; how many are kept is the method's
+    state, since the direction's length jumps with it. The residual is what the
+    components that are kept, each divided by its length, lack to an orthonormal system
+    (the largest entry of ``Z' C Z - 1``), or what rounding leaves open of the
+    direction, if that is more. It is at least 1 where a component was dropped: whether
+    there is one, and so how long the direction is, rounding decides. Source: Senushkin
+    et al., CVPR 2023, Algorithm 1.
 
     Args:
       scale: of the kept eigenvalues ``l_s`` is the ``min``, the mean (``rmse``) or the
@@ -45,15 +52,39 @@ def aligned_mtl(scale: str = "min", reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key, state
-        cosines, norms, _, active = unit(gram)
-        pair = active[:, None] & active[None, :]
-        scaled = jnp.where(pair, cosines * norms[:, None] * norms[None, :], 0)
-        values, vectors = jnp.linalg.eigh(scaled)
-        kept = values > len(values) * jnp.finfo(gram.dtype).eps * values[-1]
-        chosen = SCALES[scale](values, kept)
-        ratios = jnp.where(kept, jnp.sqrt(chosen / jnp.where(kept, values, 1)), 0)
-        preference = jnp.full_like(norms, 1 / len(norms))
-        weights = vectors @ (ratios * (vectors.T @ preference))
-        return exact(reduce(weights, reduction)), kept.sum(dtype=jnp.int32)
+        aligned = settle(lambda problem: _align(problem, SCALES[scale]), gram)
+        weights, residual = or_mean(Solution(*aligned[:2]), gram)
+        return Solution(reduce(weights, reduction), residual), aligned.kept
 
     return GramianWeighting(lambda _: jnp.zeros((), jnp.int32), update)
+
+
+class Aligned(NamedTuple):
+    """Weights, and how many components they are of."""
+
+    weights: Array
+    """Of the mean ``[T]``."""
+    residual: Array
+    """As of a `Solution`."""
+    kept: Array
+    """Components of more than rounding, int32 ``[]``."""
+
+
+@accurate
+def _align(problem: Unit, scale: Callable[[Array, Array], Array]) -> Aligned:
+    """Find the components, and make them as long as ``scale`` says."""
+    cosines, norms, _, active = problem
+    ends = jnp.where(active, norms, 0)
+    values, vectors = components(cosines, ends)
+    basis = ends[:, None] * vectors
+    # What a sum of unit gradients rounds by does not depend on the longest.
+    rounding = len(norms) * jnp.finfo(values.dtype).eps
+    kept = values > rounding * (basis**2).sum(axis=0)
+    inverse = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
+    ratios = jnp.where(kept, jnp.sqrt(scale(values, kept)) * inverse, 0)
+    weights = vectors @ (ratios * vectors.sum(axis=0)) / len(norms)
+    basis = basis * inverse[None, :]
+    ones = jnp.diag(kept.astype(basis.dtype))
+    lack = jnp.abs(basis.T @ cosines @ basis - ones).max()
+    residual = jnp.maximum(lack, kept.sum() < active.sum())
+    return Aligned(jnp.where(active, weights, 0), residual, kept.sum(dtype=jnp.int32))

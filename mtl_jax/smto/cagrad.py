@@ -24,10 +24,14 @@ def cagrad(
 ) -> GramianWeighting:
     """The best worst-case improvement within ``c |g0|`` of the mean gradient ``g0``.
 
-    ``w = argmin over the simplex of <g_w, g0> + c |g0| |g_w|`` with
-    ``g_w = sum_i w_i g_i``; direction ``g0 + c |g0| g_w / |g_w|``, divided by
-    ``1 + c^2`` (rescale 1), ``1 + c`` (2) or nothing (0). Where ``g_w = 0`` there is
-    no correction. Source: Liu et al., NeurIPS 2021, Algorithm 1 and Eq. 3.
+    ``d = argmax of min_i <g_i, d>`` over ``|d - g0| <= c |g0|``, divided by ``1 + c^2``
+    (rescale 1), ``1 + c`` (2) or nothing (0). With ``w = argmin over the simplex of
+    <g_w, g0> + c |g0| |g_w|``, ``g_w = sum_i w_i g_i``, it is
+    ``g0 + c |g0| g_w / |g_w|``. Where ``g_w = 0`` the weights do not tell which ``d``
+    is best; for ``c >= 1`` it is 0. A zero gradient asks for no more of a correction
+    than that no other is harmed. The residual is what ``d`` lacks to the best worst
+    case, as `simplex.min_cone` has it; it is at least 1 where ``g0`` is 0 to rounding.
+    Source: Liu et al., NeurIPS 2021, Algorithm 1 and Eq. 3.
 
     Raises:
       InputError: ``c`` is negative or not finite; unknown rescale or reduction.
@@ -41,12 +45,10 @@ def cagrad(
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        weights, residual = or_mean(simplex.min_cone(gram, c), gram)
-        mean = jnp.full_like(weights, 1 / gram.shape[0])
-        norm = simplex.norm(gram, weights)
-        found = norm > 0
-        correction = simplex.norm(gram, mean) / jnp.where(found, norm, 1)
-        total = mean + c * jnp.where(found, correction, 0) * weights
-        return Solution(reduce(total / length, reduction), residual), state
+        cone = simplex.min_cone(gram, c)
+        residual = jnp.where(cone.vague, jnp.maximum(cone.residual, 1), cone.residual)
+        weights, residual = or_mean(Solution(cone.direction, residual), gram)
+        weights = weights / jnp.asarray(length, weights.dtype)
+        return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)

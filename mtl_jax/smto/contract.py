@@ -173,9 +173,10 @@ def or_mean(solution: Solution, gram: Gram) -> Solution:
     """
     active = unit(gram).active
     mean = active / jnp.maximum(active.sum(), 1)
-    reached = jnp.isfinite(solution.weights).all() & jnp.isfinite(solution.residual)
-    weights = jnp.where(reached, solution.weights, mean.astype(gram.dtype))
-    return Solution(weights, jnp.where(reached, solution.residual, jnp.inf))
+    weights, residual = solution
+    reached = jnp.isfinite(weights).all() & jnp.isfinite(residual)
+    weights = jnp.where(reached, weights, mean.astype(weights.dtype))
+    return Solution(weights, jnp.where(reached, residual, jnp.inf))
 
 
 def reduce(weights: Array, reduction: str) -> Array:

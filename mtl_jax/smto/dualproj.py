@@ -11,15 +11,18 @@ from mtl_jax.smto.contract import (
     stateless,
 )
 from mtl_jax.smto.solvers import dual_cone
-from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, PyTree
 
 
 def dualproj(reduction: str = "sum") -> GramianWeighting:
     """The direction nearest to the mean gradient that conflicts with no task.
 
-    ``w = argmin over v >= 1 / T of v' G v``. Source: Lopez-Paz & Ranzato, NeurIPS 2017
-    (gradient episodic memory), Eq. 11, with all tasks present.
+    ``w = argmin over v >= 1 / T of v' G v``. The residual is that of
+    `dual_cone.project`, or what rounding leaves open of the direction, if that is more.
+    Source: Lopez-Paz & Ranzato, NeurIPS 2017 (gradient episodic memory), Eq. 11, with
+    all tasks present.
     """
     check_reduction(reduction)
 
@@ -27,8 +30,10 @@ def dualproj(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        mean = jnp.full(gram.shape[0], 1 / gram.shape[0], gram.dtype)
-        weights, residual = or_mean(dual_cone.project(gram, mean), gram)
+        norms = unit(gram).norms
+        mean = jnp.full_like(norms, 1 / len(norms))
+        projected = settle(lambda problem: dual_cone.project(problem, mean), gram)
+        weights, residual = or_mean(projected, gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)

@@ -10,6 +10,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness
+from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array, PyTree
 
@@ -24,6 +25,10 @@ def fairgrad(
     left out. The direction is shortened to ``max_norm``. Source: Ban & Ji, ICML 2024,
     Eq. 6. The authors' code stretches it by the number of tasks before that; with
     alpha 1 the default limit undoes it, as a bargain is ``sqrt(T)`` long already.
+
+    The residual is that of `fairness.balance`, or what rounding leaves open of the
+    direction, if that is more: gains that hardly count in the direction may be far from
+    fair, and this is told.
 
     Args:
       alpha: fairness (1 in the authors' class and LibMTL, 2 in the authors' scripts).
@@ -41,7 +46,8 @@ def fairgrad(
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        weights, residual = or_mean(fairness.balance(gram, alpha), gram)
+        bargain = settle(lambda problem: fairness.balance(problem, alpha), gram)
+        weights, residual = or_mean(bargain, gram)
         weights = weights * gram.shape[0] if times_tasks else weights
         return Solution(at_most(max_norm, gram, weights), residual), state
 

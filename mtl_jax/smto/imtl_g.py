@@ -11,7 +11,8 @@ from mtl_jax.smto.contract import (
     stateless,
 )
 from mtl_jax.smto.solvers import equal_projection
-from mtl_jax.smto.solvers.solution import Solution, unit
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit, accurate
 from mtl_jax.types import Array, PyTree
 
 
@@ -20,7 +21,9 @@ def imtl_g(reduction: str = "sum") -> GramianWeighting:
 
     ``C y = 1`` with the cosines ``C``, ``w`` proportional to ``y_i / |g_i|``; weights
     may be negative. Opposed gradients cancel. Zero gradients are left out. The
-    direction is that of ConFIG. Source: Liu et al., ICLR 2021, Eq. 6.
+    direction is that of ConFIG. The residual is the largest difference of a gradient's
+    cosine with it from the mean cosine, or what rounding leaves open of it, if that is
+    more. Source: Liu et al., ICLR 2021, Eq. 6.
 
     Where the ``w`` found sum to 0, no scaling makes them sum to 1: the mean, and a
     residual that tells.
@@ -31,14 +34,7 @@ def imtl_g(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        _, norms, _, active = unit(gram)
-        y, residual = equal_projection.clamped(gram)
-        weights = jnp.where(active, y / norms, 0)
-        total, size = weights.sum(), jnp.abs(weights).sum()
-        balanced = jnp.abs(total) > CANCELLED * size
-        weights = weights / jnp.where(balanced, total, 1)
-        residual = jnp.where(balanced | (size == 0), residual, jnp.inf)
-        weights, residual = or_mean(Solution(weights, residual), gram)
+        weights, residual = or_mean(settle(_balance, gram), gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
@@ -46,3 +42,24 @@ def imtl_g(reduction: str = "sum") -> GramianWeighting:
 
 CANCELLED = 1e-5
 """Weights whose sum is less than this part of their sizes sum to rounding."""
+
+
+@accurate
+def _balance(problem: Unit) -> Solution:
+    """Weights that sum to 1; an infinite residual where they cannot."""
+    cosines, norms, _, active = problem
+    inverse = jnp.where(active, 1 / norms, 0)
+    parts = equal_projection.solve(cosines, active)
+    # What the cosines annihilate outweighs all else, close to where they do.
+    limit = parts.most > 1
+    y = jnp.where(limit, parts.beyond, parts.within)
+    total, sizes = inverse @ y, inverse @ jnp.abs(y)
+    balanced = jnp.abs(total) > CANCELLED * sizes
+    y = y / jnp.where(balanced, total, 1)
+    # Along twins of unlike lengths, as much again may be added to the weights.
+    free = jnp.linalg.norm(inverse @ parts.free) * jnp.linalg.norm(y)
+    others = jnp.maximum(parts.mixed, 1 / parts.least**2)
+    doubt = jnp.where(limit, others, jnp.maximum(parts.most, free))
+    unequal = equal_projection.violation(cosines, active, y)
+    residual = jnp.where(balanced | (sizes == 0), jnp.maximum(unequal, doubt), jnp.inf)
+    return Solution(inverse * y, residual)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from mtl_jax import gramian
-from mtl_jax.gramian import Gram, Gramian
+from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,
@@ -17,7 +16,8 @@ from mtl_jax.smto.contract import (
     stateless,
 )
 from mtl_jax.smto.solvers import simplex
-from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit, unit
 from mtl_jax.types import Array, PyTree
 
 
@@ -26,8 +26,9 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
 
     ``w = argmin over the simplex of |sum_i w_i g_i / s_i|``, direction
     ``sum_i w_i g_i``. A zero gradient is that point: the direction is 0 and training
-    stalls. Source: Sener & Koltun, NeurIPS 2018, Eq. 3, and their code for the
-    normalisers.
+    stalls. The residual is that of `simplex.min_norm`, or what rounding leaves open of
+    the direction, if that is more. Source: Sener & Koltun, NeurIPS 2018, Eq. 3, and
+    their code for the normalisers.
 
     Args:
       normaliser: ``s_i`` is 1 (``none``), the gradient's length (``l2``), the loss
@@ -45,36 +46,38 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del key
-        gram = gramian.of(gram)
         present = None if losses is None else ~jnp.isnan(losses)
-        scales = NORMALISERS[normaliser](gram, losses)
-        scaled = gram.times(1 / scales)
-        weights, residual = or_mean(simplex.min_norm(scaled, present), gram)
+        scales = NORMALISERS[normaliser](unit(gram).norms, losses)
+
+        def solve(problem: Unit) -> Solution:
+            scaled = problem._replace(norms=problem.norms / scales)
+            return simplex.min_norm(scaled, present)
+
+        weights, residual = or_mean(settle(solve, gram), gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
 
 
-def _ones(gram: Gramian, losses: Array) -> Array:
+def _ones(norms: Array, losses: Array) -> Array:
     del losses
-    return jnp.ones_like(gram.scales)
+    return jnp.ones_like(norms)
 
 
-def _lengths(gram: Gramian, losses: Array) -> Array:
+def _lengths(norms: Array, losses: Array) -> Array:
     del losses
-    lengths = gram.lengths
-    return jnp.where(lengths > 0, lengths, 1)
+    return norms
 
 
-def _losses(gram: Gramian, losses: Array) -> Array:
-    del gram
+def _losses(norms: Array, losses: Array) -> Array:
+    del norms
     check_losses(losses)
     return positive(jnp.where(jnp.isnan(losses), jnp.nanmean(losses), losses))
 
 
-NORMALISERS: dict[str, Callable[[Gramian, Array], Array]] = {
+NORMALISERS: dict[str, Callable[[Array, Array], Array]] = {
     "none": _ones,
     "l2": _lengths,
     "loss": _losses,
-    "loss+": lambda gram, losses: _lengths(gram, losses) * _losses(gram, losses),
+    "loss+": lambda norms, losses: norms * _losses(norms, losses),
 }

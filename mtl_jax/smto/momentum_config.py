@@ -86,11 +86,9 @@ def momentum_config(
             state.first,
             grads,
         )
-        weights = (
-            num_tasks
-            * weights_of(gramian(tree.scale_rows(_correction(b1, seen), first))).weights
-        )
-        weights = weights * _correction(b1, seen)
+        corrected = tree.scale_rows(_correction(b1, seen), first)
+        solution = weights_of(gramian(corrected))
+        weights = num_tasks * solution.weights * _correction(b1, seen)
         ready = (seen > 0).all()
         count = state.count + 1
         combined = jax.tree.map(
@@ -121,7 +119,7 @@ def momentum_config(
         found = Aggregate(
             tree.where(ready, direction, nothing),
             jnp.where(ready, weights, 0),
-            jnp.zeros(()),
+            jnp.where(ready, solution.residual, 0),
         )
         return found, tree.where(ready, moved, waiting)
 

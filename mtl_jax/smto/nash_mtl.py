@@ -8,6 +8,7 @@ from mtl_jax.gramian import Gram
 from mtl_jax.smto.contract import GramianWeighting, check_count, check_range, or_mean
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness
+from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.types import Array
 
@@ -27,10 +28,11 @@ def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
     No task can be served relatively better without a larger relative loss of the
     others. The direction has length ``sqrt(T)`` whatever the gradients' lengths, and is
     then shortened to ``max_norm``. Zero gradients are left out. Where gradients cancel
-    there is no solution: a direction close to 0, and a residual that tells. Source:
-    Navon et al., ICML 2022, Claim 3.1. The authors' solver falls back to equal weights,
-    unseen, in most conflicts; here a damped Newton method solves every problem that has
-    a solution.
+    there is no solution: a direction close to 0, and a residual that tells. It is that
+    of `fairness.balance`, of the bargain in force, or what rounding left open of its
+    direction, if that is more. Source: Navon et al., ICML 2022, Claim 3.1. The authors'
+    solver falls back to equal weights, unseen, in most conflicts; here a damped Newton
+    method solves every problem that has a solution.
 
     Args:
       max_norm: greatest length of the direction; 0 for no limit.
@@ -49,7 +51,8 @@ def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
         gram: Gram, losses: Array, state: NashState, key: Array
     ) -> tuple[Solution, NashState]:
         del losses, key
-        found = or_mean(fairness.balance(gram, 1.0), gram)
+        bargain = settle(lambda problem: fairness.balance(problem, 1.0), gram)
+        found = or_mean(bargain, gram)
         due = state.count % update_every == 0
         weights = jnp.where(due, found.weights, state.weights)
         residual = jnp.where(due, found.residual, state.residual)

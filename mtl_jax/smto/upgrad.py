@@ -12,7 +12,8 @@ from mtl_jax.smto.contract import (
     stateless,
 )
 from mtl_jax.smto.solvers import dual_cone
-from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit, unit
 from mtl_jax.types import Array, PyTree
 
 
@@ -20,8 +21,9 @@ def upgrad(reduction: str = "sum") -> GramianWeighting:
     """Project every gradient onto the dual cone of all, and add them up.
 
     ``w = sum_i argmin over v >= e_i / T of v' G v``. The direction conflicts with no
-    task: ``<g_i, d> >= 0``. Source: Quinton & Rey, 2024 ("Jacobian descent for
-    multi-objective optimization"), section 3.
+    task: ``<g_i, d> >= 0``. The residual is the largest of `dual_cone.project`'s, or
+    what rounding leaves open of the direction, if that is more. Source: Quinton & Rey,
+    2024 ("Jacobian descent for multi-objective optimization"), section 3.
     """
     check_reduction(reduction)
 
@@ -29,10 +31,14 @@ def upgrad(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        preferences = jnp.eye(gram.shape[0], dtype=gram.dtype) / gram.shape[0]
-        rows = jax.vmap(dual_cone.project, (None, 0))(gram, preferences)
-        found = Solution(rows.weights.sum(axis=0), rows.residual.max())
-        weights, residual = or_mean(found, gram)
+        norms = unit(gram).norms
+        preferences = jnp.eye(len(norms), dtype=norms.dtype) / len(norms)
+
+        def solve(problem: Unit) -> Solution:
+            rows = jax.vmap(dual_cone.project, (None, 0))(problem, preferences)
+            return Solution(rows.weights.sum(axis=0), rows.residual.max())
+
+        weights, residual = or_mean(settle(solve, gram), gram)
         return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)

@@ -312,7 +312,8 @@ def test_reported_length_and_angles_are_those_of_the_direction(name):
 
 SOLVED = {
     *("mgda", "cagrad", "imtl_g", "imtl", "nash_mtl", "fairgrad", "upgrad"),
-    *("dualproj", "config"),
+    *("dualproj", "config", "momentum_config", "aligned_mtl"),
+    *("cr_mogm", "reweighted"),  # here made of aligned_mtl
 }
 
 

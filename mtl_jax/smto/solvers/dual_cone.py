@@ -1,17 +1,20 @@
 """Projection on the dual cone of the gradients (UPGrad, DualProj)."""
 
 import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve
 
 from mtl_jax.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
-from mtl_jax.smto.solvers.solution import Solution, accurate, length, unit
+from mtl_jax.smto.solvers.solution import Solution, Unit, accurate, length_or, unit
 from mtl_jax.types import Array
 
 RIDGE = 4
+TIGHT = 128
+"""Cosines with the direction, in machine epsilons, that may as well be 0."""
 
 
 @accurate
-def project(gram: Gram, preference: Array) -> Solution:
+def project(gram: Gram | Unit, preference: Array) -> Solution:
     """``argmin of v' G v`` over ``v >= preference >= 0``: weights ``[T]``.
 
     ``J' v`` is the closest direction to that of the preference in conflict with no
@@ -19,7 +22,10 @@ def project(gram: Gram, preference: Array) -> Solution:
     ``min (l + y)' C (l + y)`` over ``y >= 0``. The residual is
     ``max_i |min(y_i, (C x)_i)| / |d|``, 0 at the solution: no cosine of the direction
     ``d`` with a gradient is negative, and nothing is added along those it agrees with.
-    Source: Quinton & Rey, 2024 (arXiv:2406.16232), Proposition 1.
+    It is not less than the length of Newton's next step, relative to ``|d|``: among
+    gradients that are almost opposed, small cosines are a long way. Where ``d`` is 0 to
+    rounding, both are relative to ``sum_i l_i``. Source: Quinton & Rey, 2024
+    (arXiv:2406.16232), Proposition 1.
 
     >>> import numpy as np
     >>> found = project(jnp.array([[1.0, -1.0], [-1.0, 2.0]]), jnp.array([0.5, 0.0]))
@@ -27,15 +33,28 @@ def project(gram: Gram, preference: Array) -> Solution:
     ([0.5, 0.25], True)
     """
     cosines, norms, _, active = unit(gram)
+    eps = jnp.finfo(cosines.dtype).eps
     lower = jnp.where(active, preference * norms, 0)
     largest = lower.max()
     lower = lower / jnp.where(largest > 0, largest, 1)
     # Where a positive combination of the gradients vanishes, any amount of it may be
     # added: a ridge as large as rounding asks for a little.
-    ridged = cosines + RIDGE * jnp.finfo(gram.dtype).eps * jnp.eye(len(lower))
+    ridged = cosines + RIDGE * eps * jnp.eye(len(lower), dtype=cosines.dtype)
     added, dual = interior_point.quadratic(ridged, ridged @ lower)
     added = jnp.where((largest > 0) & active & (added > dual), added, 0)
     x = lower + added
-    excess = jnp.where(active, jnp.minimum(added, cosines @ x), 0)
-    residual = jnp.abs(excess).max() / length(cosines, x)
+    slack = cosines @ x
+    size = length_or(jnp.maximum(lower.sum(), 1), cosines, x)
+    excess = jnp.max(jnp.abs(jnp.minimum(added, slack)), where=active, initial=0)
+
+    free = active & ((added > 0) | (slack < TIGHT * eps * size))
+    pair = free[:, None] & free[None, :]
+    factor = interior_point.factorize(
+        jnp.where(pair, cosines, 0),
+        jnp.where(free, RIDGE * eps, 1).astype(cosines.dtype),
+    )
+    slack = jnp.where(free, slack, 0)
+    step = jnp.sqrt(jnp.maximum(slack @ cho_solve(factor, slack), 0))
+    step = jnp.where(jnp.isfinite(step), step, size)  # not even that is known
+    residual = jnp.maximum(excess, step) / size
     return Solution(preference + added / norms * largest, residual)

@@ -1,74 +1,82 @@
 """The combination of unit gradients that projects equally on all of them.
 
 ``C y = 1`` with the cosines ``C = U U'``: then ``<u_i, U' y> = 1`` for every unit
-gradient ``u_i``. Both ways agree where ``C`` has full rank.
+gradient ``u_i``. Where ``C`` annihilates a part of ``1`` there is no such ``y``; where
+it does so to rounding, that part may be what matters most, or nothing. The methods
+differ in what they return then, and the violation tells.
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram
-from mtl_jax.smto.solvers.solution import Solution, unit
+from mtl_jax.smto.solvers.rounding import NUDGE
+from mtl_jax.smto.solvers.solution import length_or
 from mtl_jax.types import Array
 
 
-def dropped(gram: Gram) -> Solution:
-    """``C^+ 1 [T]``: what lies outside the range of ``C`` is dropped.
+class Parts(NamedTuple):
+    """Solutions of ``C y = 1`` in the range of ``C``, and beyond it."""
 
-    The residual is the largest error of a projection within that range.
-    """
-    values, vectors, ones, threshold = _decompose(gram)
-    kept = values > threshold
-    parts = vectors.T @ ones
-    y = vectors @ jnp.where(kept, parts / jnp.where(kept, values, 1), 0)
-    return _refined(gram, y, vectors @ jnp.where(kept, parts, 0), vectors, values, kept)
+    within: Array
+    """``C^+ 1 [T]``."""
+    aim: Array
+    """The part of ``1`` in the range of ``C``: ``[T]``."""
+    beyond: Array
+    """The part of ``1`` that ``C`` annihilates ``[T]``: what ``y`` is proportional to
+    in the limit of a ``C`` that does not quite."""
+    least: Array
+    """Length that ``beyond`` would add to ``U' y``, relative to that of ``within``,
+    were the values of ``C`` that count as 0 as large as rounding may be ``[]``."""
+    most: Array
+    """And were they as small as rounding may be, but not 0."""
+    mixed: Array
+    """Whether ``beyond`` is of several such values: any mixture may be ``y`` ``[]``."""
+    free: Array
+    """Orthonormal columns, or 0, that ``C`` annihilates ``[T, T]``: ``y`` may have any
+    amount of them."""
 
 
-def clamped(gram: Gram) -> Solution:
-    """``y [T]``, where directions that ``C`` annihilates dominate: ``U' y = 0`` there.
-
-    The limit of ``(C + e I)^-1 1`` but for its length. The residual is the largest
-    error of a projection, relative to the largest part of it.
-    """
-    values, vectors, ones, threshold = _decompose(gram)
+def solve(cosines: Array, active: Array) -> Parts:
+    """Solve ``C y = 1`` for the active tasks (bool ``[T]``), with refinement."""
+    values, vectors = jnp.linalg.eigh(cosines)
+    ones = active.astype(cosines.dtype)
+    eps = jnp.finfo(cosines.dtype).eps * values[-1]
+    # The norm of a matrix of independent roundings.
+    rounding = 1.5 * len(values) ** 0.5 * eps
+    kept = values > rounding
     parts = vectors.T @ ones
     # A part of rounding, blown up, would be noise.
-    parts = jnp.where(jnp.abs(parts) > threshold, parts, 0)
-    kept = values > threshold
-    y = vectors @ (parts / jnp.maximum(values, threshold))
-    singular = jnp.any(~kept & (parts != 0))
-    within = _refined(gram, y, ones, vectors, values, kept)
-    annihilated = vectors @ jnp.where(kept, 0, parts / threshold)
-    return Solution(
-        jnp.where(singular, annihilated, within.weights),
-        jnp.where(singular, 0, within.residual),
+    parts = jnp.where(jnp.abs(parts) > rounding, parts, 0)
+    inner, outer = jnp.where(kept, parts, 0), jnp.where(kept, 0, parts)
+    inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
+    beyond = vectors @ outer
+    aim = jnp.where(active & inner.any(), ones - beyond, 0)
+    y = vectors @ (inverse * inner)
+    for _ in range(2):
+        error = aim - jnp.matmul(cosines, y, precision=tree.HIGHEST)
+        y = y + vectors @ (inverse * (vectors.T @ error))
+    inside = inverse @ inner**2
+    ratio = jnp.linalg.norm(outer) / jnp.sqrt(jnp.where(inside > 0, inside, 1))
+    return Parts(
+        within=y,
+        aim=aim,
+        beyond=beyond,
+        least=ratio / jnp.sqrt(rounding),
+        most=ratio / jnp.sqrt(NUDGE * eps),
+        mixed=jnp.sum(outer != 0) > 1,
+        free=jnp.where(kept[None], 0, vectors),
     )
 
 
-def _decompose(gram: Gram) -> tuple[Array, Array, Array, Array]:
-    """Eigenvalues and vectors of the cosines, ones ``[T]``, and what counts as 0."""
-    cosines, _, _, active = unit(gram)
-    values, vectors = jnp.linalg.eigh(cosines)
-    threshold = len(values) * jnp.finfo(gram.dtype).eps * values[-1]
-    return values, vectors, active.astype(gram.dtype), threshold
+def violation(cosines: Array, active: Array, y: Array) -> Array:
+    """Return ``max_i |cos(u_i, d) - mean|`` ``[]``, ``d = U' y``.
 
-
-def _refined(
-    gram: Gram,
-    y: Array,
-    aim: Array,
-    vectors: Array,
-    values: Array,
-    kept: Array,
-) -> Solution:
-    """Two steps of iterative refinement of ``C y = aim``, and the residual."""
-    cosines = unit(gram).cosines
-    inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
-
-    def error(y: Array) -> Array:
-        return aim - jnp.matmul(cosines, y, precision=tree.HIGHEST)
-
-    for _ in range(2):
-        y = y + vectors @ (inverse * (vectors.T @ error(y)))
-    rounding = jnp.maximum(1, jnp.max(jnp.abs(cosines) @ jnp.abs(y)))
-    return Solution(y, jnp.max(jnp.abs(error(y))) / rounding)
+    Relative to ``sum_i |y_i|`` where ``d`` is 0 to rounding.
+    """
+    projections = jnp.matmul(cosines, y, precision=tree.HIGHEST)
+    mean = jnp.mean(projections, where=active)
+    unequal = jnp.max(jnp.abs(projections - mean), where=active, initial=0)
+    size = length_or(jnp.abs(y).sum(), cosines, y)
+    return unequal / jnp.where(size > 0, size, 1)

@@ -6,7 +6,7 @@ from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mtl_jax.gramian import Gram
-from mtl_jax.smto.solvers.solution import TOLERANCE, Solution, accurate, unit
+from mtl_jax.smto.solvers.solution import Solution, Unit, accurate, cancels, unit
 from mtl_jax.types import Array
 
 ITERATIONS = 25
@@ -15,7 +15,7 @@ TO_BOUNDARY = 0.99
 
 
 @accurate
-def balance(gram: Gram, alpha: float) -> Solution:
+def balance(gram: Gram | Unit, alpha: float | Array) -> Solution:
     """``w > 0`` with ``G w = w^(-1 / alpha)``: weights ``[T]``, 0 if inactive.
 
     Each task gains ``w_i^(-1 / alpha)`` of a step: 1 is Nash-MTL, larger is fairer.
@@ -24,7 +24,7 @@ def balance(gram: Gram, alpha: float) -> Solution:
     Newton's method in relative steps. The residual is
     ``max_i |w_i^(1 / alpha) (G w)_i - 1|``. Gradients of which a positive combination
     vanishes have no solution: the steps run off along that combination, which is
-    returned with weights that sum to 1, and the residual is large. Source: Navon et
+    returned with weights that sum to 1, and the residual is 1 or more. Source: Navon et
     al., ICML 2022, Claim 3.1; Ban & Ji, ICML 2024, Eq. 4.
 
     >>> import numpy as np
@@ -33,9 +33,10 @@ def balance(gram: Gram, alpha: float) -> Solution:
     ([1.0, 0.5], True)
     """
     cosines, norms, scale, active = unit(gram)
+    alpha = jnp.asarray(alpha, norms.dtype)
     power = 1 / alpha
     pull = norms ** (power - 1)
-    fractions = 0.5 ** jnp.arange(HALVINGS, dtype=gram.dtype)
+    fractions = 0.5 ** jnp.arange(HALVINGS, dtype=norms.dtype)
 
     def step(_: int, v: Array) -> Array:
         gain = pull * v ** (1 - power)
@@ -58,7 +59,10 @@ def balance(gram: Gram, alpha: float) -> Solution:
     v = lax.fori_loop(0, ITERATIONS, step, start)
     error = jnp.abs(v**power / pull * (cosines @ v) - 1)
     residual = jnp.max(error, where=active, initial=0)
-    weights = jnp.where(active, v / norms, 0)
+    v = jnp.where(active, v, 0)
+    vanishes = active.any() & cancels(cosines, v)
+    residual = jnp.where(vanishes, jnp.maximum(residual, 1), residual)
+    weights = v / norms
     solved = weights * scale ** (-2 * alpha / (1 + alpha))
     shares = weights / jnp.where(active.any(), weights.sum(), 1)
-    return Solution(jnp.where(residual <= TOLERANCE, solved, shares), residual)
+    return Solution(jnp.where(vanishes, shares, solved), residual)

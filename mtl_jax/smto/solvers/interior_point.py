@@ -34,7 +34,7 @@ def quadratic(
 
     def step(_: int, state: tuple) -> tuple:
         x, z, price = state
-        factor = _factor(gram, z / x)
+        factor = factorize(gram, z / x)
         slope = gram @ x + linear
         if normal is not None:
             slope = slope - normal * price
@@ -85,7 +85,7 @@ def cone(
 
     def step(_: int, state: tuple) -> tuple:
         x, z, y, t, price = state
-        factor = _factor(radius * gram, t * z / x)
+        factor = factorize(radius * gram, t * z / x)
         by_x, by_y = gram @ x, gram @ y
         slope = linear + radius * by_y - normal * price
         tilt = by_x / t + by_y
@@ -150,7 +150,7 @@ def cone(
     return x, y, z
 
 
-def _factor(gram: Array, diagonal: Array) -> tuple[Array, bool]:
+def factorize(gram: Array, diagonal: Array) -> tuple[Array, bool]:
     """Cholesky factor of ``G + diag(d)``, with a ridge as large as ``G``'s rounding.
 
     The ridge is in the steps only: it does not move the solution.

@@ -18,10 +18,11 @@ from mtl_jax.types import Array
 
 TOLERANCE = 1e-3
 """Relative residual above which a problem counts as not solved, in float32."""
+ROUNDING = 4
+"""Machine epsilons that a cosine may be off, from when it was made and used."""
 
 SHORTEST = 2.0**-100
 """Relative length that shorter gradients count as: inverses stay in float32's range."""
-
 
 Solver = TypeVar("Solver", bound=Callable[..., Any])
 
@@ -43,8 +44,9 @@ class Solution(NamedTuple):
     weights: Array
     """``[T]``; 0 where a task is inactive."""
     residual: Array
-    """Relative residual of the optimality conditions ``[]``, as each solver defines
-    it; above `TOLERANCE` the problem is not solved."""
+    """Violation of the optimality conditions by these weights ``[]``, relative, as each
+    solver defines it; or, if that is larger, what `rounding.settle` adds: how far
+    rounding leaves the direction open. Above `TOLERANCE` the problem is not solved."""
 
 
 class Unit(NamedTuple):
@@ -61,14 +63,18 @@ class Unit(NamedTuple):
     """bool ``[T]``: the gradient is finite and not zero."""
 
 
-def unit(gram: Gram) -> Unit:
+def unit(gram: Gram | Unit) -> Unit:
     """Put a Gramian ``[T, T]`` of any scale in unit-norm variables.
+
+    What has been put in unit-norm variables is left as it is.
 
     >>> import numpy as np
     >>> found = unit(jnp.array([[1.0, -2.0, 0.0], [-2.0, 16.0, 0.0], [0.0, 0.0, 0.0]]))
     >>> np.asarray(found.cosines[0]).tolist(), np.asarray(found.active).tolist()
     ([1.0, -0.5, 0.0], [True, True, False])
     """
+    if isinstance(gram, Unit):
+        return gram
     gram = gramian.of(gram)
     lengths = gram.lengths
     active = jnp.isfinite(lengths) & (lengths > 0)
@@ -92,8 +98,13 @@ def length(cosines: Array, u: Array) -> Array:
     >>> length(jnp.eye(2), jnp.array([3.0, 4.0])).item()
     5.0
     """
-    squared = jnp.maximum(u @ cosines @ u, _rounding(cosines, u))
+    squared = jnp.maximum(u @ cosines @ u, _rounding(u))
     return jnp.sqrt(jnp.where(squared > 0, squared, 1))
+
+
+def length_or(size: Array | float, cosines: Array, u: Array) -> Array:
+    """``|sum_i u_i e_i|`` ``[]``, or ``size`` where that is 0 to rounding."""
+    return jnp.where(cancels(cosines, u), size, length(cosines, u))
 
 
 def cancels(cosines: Array, u: Array) -> Array:
@@ -102,9 +113,12 @@ def cancels(cosines: Array, u: Array) -> Array:
     >>> cancels(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.array([3.0, 3.0])).item()
     True
     """
-    return u @ cosines @ u <= _rounding(cosines, u)
+    return u @ cosines @ u <= _rounding(u)
 
 
-def _rounding(cosines: Array, u: Array) -> Array:
-    """Of a squared length whose terms cancel; its root is not more accurate."""
-    return 16 * jnp.finfo(u.dtype).eps * (jnp.abs(u) @ jnp.abs(cosines) @ jnp.abs(u))
+def _rounding(u: Array) -> Array:
+    """Of a squared length whose terms cancel; its root is not more accurate.
+
+    Cosines are off one by one, so what they are off by adds up as random numbers do.
+    """
+    return ROUNDING * jnp.finfo(u.dtype).eps * (u @ u)

@@ -1,0 +1,120 @@
+"""Directions of the multi-task optimizers, of one Jacobian ``[T, P]``, in float64.
+
+Each by another algorithm than the package has, from the Jacobian, not from its Gramian:
+that would square its condition.
+"""
+
+import numpy as np
+from scipy.optimize import nnls
+
+
+def lengths_of(jacobian):
+    """Of the gradients ``[T]``, 1 for zero ones."""
+    lengths = np.linalg.norm(jacobian, axis=1)
+    return np.where(lengths > 0, lengths, 1)
+
+
+def nearest_to_zero(points):
+    """Of their convex hull: by non-negative least squares, as Lawson & Hanson do it."""
+    scale = lengths_of(points).min()
+    system = np.vstack([points.T / scale, np.ones(len(points))])
+    weights, _ = nnls(system, np.eye(len(system))[-1], maxiter=10000)
+    return weights / weights.sum() @ points
+
+
+def mgda(jacobian):
+    return len(jacobian) * nearest_to_zero(jacobian)
+
+
+def without_conflict(jacobian, direction):
+    """Project a direction onto the dual cone of the gradients."""
+    units = jacobian / lengths_of(jacobian)[:, None]
+    size = np.linalg.norm(direction)
+    if size == 0:
+        return direction
+    added, _ = nnls(units.T, -direction / size, maxiter=10000)
+    return direction + size * added @ units
+
+
+def dualproj(jacobian):
+    return without_conflict(jacobian, jacobian.sum(axis=0))
+
+
+def upgrad(jacobian):
+    return sum(without_conflict(jacobian, row) for row in jacobian)
+
+
+def cagrad(jacobian, c=0.4):
+    """Best in the ball: with ``p`` the least of ``g_i + t g_0``, ``|p - t g_0| = t r``.
+
+    Then ``p / t = g_0 + r (p - t g_0) / |p - t g_0|``, as optimal as ``p`` is.
+    """
+    mean = jacobian.mean(axis=0)
+    radius = c * np.linalg.norm(mean)
+
+    def least(t):
+        return nearest_to_zero(jacobian + t * mean)
+
+    low, high = 1e-9, 1e3 + 2 * lengths_of(jacobian).max() / radius
+    while high / low > 1 + 1e-12:
+        middle = np.sqrt(low * high)
+        outside = np.linalg.norm(least(middle) - middle * mean) > middle * radius
+        low, high = (middle, high) if outside else (low, middle)
+    return len(jacobian) * least(high) / high / (1 + c**2)
+
+
+def equal(jacobian):
+    """``x`` with ``<u_i, x> = 1`` for the unit gradients, and its weights."""
+    left, sizes, right = np.linalg.svd(
+        jacobian / lengths_of(jacobian)[:, None], full_matrices=False
+    )
+    parts = np.where(sizes > 1e-12, left.sum(axis=0) / np.maximum(sizes, 1e-12), 0)
+    y = left @ np.where(sizes > 1e-12, parts / np.maximum(sizes, 1e-12), 0)
+    return parts @ right, y / lengths_of(jacobian)
+
+
+def config(jacobian):
+    x, _ = equal(jacobian)
+    return (jacobian @ x).sum() * x / (x @ x)
+
+
+def imtl_g(jacobian):
+    x, weights = equal(jacobian)
+    return len(jacobian) * x / weights.sum()
+
+
+def aligned_mtl(jacobian):
+    left, sizes, right = np.linalg.svd(jacobian, full_matrices=False)
+    return sizes.min() * np.ones(len(jacobian)) @ left @ right
+
+
+def fairgrad(jacobian, alpha=2.0):
+    """``G w = w^(-1 / alpha)`` by Newton's method with a line search."""
+    lengths = lengths_of(jacobian)
+    units, power = jacobian / lengths[:, None], 1 / alpha
+    cosines, scale = units @ units.T, np.exp(np.log(lengths).mean())
+    pull = (lengths / scale) ** (power - 1)
+
+    def cost(v):
+        if (v <= 0).any():
+            return np.inf
+        gains = np.log(v) if alpha == 1 else v ** (1 - power) / (1 - power)
+        return v @ cosines @ v / 2 - pull @ gains
+
+    v = (pull / np.abs(cosines).sum(axis=1)) ** (alpha / (1 + alpha))
+    for _ in range(60):
+        gain = pull * v ** (1 - power)
+        slope = v * (cosines @ v) - gain
+        hessian = v[:, None] * cosines * v + np.diag(power * gain)
+        change = -np.linalg.lstsq(hessian, slope)[0]
+        step, least = 1.0, cost(v)
+        while step > 1e-9 and cost(v * (1 + step * change)) > least:
+            step /= 2
+        v = v * (1 + step * change)
+        if np.abs(change).max() < 1e-12:
+            break
+    return v / lengths * scale ** (1 - 2 * alpha / (1 + alpha)) @ jacobian
+
+
+def nash_mtl(jacobian):
+    return fairgrad(jacobian, 1.0)
