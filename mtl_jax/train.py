@@ -16,8 +16,8 @@ from jax.custom_batching import custom_vmap
 from mtl_jax import tree
 from mtl_jax.axis_map import AxisMap, sequential
 from mtl_jax.directions import Tasks, Way
+from mtl_jax.gramian import compared
 from mtl_jax.kinds import Kinded
-from mtl_jax.metrics import precision
 from mtl_jax.settings import Setting
 from mtl_jax.smto import SmtoState
 from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
@@ -193,10 +193,8 @@ def _cosines(tasks: Tasks, direction: PyTree) -> Array:
 
     def of_task(params: Params, inputs: Batch) -> Array:
         loss = lambda shared: tasks.loss(params._replace(shared=shared), inputs)[0]  # noqa: E731
-        rows = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), direction, jax.grad(loss)(params.shared)
-        )
-        return precision.cosines(rows, rows)[0, 1]
+        row = jax.tree.map(lambda leaf: leaf[None], jax.grad(loss)(params.shared))
+        return compared(row, direction)[1][0]
 
     return sequential(of_task, (TASK_AXES, tasks.axes))(tasks.params, tasks.inputs)
 
