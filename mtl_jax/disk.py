@@ -24,9 +24,14 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
       OSError: it cannot be written; its ``filename`` says which file.
     """
-    with unfinished(path) as file:
-        yield file
-    publish(path)
+    try:
+        with unfinished(path) as file:
+            yield file
+        publish(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft(path).unlink()
+        raise
 
 
 @contextlib.contextmanager

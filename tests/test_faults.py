@@ -301,6 +301,15 @@ def test_newest_checkpoint_damaged(path, sound, dice, damage):
         assert (path / checkpoint.FOLDER / "12.damaged").is_dir()
 
 
+def test_manifest_in_the_newest_checkpoint_damaged(path, sound):
+    file = path / checkpoint.FOLDER / "12" / "checksum" / "metadata"
+    about = json.loads(file.read_text())
+    about["records"][0]["rows"] += 1
+    file.write_text(json.dumps(about))
+    ended = assert_resumes(path, sound)
+    assert ended and ended.said[0].startswith("checkpoint 12 is damaged and passed")
+
+
 def test_what_was_measured_is_not_dropped_in_silence(path):
     measure(path)
     shutil.rmtree(path / checkpoint.FOLDER / "12")

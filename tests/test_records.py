@@ -1,4 +1,5 @@
 import os
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -75,6 +76,27 @@ def test_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     # part.
     named = ["replace", "fsync"]
     assert calls == ["fsync", "fsync", *named, *named]
+
+
+def test_readers_see_whole_parts_while_a_run_writes(tmp_path):
+    """A part is there with all its rows, old or new ones, or not at all."""
+    records.write(tmp_path, 0, [row(0)])
+
+    def write():
+        for step in range(1, 40):
+            records.write(tmp_path, step, [row(step), row(step, task="b")])
+            records.merge(tmp_path, step - 1, [row(step - 1, value=3.0)])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = [1]
+    while writer.is_alive():
+        df = records.read(tmp_path)
+        assert df["step"].is_monotonic_increasing
+        assert (df[df["step"] > 0].groupby("step").size() == 2).all()
+        seen.append(len(df))
+    writer.join()
+    assert seen == sorted(seen) and len(set(seen)) > 3
 
 
 @pytest.mark.parametrize(

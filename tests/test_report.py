@@ -1,5 +1,6 @@
 """The page as a reader and as a browser find it, of runs good and bad."""
 
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written to .* No space left"):
         report.write(run)
     assert (run / "report" / "index.html").read_bytes() == before

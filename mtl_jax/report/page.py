@@ -1,8 +1,6 @@
 """The page: one HTML file that needs nothing else, and its figures as files."""
 
 import base64
-import contextlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mtl_jax import commands, plots
+from mtl_jax import commands, disk, plots
 from mtl_jax.report import claims, tables
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
@@ -75,29 +73,27 @@ def write(
     found, judged = correlations(every), claims.verdicts(every)
     looks = plots.looks(v for one in every for v in one.variants)
     sections = []
-    with contextlib.ExitStack() as stack:
-        stack.callback(_drop_unfinished, folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for one in every:
-                prefix = f"{_slug(one.setting)}-" if len(every) > 1 else ""
-                shown = [
-                    _shown(folder, prefix, picture, len(every) <= MOST_NARROW)
-                    for picture in (*sweep(one, looks), *pictures(one, looks, found))
-                ]
-                sections.append(_section(one, looks, found, prefix, shown))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in every:
+            prefix = f"{_slug(one.setting)}-" if len(every) > 1 else ""
             shown = [
-                _shown(folder, "", picture, MOST_NARROW > 0)
-                for picture in claims.pictures(judged, looks)
+                _shown(folder, prefix, picture, len(every) <= MOST_NARROW)
+                for picture in (*sweep(one, looks), *pictures(one, looks, found))
             ]
-            top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
-            html = _render(top, sections, every, looks, found)
-            # Names of folders that the locale could not read are UTF-8 all the same.
-            _write(folder / PAGE, html.encode(errors="surrogateescape"))
-        except OSError as error:
-            raise InputError(
-                f"the report cannot be written to {folder}: {error.strerror or error}."
-            ) from error
+            sections.append(_section(one, looks, found, prefix, shown))
+        shown = [
+            _shown(folder, "", picture, MOST_NARROW > 0)
+            for picture in claims.pictures(judged, looks)
+        ]
+        top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
+        html = _render(top, sections, every, looks, found)
+        # Names of folders that the locale could not read are UTF-8 all the same.
+        _write(folder / PAGE, html.encode(errors="surrogateescape"))
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {folder}: {error.strerror or error}."
+        ) from error
     return folder / PAGE
 
 
@@ -280,14 +276,5 @@ def _slug(text: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("wb") as file:
+    with disk.whole(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def _drop_unfinished(folder: Path) -> None:
-    for path in folder.glob("*.unfinished"):
-        path.unlink()
