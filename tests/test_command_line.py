@@ -67,7 +67,7 @@ MISTAKES = [
     ("measure", ["--config.facotrs.names=x"], "did you mean --config.factors.names?"),
     ("report", ["--ot=x"], "unknown flag --ot, see --help; did you mean --out?"),
     ("vocabulary", ["--out=x", "--size=many"], "--size=many must be a whole number"),
-    ("vocabulary", ["--out=x", f"--data={LONG}"], "data.dir .*x cannot be looked into"),
+    ("vocabulary", ["--out=x", f"--data={LONG}"], "data.dir .*x' cannot be looked"),
     ("train", [f"--config={LONG}"], "xx is not there; one is configs/digits.py"),
     ("benchmark", ["--markdown=/none/x"], "--markdown=/none/x cannot be written: No s"),
     ("benchmark", ["--rounds=0"], "rounds is 0; run at least 1"),

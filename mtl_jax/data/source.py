@@ -195,9 +195,10 @@ def root_folder(directory: str) -> Path:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # whoever looks into it says what it lacks
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"data.dir {path} cannot be looked into ({error.strerror}); name another"
+            f"data.dir {str(path)!r} cannot be looked into ({why}); name another"
         ) from error
     return path
 
