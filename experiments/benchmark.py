@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -89,7 +90,8 @@ def benchmark() -> int:
     listed.some_of("--tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
     if ROUNDS.value < 1:
         raise InputError(f"rounds is {ROUNDS.value}; run at least 1.")
-    console = Console()
+    _check_writable(MARKDOWN.value)
+    console = Console(emoji=False)
     tables: dict[tuple[str, ...], Rows] = {}
     for workload in WORKLOADS.value:
         header, rows = MAKERS[workload](console.print)
@@ -97,9 +99,19 @@ def benchmark() -> int:
     for header, rows in tables.items():
         console.print(_table(header, rows))
     if MARKDOWN.value:
-        with open(MARKDOWN.value, "w") as file:
-            file.write(_markdown(tables))
+        Path(MARKDOWN.value).write_text(_markdown(tables), "utf-8")
     return 0
+
+
+def _check_writable(path: str | None) -> None:
+    """Raise an `InputError` where the tables could not be written in the end."""
+    if path:
+        try:
+            Path(path).open("a").close()
+        except OSError as error:
+            raise InputError(
+                f"--markdown={path} cannot be written: {error.strerror}; name another."
+            ) from error
 
 
 def _hardware() -> str:

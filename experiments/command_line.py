@@ -1,5 +1,6 @@
 """Command lines: parsed, or refused with one message that says what was meant."""
 
+import os
 import re
 import traceback
 from collections.abc import Iterable, Sequence
@@ -133,7 +134,7 @@ def _config_path(argv: Sequence[str]) -> str | None:
 def _load(path: str, command: str) -> Any:
     """Load what a config file has, without what the command line changes."""
     file, _, word = path.partition(":")
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         raise InputError(f"the config file cannot be loaded: {_absence(file, command)}")
     try:
         return flags.FLAGS["config"].parser.parse(path)
@@ -155,7 +156,7 @@ def _absence(file: str, command: str) -> str:
     example = Path(commands.COMMANDS[command].config.partition(":")[0])
     known = {own.stem: str(own) for own in example.parent.glob("[!_]*.py")}
     close = listed.closest(Path(file).stem, known)
-    what = "is a folder" if Path(file).is_dir() else "is not there"
+    what = "is a folder" if os.path.isdir(file) else "is not there"
     return f"{file} {what}" + (
         f"; did you mean {known[close]}?" if close else f"; one is {example}."
     )

@@ -19,8 +19,11 @@ command_line.require("workdir")
 def report() -> None:
     """Write the report of the flags, and say where it is."""
     from mtl_jax import report
+    from mtl_jax.types import InputError
 
     workdirs = [path for path in WORKDIR.value or () if path]
+    if not workdirs:
+        raise InputError("--workdir is needed, see --help.")
     print(f"written to {report.write(workdirs, OUT.value)}")
 
 

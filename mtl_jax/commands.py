@@ -1,5 +1,6 @@
 """Commands: what configuration each of them takes, and what its folder holds."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ def check_folder(name: str, path: str | Path) -> None:
       path: its workdir, which need not be there.
     """
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not folder.is_dir():
         raise InputError(
             f"workdir {folder} cannot be written to: it is a file; choose another "
             f"--workdir."
@@ -68,8 +69,13 @@ def check_folder(name: str, path: str | Path) -> None:
 
 
 def check_run(path: str | Path) -> None:
-    """Raise an `InputError` for the folder of a study, where a training run is read."""
+    """Raise an `InputError` for what cannot be the folder of a training run."""
     folder = Path(path)
+    if not os.path.isdir(folder):
+        what = "it is a file" if os.path.exists(folder) else "it is not there"
+        raise InputError(
+            f"{folder} holds no records, {what}; name the --workdir of a training run."
+        )
     kind = _holds(folder)
     chosen = {"sweep": SELECTED, "reproduce": f"*/{SELECTED}"}.get(kind)
     if chosen:
@@ -85,4 +91,7 @@ def _holds(folder: Path) -> str:
     from mtl_jax import workdir  # a quarter of a second, and mistakes need it not
 
     files = {"train": workdir.CONFIG, "sweep": STUDY, "reproduce": f"*/{STUDY}"}
-    return next((name for name, own in files.items() if any(folder.glob(own))), "")
+    try:
+        return next((name for name, own in files.items() if any(folder.glob(own))), "")
+    except OSError:  # what cannot be looked into will be told by who needs it
+        return ""

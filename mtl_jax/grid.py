@@ -9,7 +9,7 @@ a Latin square: candidate (i, j) has combination (i + j) modulo their number.
 import copy
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mtl_jax import listed, smto, variants
@@ -17,6 +17,12 @@ from mtl_jax.analysis.curves import Frame
 from mtl_jax.trial import Trial
 from mtl_jax.types import Config, InputError
 
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (int, "whole numbers"),
+    float: (int | float, "numbers"),
+}
+"""Types of values that are tried of an option, by that of its default."""
 SWEPT = ("validation",)
 """Test data are not looked at before the choice is made."""
 
@@ -99,10 +105,13 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
       InputError: more than the grid has room for, or as `check_options`.
     """
     name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
-    values = study.grid.options.get(name, {})
+    values = {
+        option: _values(name, option, own)
+        for option, own in study.grid.options.get(name, {}).items()
+    }
     found = [
         dict(zip(values, point, strict=True))
-        for point in itertools.product(*(tuple(v) for v in values.values()))
+        for point in itertools.product(*values.values())
     ]
     most = len(study.grid.learning_rates) + len(study.grid.batch_sizes) - 1
     if not 0 < len(found) <= most:
@@ -115,11 +124,30 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
 
 
 def check_options(study: Config) -> None:
-    """Raise an `InputError` for options of no multi-task optimizer."""
-    for name, values in study.grid.options.items():
+    """Raise an `InputError` for options of no multi-task optimizer, or no values."""
+    for name, options in study.grid.options.items():
         listed.one_of("grid.options", name, smto.SMTOS)
-        for option in values:
-            listed.one_of(f"grid.options.{name}", option, smto.options(name))
+        for option, values in options.items():
+            _values(name, option, values)
+
+
+def _values(name: str, option: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the values of an option of a multi-task optimizer that are tried."""
+    field, known = f"grid.options.{name}", smto.options(name)
+    default = known[listed.one_of(field, option, known)]
+    if isinstance(default, str):
+        return listed.names(f"{field}.{option}", values)
+
+    if isinstance(default, bool | int | float):
+        types, words = KINDS[type(default)]
+
+        def fits(value: Any) -> bool:
+            same = isinstance(value, bool) == isinstance(default, bool)
+            return same and isinstance(value, types)
+
+        rule = f"name {words}, each once"
+        listed.check_items(f"{field}.{option}", values, fits, rule, empty=True)
+    return tuple(values)
 
 
 def options_of(study: Config, row: Any) -> dict[str, Any]:

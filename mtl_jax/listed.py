@@ -126,9 +126,14 @@ def check_sizes(field: str, sizes: Iterable[Any]) -> None:
     """Check sizes, such as widths of layers; the message names the first unfit one.
 
     Raises:
-      InputError: one is not a whole number of at least 1, or there is none.
+      InputError: one is not a whole number of at least 1, or more than axes of arrays
+        may have, or there is none.
     """
-    check_items(field, sizes, is_whole, "give positive whole numbers", once=False)
+
+    def fits(size: Any) -> bool:
+        return is_whole(size) and size < 2**31
+
+    check_items(field, sizes, fits, "give positive whole numbers", once=False)
 
 
 def is_whole(number: Any, least: int = 1) -> bool:

@@ -1,5 +1,6 @@
 """Measure factors afterwards, over the checkpoints that a training run has kept."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ def run(
       InputError: no training run is there, or other data; a change that is not one of
         the above, or of a factor that training measured; nothing to measure.
     """
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         raise InputError(f"there is no workdir {path}; name that of a training run.")
     commands.check_run(path)
     watch = Stopwatch("records")

@@ -4,6 +4,11 @@ import numpy as np
 
 from mtl_jax.types import Array, InputError
 
+LAST = 2**31 - 1
+"""Step that an int32, as which devices count them, still holds."""
+MOST = 10**6
+"""Points of either kind, far above what anybody looks at."""
+
 
 def points(steps: int, dense: int, count: int) -> np.ndarray:
     """Trajectory points: every step up to ``dense``, then ``count`` log-spaced ones.
@@ -16,12 +21,12 @@ def points(steps: int, dense: int, count: int) -> np.ndarray:
     Raises:
       InputError: a number is out of range.
     """
-    if steps < 1:
-        raise InputError(f"steps is {steps}; train for at least 1 step.")
-    if dense < 0 or count < 1:
+    if not 1 <= steps <= LAST:
+        raise InputError(f"steps is {steps}; train for at least 1, at most {LAST}.")
+    if not (0 <= dense <= MOST and 1 <= count <= MOST):
         raise InputError(
             f"trajectory.dense is {dense} and trajectory.count {count}; "
-            f"they must be at least 0 and 1."
+            f"they must be at least 0 and 1, and at most {MOST}."
         )
     early = np.arange(min(dense, steps) + 1)
     late = np.geomspace(max(early[-1], 1), steps, count).round().astype(np.int64)

@@ -11,6 +11,8 @@ from test_bad_input import only_message
 CONFIGS = small.ROOT / "configs"
 TRAIN, SWEEP = f"--config={CONFIGS}/digits.py", f"--config={CONFIGS}/sweeps/digits.py"
 REPRODUCE = f"--config={CONFIGS}/reproduce.py:smoke"
+LONG = "x" * 300
+"""A name that no file may have."""
 SECONDS = 60
 
 
@@ -65,6 +67,9 @@ MISTAKES = [
     ("measure", ["--config.facotrs.names=x"], "did you mean --config.factors.names?"),
     ("report", ["--ot=x"], "unknown flag --ot, see --help; did you mean --out?"),
     ("vocabulary", ["--out=x", "--size=many"], "--size=many must be a whole number"),
+    ("vocabulary", ["--out=x", f"--data={LONG}"], "data.dir .*x' cannot be looked"),
+    ("train", [f"--config={LONG}"], "xx is not there; one is configs/digits.py"),
+    ("benchmark", ["--markdown=/none/x"], "--markdown=/none/x cannot be written: No s"),
     ("benchmark", ["--rounds=0"], "rounds is 0; run at least 1"),
     ("benchmark", ["--workloads=W9"], "--workloads 'W9' is not one of: W1, W2"),
     ("benchmark", ["--methods=mgad"], "--methods 'mgad' is not .*did you mean 'mgda'"),
@@ -118,6 +123,7 @@ def folders(tmp_path):
         "sweep": study,
         "reproduce": study.parent,
         "file": tmp_path / "file",
+        "long": tmp_path / LONG,
     }
 
 
@@ -128,13 +134,16 @@ WRONG_FOLDERS = [
     ("reproduce", [REPRODUCE], "sweep", "is one of sweep, not of reproduce; choose"),
     ("measure", [], "sweep", "is one of sweep, .*what it chose is in .*study/selected"),
     ("report", [], "sweep", "is one of sweep, .*what it chose is in .*study/selected"),
+    ("report", [], "long", "holds no records, it is not there; name the --workdir"),
+    ("measure", [], "long", "there is no workdir .*x; name that of a training run"),
+    ("train", [TRAIN], "long", "workdir .*x cannot be written to: File name too long"),
     ("report", [], "reproduce", "one of reproduce, .*it chose is in .*study/selected"),
     ("tensorboard", ["--logdir=x"], "sweep", "is one of sweep, .*it chose is in"),
     ("train", [TRAIN], "file", "cannot be written to: it is a file; choose another"),
     ("sweep", [SWEEP], "file", "cannot be written to: it is a file; choose another"),
     ("reproduce", [REPRODUCE], "file", "cannot be written to: it is a file; choose"),
     ("measure", [], "file", "there is no workdir .*file; name that of a training run"),
-    ("report", [], "file", "file holds no records; name the --workdir of a training"),
+    ("report", [], "file", "file holds no records, it is a file; name the --workdir"),
 ]
 
 

@@ -110,6 +110,31 @@ def test_options_that_do_not_fit(options, match):
         grid.sweep(study, TASKS)
 
 
+@pytest.mark.parametrize(
+    ("option", "values", "match"),
+    [
+        ("cagrad.c", ("0.2,x",), "cagrad.c are .*'x' is unfit: name numbers"),
+        ("cagrad.c", (True,), "cagrad.c are .*True is unfit: name numbers"),
+        ("cagrad.rescale", (0.5,), "rescale are .*0.5 is unfit: name whole numbers"),
+        ("cagrad.c", (0.2, 0.2), "cagrad.c are .*0.2 is there twice"),
+        ("mgda.normaliser", (1,), "normaliser 1 is no name"),
+    ],
+)
+def test_values_of_options_that_are_none(option, values, match):
+    study = config()
+    study.update_from_flattened_dict({f"grid.options.{option}": values})
+    with pytest.raises(InputError, match=match):
+        grid.check_options(study)
+
+
+def test_names_without_quotes_are_several_values():
+    study = config()
+    study.base.variants = ("multi-mgda",)
+    study.grid.options.mgda.normaliser = ("none,l2",)
+    tried = grid.combinations(study, "multi-mgda")
+    assert tried == [{"normaliser": "none"}, {"normaliser": "l2"}]
+
+
 def test_options_of_nothing():
     study = config()
     study.grid.options.nonsense = {"c": (1,)}

@@ -26,7 +26,14 @@ def test_late_points_are_log_spaced():
 
 @pytest.mark.parametrize(
     ("steps", "dense", "count", "word"),
-    [(0, 1, 1, "steps is 0"), (5, -1, 1, "dense is -1"), (5, 1, 0, "count 0")],
+    [
+        (0, 1, 1, "steps is 0"),
+        (2**31, 1, 1, "steps is 2147483648; .* at most 2147483647"),
+        (5, -1, 1, "dense is -1"),
+        (5, 10**20, 1, "dense is 1000.* at most 1000000"),
+        (5, 1, 0, "count 0"),
+        (5, 1, 10**20, "count 1000.* at most 1000000"),
+    ],
 )
 def test_numbers_out_of_range(steps, dense, count, word):
     with pytest.raises(InputError, match=word):

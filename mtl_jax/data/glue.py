@@ -5,7 +5,6 @@ sets are hidden; MNLI's is the matched one. WNLI is left out, as is usual.
 """
 
 import functools
-from pathlib import Path
 
 import numpy as np
 
@@ -154,7 +153,7 @@ def _load(
         remarks += _remarks(name, arrays, length)
     origins["vocabulary"] = {
         "kind": "files",
-        "folder": str(Path(vocabulary).expanduser().absolute()),
+        "folder": str(tokens.place(vocabulary).absolute()),
         "files": of_vocabulary,
     }
     return Dataset(

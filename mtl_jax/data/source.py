@@ -184,9 +184,23 @@ def build_command(root: Path, names: Sequence[str], options: str = "") -> str:
 
 
 def root_folder(directory: str) -> Path:
-    """The folder of all data sets, TFDS's own if no directory is given."""
+    """Return the folder of all data sets, TFDS's own if no directory is given.
+
+    Raises:
+      InputError: its name is none, or it may not be looked at.
+    """
     root = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(os.path.abspath(os.path.expanduser(root)))
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever looks into it says what it lacks
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"data.dir {str(path)!r} cannot be looked into ({why}); name another"
+        ) from error
+    return path
 
 
 def named(root: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ A vocabulary is a folder with vocab.json and merges.txt (Radford et al. 2019; Li
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +35,19 @@ BLOCK = 4_096
 """Texts that are encoded at once."""
 
 
+def place(folder: str) -> Path:
+    """Return the path of a vocabulary, ``~`` expanded where there is a home."""
+    return Path(os.path.expanduser(folder))
+
+
 def digests(folder: str) -> dict[str, str]:
     """Sha256 of the vocabulary's files, under their names.
 
     Raises:
       DataMissing: one is not there.
     """
-    root = Path(folder).expanduser()
-    missing = [name for name in FILES if not (root / name).is_file()]
+    root = place(folder)
+    missing = [name for name in FILES if not os.path.isfile(root / name)]
     if not folder or missing:
         lack = f"{root} has no {' and no '.join(missing)}" if folder else "none is set"
         raise DataMissing(
@@ -66,7 +72,7 @@ def read(folder: str) -> "Tokenizer":
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     digests(folder)
-    vocabulary, merges = (Path(folder).expanduser() / name for name in FILES)
+    vocabulary, merges = (place(folder) / name for name in FILES)
     try:
         ids = text_file.read_json(vocabulary)
         tokenizer = Tokenizer(models.BPE(ids, _merges(merges)))
@@ -169,7 +175,7 @@ def train(texts: Iterable[str], size: int, folder: str) -> int:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    root = Path(folder).expanduser()
+    root = place(folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
         tokenizer.model.save(str(root))

@@ -4,6 +4,7 @@ Files may come from anyone: nothing that they bring along is run, and no array i
 before its shape was looked at.
 """
 
+import os
 import reprlib
 import zipfile
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def read_file(path: Path) -> dict[str, Stored]:
             f"save_file(torch.load({path.name!r}, weights_only=True), 'model"
             f".safetensors')."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"weights {path} are not there; give the path of a file.")
     return _open(path) if path.suffix == ".safetensors" else _open_torch(path)
 
@@ -55,15 +56,15 @@ def read_folder(folder: Path) -> dict[str, Stored]:
       InputError: neither is there, the index names what is no part, or one of the files
         is not readable.
     """
-    if (folder / WHOLE).is_file():
+    if os.path.isfile(folder / WHOLE):
         return read_file(folder / WHOLE)
-    if (folder / INDEX).is_file():
+    if os.path.isfile(folder / INDEX):
         stored: dict[str, Stored] = {}
         for part in _parts(folder / INDEX):
             stored |= read_file(folder / part)
         return stored
     for name in PICKLES:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             raise InputError(
                 f"weights {folder / name} are not read, for a pickle may run code of "
                 f"whoever wrote it. Where you trust it, convert it with transformers, "
@@ -99,7 +100,7 @@ def read_json(path: Path) -> Any:
     Raises:
       InputError: it is not there or not readable.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"weights {path} are not there; give a folder as save_pretrained of "
             f"transformers makes it."

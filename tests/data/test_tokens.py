@@ -243,3 +243,9 @@ def test_ids_are_those_of_transformers(folder, tokenizer):
             max_length=length,
         )["input_ids"]
         np.testing.assert_array_equal(tokens.encode(tokenizer, own, length), expected)
+
+
+@pytest.mark.parametrize("folder", ["~nobody_of_this_name/v", "x" * 300])
+def test_folder_that_cannot_be(folder):
+    with pytest.raises(DataMissing, match="has no vocab.json and no merges.txt"):
+        tokens.digests(folder)

@@ -289,6 +289,7 @@ def test_auto_is_the_form_for_the_backend():
         ("cnn", {"channels": (4, 0)}, ["channels are (4, 0); 0 is unfit"]),
         ("cnn", {"hidden": 0}, ["hidden 0"]),
         ("mlp", {"widths": ()}, ["widths are ()"]),
+        ("mlp", {"widths": (10**20,)}, ["100000000000000000000 is unfit"]),
         ("mlp", {"widths": (3, 0)}, ["widths are (3, 0); 0 is unfit", "positive"]),
     ],
 )

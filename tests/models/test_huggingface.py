@@ -321,13 +321,36 @@ def test_values_that_are_whole_numbers(save):
     assert "embeddings.LayerNorm.bias in int64, which holds no" in complaint(save(own))
 
 
-def test_array_that_is_larger_than_its_file(save, tmp_path):
-    folder = save(state())
-    name = "embeddings.LayerNorm.bias"
-    entry = {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}
-    header = json.dumps({name: entry}).encode()
-    content = len(header).to_bytes(8, "little") + header
-    (tmp_path / "model.safetensors").write_bytes(content)
+def header(**entry):
+    """A safetensors header of one array."""
+    own = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}
+    return json.dumps({"embeddings.LayerNorm.bias": own}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(shape=[10**9], data_offsets=[0, 4 * 10**9]),
+        header(shape=[2**40, 2**40]),
+        header(shape=[-4]),
+        header(shape=[True]),
+        header(shape=[float("nan")]),
+        header(data_offsets=[16, 0]),
+        header(data_offsets=[0, 2**64]),
+        header(dtype="F33"),
+        b"[" * 100_000,
+        b"{}",
+    ],
+    ids=[
+        *("larger", "endless", "negative", "truth", "nan", "backwards", "far"),
+        *("type", "deep", "empty"),
+    ],
+)
+def test_header_that_is_none(save, tmp_path, content):
+    folder, path = save(state()), tmp_path / "model.safetensors"
+    path.write_bytes(len(content).to_bytes(8, "little") + content + bytes(16))
+    assert "cannot be read (SafetensorError" in complaint(folder)
+    path.write_bytes((2**63).to_bytes(8, "little") + content)
     assert "cannot be read (SafetensorError" in complaint(folder)
 
 
