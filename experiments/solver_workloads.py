@@ -33,6 +33,8 @@ import numpy as np
 
 from experiments.ways import Way, interleave
 from mtl_jax.smto.solvers import dual_cone, fairness, simplex
+from mtl_jax.smto.solvers.rounding import settle
+from mtl_jax.smto.solvers.solution import Solution, Unit
 
 HEADER = (
     *("solver", "K", "decades", "ms: mtl_jax", "TorchJD", "LibMTL's way"),
@@ -191,13 +193,31 @@ def _of_projections(gram: np.ndarray, found: np.ndarray) -> float:
     return np.max(np.abs(np.minimum(added, inner / norms / length)))
 
 
+class _Projections(NamedTuple):
+    """Projections of all tasks ``[T, T]``, and what `settle` looks at: their sum."""
+
+    weights: jax.Array
+    residual: jax.Array
+    rows: jax.Array
+
+
 def _project_all(gram: jax.Array) -> jax.Array:
-    tasks = len(gram)
-    return jax.vmap(dual_cone.project, (None, 0))(gram, jnp.eye(tasks) / tasks).weights
+    def solve(problem: Unit) -> _Projections:
+        preferences = jnp.eye(len(gram)) / len(gram)
+        rows = jax.vmap(dual_cone.project, (None, 0))(problem, preferences)
+        return _Projections(rows.weights.sum(axis=0), rows.residual.max(), rows.weights)
+
+    return settle(solve, gram).rows
 
 
-def _project_mean(gram: jax.Array) -> jax.Array:
-    return dual_cone.project(gram, jnp.full(len(gram), 1 / len(gram))).weights
+def _project_mean(problem: Unit) -> Solution:
+    tasks = len(problem.norms)
+    return dual_cone.project(problem, jnp.full(tasks, 1 / tasks))
+
+
+def _settled(solve: Callable[[Unit], Solution]) -> Callable[[jax.Array], jax.Array]:
+    """Solve as the methods do: with what rounding leaves open."""
+    return lambda gram: settle(solve, gram).weights
 
 
 def _of_gramian(make: Callable[[], Any]) -> Callable[[int], Solve]:
@@ -261,7 +281,7 @@ def _libmtl_nash_mtl(tasks: int) -> Solve:
 _ECOS, _QUADPROG = ("cvxpy", "ecos"), ("qpsolvers", "quadprog")
 SOLVERS = {
     "mgda": Problem(
-        lambda gram: simplex.min_norm(gram).weights,
+        _settled(simplex.min_norm),
         _of_simplex,
         {
             "torchjd": Peer(_of_gramian(lambda: _jd().MGDAWeighting())),
@@ -277,12 +297,12 @@ SOLVERS = {
         },
     ),
     "nash_mtl": Problem(
-        lambda gram: fairness.balance(gram, 1.0).weights,
+        _settled(lambda problem: fairness.balance(problem, 1.0)),
         partial(_of_fairness, 1.0),
         {"torchjd": Peer(_jd_nash_mtl, _ECOS), "libmtl": Peer(_libmtl_nash_mtl, _ECOS)},
     ),
     "fairgrad": Problem(
-        lambda gram: fairness.balance(gram, ALPHA).weights,
+        _settled(lambda problem: fairness.balance(problem, ALPHA)),
         partial(_of_fairness, ALPHA),
         {
             "torchjd": Peer(_of_gramian(lambda: _jd().FairGradWeighting(ALPHA))),
@@ -298,7 +318,7 @@ SOLVERS = {
         },
     ),
     "dualproj": Problem(
-        _project_mean,
+        _settled(_project_mean),
         _of_projections,
         {"torchjd": Peer(_of_gramian(lambda: _jd().DualProjWeighting()), _QUADPROG)},
     ),
