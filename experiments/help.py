@@ -93,11 +93,7 @@ def _above(comment: Comment) -> Iterator[str]:
 
 
 def _groups(name: str) -> list[str]:
-    """Return the groups that a field is of, and the field.
-
-    >>> _groups("smto.cagrad.c")
-    ['smto', 'smto.cagrad', 'smto.cagrad.c']
-    """
+    """Return the groups that a field is of, the largest first, and the field."""
     words = name.split(".")
     return [".".join(words[:n]) for n in range(1, len(words) + 1)]
 
