@@ -74,7 +74,7 @@ def parse(argv: Sequence[str], command: str) -> None:
             flags.FLAGS.set_default("config", config)  # now it looks at _argv
         rest = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        hint = _hint(error.flagname, fields, [f.name for f in own_flags()])
+        hint = _hint(error.flagname, fields, [f.name for f in defined_flags()])
         raise InputError(
             f"unknown flag --{error.flagname}, see --help{hint}"
         ) from error
@@ -140,8 +140,8 @@ def _load(path: str, command: str) -> Any:
         return flags.FLAGS["config"].parser.parse(path)
     except Exception as error:
         # Of some kinds ml_collections makes others, with a traceback as their text.
-        is_own = "whilst parsing config file" not in str(error)
-        cause = error if is_own else error.__context__ or error
+        is_plain = "whilst parsing config file" not in str(error)
+        cause = error if is_plain else error.__context__ or error
         if isinstance(cause, InputError):
             raise InputError(str(cause)) from error
         passed = f" (get_config was passed {word!r})" if word else ""
@@ -154,7 +154,7 @@ def _load(path: str, command: str) -> Any:
 def _absence(file: str, command: str) -> str:
     """Say that a config file is not there, and which one may be meant."""
     example = Path(commands.COMMANDS[command].config.partition(":")[0])
-    known = {own.stem: str(own) for own in example.parent.glob("[!_]*.py")}
+    known = {path.stem: str(path) for path in example.parent.glob("[!_]*.py")}
     close = listed.closest(Path(file).stem, known)
     what = "is a folder" if os.path.isdir(file) else "is not there"
     return f"{file} {what}" + (
@@ -184,23 +184,23 @@ def _group(name: str, fields: Iterable[str]) -> list[str]:
     return [field for field in fields if field.startswith(f"{name}.")]
 
 
-def own_flags() -> list[flags.Flag]:
+def defined_flags() -> list[flags.Flag]:
     """Return this command's flags."""
     return [
         flag
-        for module, own in flags.FLAGS.flags_by_module_dict().items()
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
         if not module.startswith(("absl", "ml_collections"))
-        for flag in own
+        for flag in defined
         if "." not in flag.name
     ]
 
 
-def _hint(name: str, fields: Iterable[str], own: Iterable[str] = ()) -> str:
+def _hint(name: str, fields: Iterable[str], names: Iterable[str] = ()) -> str:
     """Return the end of a message about an unknown flag or field."""
     name, fields = name.replace("-", "_").removeprefix("config."), list(fields)
     last = name.rpartition(".")[2]
     same = [field for field in fields if field.rpartition(".")[2] == last]
-    close = listed.closest(name, [*own, *fields])
+    close = listed.closest(name, [*names, *fields])
     if close and ("." in name or not same):
         meant = [f"--config.{close}" if close in fields else f"--{close}"]
     else:
@@ -222,7 +222,7 @@ def _illegal(text: str, fields: dict[str, Any]) -> str:
     name, value = match.groups()
     field = name.removeprefix("config.")
     if group := _group(field, fields):
-        few = ", ".join(f"--config.{own}" for own in group[:SHOWN])
+        few = ", ".join(f"--config.{member}" for member in group[:SHOWN])
         return f"--{name} is a group of fields; set one of them: {few}, ..."
     kind = KINDS.get(type(fields[field]).__name__) if field in fields else None
     kind = kind or KINDS.get(flags.FLAGS[name].flag_type())

@@ -38,18 +38,18 @@ def text(argv: Sequence[str], command: str, doc: str) -> str:
     Raises:
       InputError: a mistake in the command line, or in the config file.
     """
-    own = list(command_line.own_flags())
+    defined = command_line.defined_flags()
     lines = [doc, "Flags:"]
     lines += [
         f"  --{flag.name}: {flag.help}"
         + f" (default: {flag.default})" * _has_default(flag)
-        for flag in own
+        for flag in defined
     ]
     if "config" in flags.FLAGS:
         argv = [word for word in argv if word not in WORDS]
         given = {word.lstrip("-").partition("=")[0] for word in argv}
         file = ""
-        for flag in own:
+        for flag in defined:
             if flag.name not in given and flag.validators:
                 value = "-"
                 if flag.name == "config":
@@ -93,11 +93,7 @@ def _above(comment: Comment) -> Iterator[str]:
 
 
 def _groups(name: str) -> list[str]:
-    """Return the groups that a field is of, and the field.
-
-    >>> _groups("smto.cagrad.c")
-    ['smto', 'smto.cagrad', 'smto.cagrad.c']
-    """
+    """Return the groups that a field is of, the largest first, and the field."""
     words = name.split(".")
     return [".".join(words[:n]) for n in range(1, len(words) + 1)]
 
@@ -108,7 +104,7 @@ def _place(name: str, order: dict[str, int]) -> tuple[str, int, str]:
     number = order.get(groups[-1], len(order))
     for group in groups[:-1]:
         if groups[-1] not in order:
-            near = [n for own, n in order.items() if own.startswith(f"{group}.")]
+            near = [n for f, n in order.items() if f.startswith(f"{group}.")]
             number = max(near, default=order.get(group, number))
     return inside[0] if inside else "", number, name
 

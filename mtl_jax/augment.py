@@ -120,8 +120,8 @@ def make(names: str | Iterable[str]) -> Transform | None:
 
     def every(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
         keys = jax.random.split(key, len(chosen))
-        for name, own in zip(chosen, keys, strict=True):
-            x, pixels = TRANSFORMS[name](own, x, pixels)
+        for name, drawn in zip(chosen, keys, strict=True):
+            x, pixels = TRANSFORMS[name](drawn, x, pixels)
         return x, pixels
 
     return every

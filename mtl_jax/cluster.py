@@ -163,7 +163,7 @@ def _finish(one: Trial, folder: Path) -> int | None:
     return trial.finish(one, folder, lambda _: None)
 
 
-def _result(task: Any, one: Trial) -> int | None:
+def _result(task: Any, trained: Trial) -> int | None:
     """What a task returned; its error as if it had happened here."""
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -176,7 +176,7 @@ def _result(task: Any, one: Trial) -> int | None:
         raise
     except RayError as error:
         raise InputError(
-            f"trial {one.name} is given up after {TRIES} tries: its worker died "
+            f"trial {trained.name} is given up after {TRIES} tries: its worker died "
             f"({type(error).__name__}). Look at the memory of its machine and at Ray's "
             f"logs (/tmp/ray/session_latest/logs); the same command goes on from the "
             f"last checkpoint."

@@ -37,7 +37,7 @@ def check_config(name: str, config: Any) -> None:
             f"{type(config).__name__}; let get_config return one as "
             f"{COMMANDS[name].config} does."
         )
-    kinds = [other for other, own in COMMANDS.items() if own.field in config]
+    kinds = [other for other in COMMANDS if COMMANDS[other].field in config]
     if name not in kinds:
         kind = kinds[0] if kinds else "none of them"
         instead = f"give it to python -m experiments.{kind}, or " if kinds else ""
@@ -92,6 +92,6 @@ def _holds(folder: Path) -> str:
 
     files = {"train": workdir.CONFIG, "sweep": STUDY, "reproduce": f"*/{STUDY}"}
     try:
-        return next((name for name, own in files.items() if any(folder.glob(own))), "")
+        return next((name for name in files if any(folder.glob(files[name]))), "")
     except OSError:  # what cannot be looked into will be told by who needs it
         return ""

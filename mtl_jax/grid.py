@@ -106,8 +106,8 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
     """
     name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
     values = {
-        option: _values(name, option, own)
-        for option, own in study.grid.options.get(name, {}).items()
+        option: _values(name, option, tried)
+        for option, tried in study.grid.options.get(name, {}).items()
     }
     found = [
         dict(zip(values, point, strict=True))

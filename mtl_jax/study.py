@@ -115,11 +115,11 @@ def check(config: Config) -> experiment.Experiment:
     listed.one_of("select.over", config.select.over, analysis.OVER)
     grid.check_options(config)
     union = copy.deepcopy(config.base)
-    for own in (config.grid.seeds, config.final.seeds):
+    for seeds in (config.grid.seeds, config.final.seeds):
         union.update(
             learning_rates=tuple(config.grid.learning_rates),
             batch_size=max(sizes),
-            seeds=tuple(own),
+            seeds=tuple(seeds),
             single_runs=(),
         )
         made = experiment.make(union)

@@ -26,8 +26,8 @@ def read(path: Path, largest: int = LARGEST) -> str:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"it has more than {largest} bytes")
-    encodings = (own for mark, own in MARKS.items() if content.startswith(mark))
-    return content.decode(next(encodings, "utf-8"))
+    marks = (mark for mark in MARKS if content.startswith(mark))
+    return content.decode(MARKS.get(next(marks, b""), "utf-8"))
 
 
 def read_json(path: Path) -> Any:

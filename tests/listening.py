@@ -11,19 +11,19 @@ LISTENING = "0A"
 
 def hosts(process: int) -> list[str]:
     """Addresses that a process listens on, one a socket; IPv4 in IPv6 is IPv4."""
-    own = set()
+    inodes = set()
     for link in Path(f"/proc/{process}/fd").iterdir():
         try:
-            own.add(os.readlink(link))
+            inodes.add(os.readlink(link))
         except FileNotFoundError:  # closed in between
             continue
-    found = []
+    listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
-            if state == LISTENING and f"socket:[{inode}]" in own:
-                found.append(_host(local.partition(":")[0]))
-    return found
+            if state == LISTENING and f"socket:[{inode}]" in inodes:
+                listening.append(_host(local.partition(":")[0]))
+    return listening
 
 
 def family(process: int) -> list[int]:

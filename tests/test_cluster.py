@@ -113,8 +113,8 @@ def test_worker_that_always_dies_and_where_the_cluster_listens(tmp_path, monkeyp
     good, bad = grid.sweep(tiny_study.config(), tiny_study.TASKS)[:2]
     heard, said = [], []
 
-    def finish(one, folder):
-        if one.name == good.name:
+    def finish(trial, folder):
+        if trial.name == good.name:
             return
         with (folder / "tries").open("a") as file:
             file.write("x")

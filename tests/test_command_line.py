@@ -200,7 +200,7 @@ def test_help(tmp_path, command, arguments, lines):
     assert (code, err) == (0, "")
     shown = out.splitlines()
     for line in lines:
-        assert any(own.startswith(line) for own in shown), line
+        assert any(text.startswith(line) for text in shown), line
 
 
 def test_help_of_a_mistake_is_the_mistake(tmp_path):

@@ -24,10 +24,10 @@ def content(path: Path) -> bytes:
       OSError: it cannot be read, or is too large for an image.
     """
     with path.open("rb") as file:
-        found = file.read(LARGEST + 1)
-    if len(found) > LARGEST:
+        encoded = file.read(LARGEST + 1)
+    if len(encoded) > LARGEST:
         raise OSError(f"it has more than {LARGEST} bytes, expected an image")
-    return found
+    return encoded
 
 
 def decode(

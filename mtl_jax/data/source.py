@@ -304,9 +304,9 @@ def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
     except Exception as error:  # damage shows as five unrelated types
         raise unreadable(version, error) from error
     x = np.empty((len(encoded), *reader.shape), np.uint8)
-    for i, own in enumerate(encoded):
+    for i, png in enumerate(encoded):
         where = f"{version}, {split} example {i},"
-        x[i] = _pixels(where, own, reader.shape)
+        x[i] = _pixels(where, png, reader.shape)
     for y, (feature, classes) in zip(labels, reader.labels.values(), strict=True):
         wrong = np.flatnonzero((y < 0) | (y >= classes))
         if wrong.size:

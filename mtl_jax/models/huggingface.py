@@ -6,7 +6,8 @@ index. It comes as
     AutoModel.from_pretrained("roberta-base").save_pretrained(folder)
 
 and holds the encoder alone or as a part, ``roberta.``, of a model with a head on top;
-heads and the pooler are left out.
+heads and the pooler are left out. A pickle, ``pytorch_model.bin``, is not read: that
+line makes what is.
 """
 
 import functools

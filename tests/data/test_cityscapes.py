@@ -283,8 +283,10 @@ def promise(path):
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + b"".join(
-            struct.pack(">I", len(own) - 4) + own + struct.pack(">I", zlib.crc32(own))
-            for own in chunks
+            struct.pack(">I", len(part) - 4)
+            + part
+            + struct.pack(">I", zlib.crc32(part))
+            for part in chunks
         )
     )
 

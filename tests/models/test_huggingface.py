@@ -310,21 +310,23 @@ def test_index_that_leads_elsewhere(save, tmp_path, part):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_values_that_are_not_finite(save, value):
-    own = state()
-    own["embeddings.LayerNorm.bias"] = np.array([0, 1, value, 2], np.float64)
-    message = complaint(save(own))
+    arrays = state()
+    arrays["embeddings.LayerNorm.bias"] = np.array([0, 1, value, 2], np.float64)
+    message = complaint(save(arrays))
     assert "values in embeddings.LayerNorm.bias that are not finite" in message
 
 
 def test_values_that_are_whole_numbers(save):
-    own = {**state(), "embeddings.LayerNorm.bias": np.zeros(4, np.int64)}
-    assert "embeddings.LayerNorm.bias in int64, which holds no" in complaint(save(own))
+    whole = {**state(), "embeddings.LayerNorm.bias": np.zeros(4, np.int64)}
+    assert "embeddings.LayerNorm.bias in int64, which holds no" in complaint(
+        save(whole)
+    )
 
 
 def header(**entry):
     """A safetensors header of one array."""
-    own = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}
-    return json.dumps({"embeddings.LayerNorm.bias": own}).encode()
+    array = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}
+    return json.dumps({"embeddings.LayerNorm.bias": array}).encode()
 
 
 @pytest.mark.parametrize(
