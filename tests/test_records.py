@@ -93,7 +93,7 @@ def test_readers_see_whole_parts_while_a_run_writes(tmp_path):
     while writer.is_alive():
         df = records.read(tmp_path)
         assert df["step"].is_monotonic_increasing
-        assert (df[df["step"] > 0].groupby("step").size() == 2).all()
+        assert set(df[df["step"] > 0].groupby("step").size()) <= {2}
         seen.append(len(df))
     writer.join()
     assert seen == sorted(seen) and len(set(seen)) > 3
