@@ -39,7 +39,7 @@ def of_head(objective: Objective, width: int) -> Objective:
         return lambda outputs, *rest: function(narrow(outputs), *rest)
 
     chances, observed = objective.probabilities, objective.observations
-    own, known = jax.ShapeDtypeStruct((width,), jnp.float32), objective.targets
+    outputs_like, known = jax.ShapeDtypeStruct((width,), jnp.float32), objective.targets
     return Objective(
         example_loss=narrowed(objective.example_loss),
         sample_targets=lambda key, outputs, targets=None: objective.sample_targets(
@@ -52,7 +52,7 @@ def of_head(objective: Objective, width: int) -> Objective:
         probabilities=chances and narrowed(chances),
         observations=observed and narrowed(observed),
         targets=known
-        and known._replace(knows=lambda _, labels: known.knows(own, labels)),
+        and known._replace(knows=lambda _, labels: known.knows(outputs_like, labels)),
     )
 
 

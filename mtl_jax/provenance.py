@@ -56,11 +56,11 @@ def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
 def sessions(folder: Path) -> list[dict[str, Any]]:
     """Read the sessions of ``run.json``; none where it is damaged or not there."""
     try:
-        found = disk.read_json(folder / FILE)["sessions"]
+        content = disk.read_json(folder / FILE)["sessions"]
     except (OSError, ValueError, KeyError):
         return []
-    are_sound = isinstance(found, list) and all(map(_is_session, found))
-    return found if are_sound else []
+    are_sound = isinstance(content, list) and all(map(_is_session, content))
+    return content if are_sound else []
 
 
 def _is_session(content: Any) -> bool:

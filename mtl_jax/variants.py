@@ -63,12 +63,12 @@ def names(config: Config) -> tuple[str, ...]:
     Raises:
       InputError: none, one twice, or an unknown one.
     """
-    every = listed.names("variant", config.variants)
-    if config.smto.name and f"multi-{config.smto.name}" not in every:
-        every += (f"multi-{config.smto.name}",)
-    if not every:
+    chosen = listed.names("variant", config.variants)
+    if config.smto.name and f"multi-{config.smto.name}" not in chosen:
+        chosen += (f"multi-{config.smto.name}",)
+    if not chosen:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
-    for name in every:
+    for name in chosen:
         prefix, _, method = name.removesuffix(AT_REPRESENTATION).partition("-")
         if name not in PLAIN and (prefix != "multi" or method not in smto.SMTOS):
             raise InputError(
@@ -77,7 +77,7 @@ def names(config: Config) -> tuple[str, ...]:
                 f"{AT_REPRESENTATION!r} behind it)"
                 f"{listed.did_you_mean(_closest(name))}"
             )
-    return every
+    return chosen
 
 
 def _closest(name: str) -> str | None:

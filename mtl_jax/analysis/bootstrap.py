@@ -108,8 +108,8 @@ def estimate(
         _pair_mean(with_sample(st), with_sample(mt), task.values)
         for task, st, mt in zip(tasks, draws.st, draws.mt, strict=True)
     ]
-    found = mean_of_tasks(draws, np.stack(means, axis=1))
-    return Estimate(found[0], *interval(found[1:]), draws.clusters)
+    effects = mean_of_tasks(draws, np.stack(means, axis=1))
+    return Estimate(effects[0], *interval(effects[1:]), draws.clusters)
 
 
 def mean_of_tasks(draws: Draws, values: np.ndarray) -> np.ndarray:

@@ -82,10 +82,10 @@ def _shape(path: Path, header: bytes, magic: int) -> tuple[int, ...]:
     """Return the shape that a header promises, zeros where it is cut."""
     rank = magic % 256
     padded = header.ljust(4 * (1 + rank), b"\0")
-    found, *shape = struct.unpack(f">{1 + rank}I", padded)
-    if found != magic:
+    first, *shape = struct.unpack(f">{1 + rank}I", padded)
+    if first != magic:
         raise InputError(
-            f"{path} starts with the magic number {found}, expected {magic} (IDX, "
+            f"{path} starts with the magic number {first}, expected {magic} (IDX, "
             f"unsigned bytes, rank {rank}); put the official file there"
         )
     return tuple(shape)

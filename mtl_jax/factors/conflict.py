@@ -24,7 +24,7 @@ def conflict() -> RunFactor:
     def measure(of: RunProbe) -> RunMeasured:
         losses, first, second = _half_grads(of)
         grads = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
-        found = metrics.conflict(gramian(grads.shared))
+        measured = metrics.conflict(gramian(grads.shared))
         debiased = metrics.split_half_cosines(first.shared, second.shared)
         others = ~jnp.eye(len(losses), dtype=bool)
 
@@ -34,21 +34,21 @@ def conflict() -> RunFactor:
         direction, update = of.update(losses, grads)
         return RunMeasured(
             run={
-                "mean_cosine": found.mean_cosine,
+                "mean_cosine": measured.mean_cosine,
                 "debiased_mean_cosine": jnp.mean(debiased, where=others),
-                "min_cosine": found.min_cosine,
-                "negative_pairs": found.negative_fraction,
-                "magnitude_similarity": found.magnitude_similarity,
-                "unit_mean": found.unit_mean,
+                "min_cosine": measured.min_cosine,
+                "negative_pairs": measured.negative_fraction,
+                "magnitude_similarity": measured.magnitude_similarity,
+                "unit_mean": measured.unit_mean,
             },
             task={
-                "gradient_norm": found.norms,
-                "mean_cosine": mean_of_others(found.cosines),
+                "gradient_norm": measured.norms,
+                "mean_cosine": mean_of_others(measured.cosines),
                 "debiased_mean_cosine": mean_of_others(debiased),
                 "cosine_direction": metrics.direction_cosines(grads.shared, direction),
                 "cosine_update": metrics.direction_cosines(grads.shared, update),
             },
-            pair={"cosine": found.cosines, "debiased_cosine": debiased},
+            pair={"cosine": measured.cosines, "debiased_cosine": debiased},
         )
 
     return measure

@@ -1,4 +1,4 @@
-"""What `lift` is given, checked before anything is traced: one message each."""
+"""Check what `lift` is given before anything is traced: one message each."""
 
 import sys
 from typing import Any

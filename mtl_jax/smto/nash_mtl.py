@@ -52,10 +52,10 @@ def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
     ) -> tuple[Solution, NashState]:
         del losses, key
         bargain = settle(lambda problem: fairness.balance(problem, 1.0), gram)
-        found = or_mean(bargain, gram)
+        solution = or_mean(bargain, gram)
         due = state.count % update_every == 0
-        weights = jnp.where(due, found.weights, state.weights)
-        residual = jnp.where(due, found.residual, state.residual)
+        weights = jnp.where(due, solution.weights, state.weights)
+        residual = jnp.where(due, solution.residual, state.residual)
         after = NashState(state.count + 1, weights, residual)
         return Solution(at_most(max_norm, gram, weights), residual), after
 

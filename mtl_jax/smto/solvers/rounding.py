@@ -1,4 +1,4 @@
-"""What the rounding of a Gramian does to what is solved for it.
+"""Tell what the rounding of a Gramian does to what is solved for it.
 
 Two gradients less than about 5e-4 rad from opposition look opposed in float32, as their
 cosine is known to rounding. No optimality condition tells: weights may be optimal for

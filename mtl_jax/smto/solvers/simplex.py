@@ -105,7 +105,7 @@ def min_cone(gram: Gram | Unit, c: float | Array) -> Cone:
     tip, even = cancels(cosines, u), cancels(cosines, ends)
 
     def violation(cosines: Array, direction: Array) -> Array:
-        """Of optimality by ``T d = sum_i direction_i e_i``."""
+        """Return that of optimality by ``T d = sum_i direction_i e_i``."""
         reach, size = length(cosines, ends), length(cosines, u)
         slope, away = cosines @ direction / reach, direction - ends
         value = u @ cosines @ ends / reach + jnp.where(tip, 0, radius * size)

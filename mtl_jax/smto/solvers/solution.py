@@ -117,7 +117,7 @@ def cancels(cosines: Array, u: Array) -> Array:
 
 
 def _rounding(u: Array) -> Array:
-    """Of a squared length whose terms cancel; its root is not more accurate.
+    """Return the rounding of a squared length whose terms cancel; its root has no less.
 
     Cosines are off one by one, so what they are off by adds up as random numbers do.
     """
