@@ -15,7 +15,7 @@ from experiments import entry
 @pytest.fixture
 def end(monkeypatch):
     """Exit code of a command that does one thing."""
-    monkeypatch.setattr(entry, "_parse", lambda *_: None)
+    monkeypatch.setattr(entry.command_line, "parse", lambda *_: None)
     monkeypatch.setattr(entry, "_prepare_jax", lambda: None)
     monkeypatch.setattr(sys, "argv", ["command"])
 
@@ -47,10 +47,11 @@ def test_error_of_a_program_is_told_whole(end, capsys, error):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_reader_that_went_away(end, capsys):
+def test_reader_that_went_away(end, capfd, monkeypatch):
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
     code = end(failing(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert code == 128 + signal.SIGPIPE
-    assert capsys.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_letters_that_the_locale_cannot_write_to_a_file(end, capsys):
