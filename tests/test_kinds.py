@@ -61,6 +61,12 @@ def test_a_kind_is_judged_as_if_it_were_alone(kind):
     np.testing.assert_array_equal(every.observations(OUTPUTS, targets(kind)), 1)
 
 
+def test_a_head_knows_targets_of_its_own_width():
+    known = of_head(SOFTMAX, 3).targets
+    assert known is not None
+    assert known.knows(OUTPUTS, jnp.array([2, 3])).tolist() == [True, False]  # of W
+
+
 @MAPS
 def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
     """2 classes, 3 classes and a number, with sums and with all examples."""

@@ -46,6 +46,19 @@ def test_zero_gradients_are_told():
     assert half.near_zero == 0.5
 
 
+def test_near_zero_is_a_millionth_of_the_mean_length():
+    found = metrics.m_coherence(linear, jnp.zeros(1), jnp.array([[1e-7], [1e-5], [1]]))
+    np.testing.assert_allclose(found.near_zero, 1 / 3, rtol=1e-6)
+
+
+def test_batches_of_one_example_have_its_coherence_exactly(gradients):
+    """Of six examples, as what few of them add to noise is no small part."""
+    few = gradients[:6]
+    found = metrics.noise_scale(linear, ZERO, few, batch_size=1)
+    expected = metrics.m_coherence(linear, ZERO, few).alpha
+    np.testing.assert_allclose(found.alpha, expected, rtol=1e-4)
+
+
 def test_two_batch_sizes_estimate_the_population(key):
     """Over many probes: ``|G|^2``, the trace of the covariance, and so alpha."""
     center = jnp.full(6, 0.3)

@@ -61,6 +61,18 @@ def test_one_task_and_a_zero_gradient_give_nan_not_a_number():
     assert jnp.isnan(zero.mean_cosine) and jnp.isnan(zero.negative_fraction)
 
 
+def test_orthogonal_gradients_do_not_conflict():
+    assert metrics.conflict(jnp.eye(2)).negative_fraction == 0
+
+
+def test_split_half_cosines_are_the_formula_symmetrised():
+    first, second = jnp.array([[1.0, 0], [0.6, 0.8]]), jnp.array([[1.0, 1], [0, 1]])
+    found = metrics.split_half_cosines(first, second)
+    cross = first @ second.T  # 1 0; 1.4 .8
+    expected = (cross[0, 1] + cross[1, 0]) / 2 / jnp.sqrt(cross[0, 0] * cross[1, 1])
+    np.testing.assert_allclose(found, [[1, expected], [expected, 1]], rtol=1e-5)
+
+
 def test_split_halves_are_free_of_the_noise_that_shrinks_cosines(key):
     """Two tasks at cosine .8, drowned in noise; whole gradients say far less."""
     signal = jnp.zeros((2, 400)).at[0, 0].set(5.0).at[1, :2].set(jnp.array([4.0, 3.0]))
