@@ -33,6 +33,8 @@ LONG = (
 )
 LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
 LONG += ("test_study", "test_hosts", "test_devices", "test_glue_run", "test_roberta")
+LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
+LONG += ("test_options", "test_numbers")
 
 
 def pytest_collection_modifyitems(items):

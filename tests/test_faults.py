@@ -32,7 +32,8 @@ CHANGES = {"variants": ("multi",), "seeds": (0,), "checkpoint__every": 5}
 STEPS = (0, 1, 2, 5, 12)
 PARTS = [f"records/{step:010d}.parquet" for step in STEPS]
 FLIPS = 40
-SEED = random.SystemRandom().randrange(10**6)
+SEED = 0
+"""Of the damage: another finds other bits, at a cost of a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,6 @@ def path(sound, tmp_path):
 
 @pytest.fixture
 def dice():
-    print(f"seed of the damage: {SEED}")
     return random.Random(SEED)
 
 
