@@ -57,9 +57,7 @@ class Gramian(NamedTuple):
 
         Where they would leave the dtype's range, they stop at its end.
         """
-        amounts = weights * self.scales
-        largest = jnp.abs(amounts).max()
-        amounts = amounts / jnp.where(largest > 0, largest, 1)
+        amounts, largest = _amounts(self, weights)
         products = jnp.matmul(self.values, amounts, precision=HIGHEST)
         most = jnp.finfo(self.dtype).max
         return jnp.clip(products * self.scales * largest, -most, most)
@@ -129,9 +127,7 @@ def weighted(gram: Gramian, weights: Array) -> tuple[Scalar, Array]:
       Its length ``[]``, and its cosines ``[T]`` with all rows; NaN where one of the two
       lengths is 0.
     """
-    amounts = weights * gram.scales
-    largest = jnp.abs(amounts).max()
-    amounts = amounts / jnp.where(largest > 0, largest, 1)
+    amounts, largest = _amounts(gram, weights)
     products = jnp.matmul(gram.values, amounts, precision=HIGHEST)
     squared = jnp.dot(amounts, products, precision=HIGHEST)
     size = jnp.sqrt(jnp.maximum(squared, 0))
@@ -158,6 +154,16 @@ def cosines(a: PyTree, b: PyTree) -> Array:
     products, left, right = inner(a, b)
     lengths = row_lengths(a) / left, row_lengths(b) / right
     return _cosines(products, lengths[0][:, None], lengths[1][None, :])
+
+
+def _amounts(gram: Gramian, weights: Array) -> tuple[Array, Scalar]:
+    """Weights of the divided rows ``[T]``, over their largest, and that.
+
+    Each is divided before they are multiplied: their product may leave the range.
+    """
+    heaviest, longest = jnp.abs(weights).max(), gram.scales.max()
+    heaviest = jnp.where(heaviest > 0, heaviest, 1)
+    return (weights / heaviest) * (gram.scales / longest), heaviest * longest
 
 
 def row_lengths(rows: PyTree) -> Array:

@@ -116,6 +116,10 @@ def where(condition: Array, a: PyTree, b: PyTree) -> PyTree:
 
 
 def all_finite(tree: PyTree) -> Array:
-    """Tell whether every number of a tree is finite: a scalar of bool."""
-    checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
-    return jnp.stack(checks).all()
+    """Tell whether every floating number of a tree is finite: a scalar of bool."""
+    checks = [
+        jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return jnp.stack([jnp.ones((), bool), *checks]).all()

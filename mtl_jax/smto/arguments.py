@@ -110,6 +110,10 @@ def check_grads(grads: PyTree, num_tasks: int) -> None:
     _check_whole(grads)
     _check_leaves(grads)
     for leaf in jax.tree.leaves(grads):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise InputError(
+                f"a gradient is {jnp.result_type(leaf)}; pass floating-point gradients."
+            )
         if jnp.ndim(leaf) == 0 or leaf.shape[0] != num_tasks:
             raise InputError(
                 f"a gradient of shape {jnp.shape(leaf)} does not have {num_tasks} "

@@ -341,5 +341,7 @@ def positive(losses: Array) -> Array:
 
     A loss that is NaN, of a task that is absent, stays NaN.
     """
-    floor = jnp.finfo(losses.dtype).eps * jnp.nanmean(jnp.abs(losses))
-    return jnp.maximum(losses, jnp.where(floor > 0, floor, 1))
+    info, largest = jnp.finfo(losses.dtype), jnp.nanmax(jnp.abs(losses))
+    mean = jnp.nanmean(jnp.abs(losses) / jnp.where(largest > 0, largest, 1)) * largest
+    floor = jnp.where(mean > 0, jnp.maximum(info.eps * mean, info.tiny), 1)
+    return jnp.maximum(losses, floor)

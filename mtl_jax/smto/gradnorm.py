@@ -68,7 +68,9 @@ def gradnorm(
         norms = of(gram).lengths
         bounded = jnp.where(present, positive(losses), 0)
         first = jnp.where(state.first > 0, state.first, bounded)
-        relative = jnp.where(present, losses / jnp.where(first > 0, first, 1), 0)
+        # No loss is less than 0 here: a rate has no power then.
+        relative = jnp.maximum(losses, 0) / jnp.where(first > 0, first, 1)
+        relative = jnp.where(present, relative, 0)
         mean = jnp.mean(relative, where=present)
         rate = jnp.where(mean > 0, relative / jnp.where(mean > 0, mean, 1), 1)
         lengths = state.weights * norms

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths, weighted
+from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths
 from mtl_jax.smto.arguments import (
     as_losses,
     check_grads,
@@ -84,9 +84,11 @@ def settle(
 ) -> tuple[PyTree, SmtoState]:
     """Choose an update, or where it is not usable none: direction 0, one more skipped.
 
-    No update is usable whose direction is not finite. The state keeps its dtypes.
+    No update is usable whose direction is not finite, or what it remembers. The state
+    keeps its dtypes.
     """
-    usable = usable & jnp.isfinite(after.norm)
+    results = after.norm, direction, after.method
+    usable = usable & tree.all_finite(results)
     idle = before._replace(
         weights=jnp.zeros_like(before.weights), skipped=before.skipped + 1
     )
@@ -157,6 +159,8 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
         by_gram = not isinstance(method, Aggregator)
         gram = gramian(updates) if by_gram else None
         sound = jnp.isfinite(gram.lengths if gram else row_lengths(updates))
+        for batch in samples or ():
+            sound = sound & jnp.isfinite(row_lengths(batch))
         if drop:
             check_losses(losses)
         if losses is not None:
@@ -166,6 +170,7 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
             losses = jnp.where(sound, losses, jnp.nan)  # type: ignore[arg-type]
             grads = tree.keep_rows(sound, grads)
             gram = gram.among(sound) if gram else None
+            samples = samples and tuple(tree.keep_rows(sound, s) for s in samples)
         aggregate, inner_state = _update(
             method, grads, gram, samples, losses, state.method, key, dtype
         )
@@ -175,11 +180,8 @@ def lift(method: Liftable, num_tasks: int, nonfinite: str = "skip") -> Smto:
         direction = jax.tree.map(
             lambda leaf, rows: leaf.astype(rows.dtype), aggregate.direction, updates
         )
-        is_exact = all(leaf.dtype == dtype for leaf in jax.tree.leaves(updates))
-        if gram and is_exact:
-            norm, cosines = weighted(gram, weights)
-        else:
-            norm, cosines = compared(grads, direction)
+        # Of what is returned: by the Gramian, what cancels would be that of rounding.
+        norm, cosines = compared(grads, direction)
         after = SmtoState(
             weights=weights,
             residual=aggregate.residual,

@@ -154,3 +154,72 @@ def test_lengths_may_differ_over_float32(name):
     else:
         assert (inner > 0).all()
     assert update.state.residual[0, 0] <= smto.TOLERANCE
+
+
+def test_a_direction_that_overflows_on_its_way_is_skipped():
+    # 2 g_1 is beyond float32; the sum of all would not be.
+    grads = jnp.array([[3e38], [3e38], [-3e38]])
+    optimizer: Any = LIFT(smto.make("fixed", weights=(2.0, 1.0, 2.0)), 3)
+    direction, state = optimizer.update(
+        grads, optimizer.init(grads[0]), losses=jnp.ones(3)
+    )
+    np.testing.assert_array_equal(direction, np.zeros(1))
+    assert int(state.skipped) == 1
+
+
+@pytest.mark.parametrize("name", ["uw", "imtl_l"])
+def test_a_method_forgets_losses_beyond_its_range(name):
+    optimizer: Any = LIFT(make(name, 2), 2)
+    grads = jnp.eye(2)
+
+    @jit
+    def update(state, losses):
+        return optimizer.update(grads, state, losses=losses)
+
+    state = optimizer.init(grads[0])
+    for loss in (3e38, 3e38, 3e38):
+        _, state = update(state, jnp.array([loss, 1.0]))
+    assert np.isfinite(state.method.s).all()
+    direction, after = update(state, jnp.ones(2))
+    assert np.isfinite(direction).all() and int(after.skipped) == int(state.skipped)
+
+
+def test_gradnorm_goes_on_after_a_negative_loss():
+    losses = np.ones((4, 1, 2))
+    losses[1, 0, 0] = -0.1
+    update = run("gradnorm", np.broadcast_to(np.eye(2), (4, 1, 2, 2)), losses)
+    assert not update.state.skipped.any() and np.isfinite(update.state.weights).all()
+
+
+@pytest.mark.parametrize("name", ["sum", "upgrad", "pcgrad"])
+def test_norm_and_cosines_are_of_a_direction_that_nearly_cancels(name):
+    rows = np.array([[1000, 0.1], [-1000, 0.1]])
+    update = run(name, rows[None, None])
+    direction = update.direction[0, 0, :2].astype(np.float64)
+    norm = np.linalg.norm(direction)
+    np.testing.assert_allclose(update.state.norm[0, 0], norm, rtol=1e-5)
+    cosines = rows @ direction / norm / np.linalg.norm(rows, axis=1)
+    np.testing.assert_allclose(update.state.cosines[0, 0], cosines, atol=1e-6)
+
+
+def test_norm_of_a_direction_close_to_the_end_of_the_range():
+    update = run("sum", 1e38 * np.eye(2)[None, None])
+    np.testing.assert_allclose(update.state.norm[0, 0], np.sqrt(2) * 1e38, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["si", "gls"])
+@pytest.mark.parametrize("scale", [1e-32, 1.0, 2e37])
+def test_weights_of_losses_are_free_of_their_scale(name, scale):
+    weights = run(name, np.eye(2)[None, None], scale * np.array([[[1.0, 0.5]]]))
+    ratio = np.divide(*weights.state.weights[0, 0, ::-1].astype(np.float64))
+    np.testing.assert_allclose(ratio, 2, rtol=1e-5)
+
+
+def test_a_task_that_is_dropped_is_dropped_from_the_samples():
+    grads = jnp.eye(3).at[1, 1].set(jnp.nan)
+    optimizer: Any = LIFT(smto.make("sdmgrad"), 3, "drop")
+    direction, state = optimizer.update(
+        jnp.eye(3), optimizer.init(grads[0]), losses=jnp.ones(3), samples=(grads, grads)
+    )
+    assert int(state.skipped) == 0 and float(state.weights[1]) == 0
+    assert np.isfinite(direction).all() and float(direction[1]) == 0
