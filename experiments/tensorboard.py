@@ -25,10 +25,10 @@ command_line.require("workdir", "logdir")
 
 def tensorboard() -> None:
     """Write ``split/task/name`` curves of every run over steps."""
-    if find_spec("tensorboardX") is None:
-        raise InputError("tensorboardX is missing: pip install 'mtl_jax[tensorboard]'.")
     workdir, logdir = str(WORKDIR.value), Path(str(LOGDIR.value))
     commands.check_run(workdir)
+    if find_spec("tensorboardX") is None:
+        raise InputError("tensorboardX is missing: pip install 'mtl_jax[tensorboard]'.")
     df: Any = records.read(workdir)
     try:
         logdir.mkdir(parents=True)

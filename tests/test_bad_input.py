@@ -145,7 +145,7 @@ PAIRS = [
     ({"model.cnn.hidden": -1}, "hidden -1.*positive"),
     ({"model.cnn.conv": "fft"}, "'fft' is not one of: auto, lax"),
     ({"model.cnn.padding": "wide"}, "'wide' is not one of: same, valid"),
-    ({"smto.name": "fixed"}, r"0 weights \(\) for 3 tasks; pass one"),
+    ({"smto.name": "fixed"}, r"0 weights \[\] for 3 tasks; pass one"),
     ({"smto.name": "fixed", "smto.fixed.weights": "(1.,2.)"}, "2 weights.* 3 tasks"),
     ({"smto.name": "fixed", "smto.fixed.weights": "(1.,2.,-3.)"}, "not negative"),
     ({"smto.name": "fixed", "smto.fixed.weights": "('a',)"}, "must be numbers"),
