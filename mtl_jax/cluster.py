@@ -177,7 +177,7 @@ def _result(task: Any, trained: Trial) -> int | None:
     except RayError as error:
         raise InputError(
             f"trial {trained.name} is given up after {TRIES} tries: its worker died "
-            f"({type(error).__name__}). Look at the memory of its machine and at Ray's "
-            f"logs (/tmp/ray/session_latest/logs); the same command goes on from the "
-            f"last checkpoint."
+            f"({type(error).__name__}). Look at the memory of its machine and at the "
+            f"logs of Ray's latest session; the same command goes on from the last "
+            f"checkpoint."
         ) from error
