@@ -5,8 +5,8 @@ away, and so does what a sum gains. They are exact in float32, so every metric c
 them up at its door, with the floating leaves of its batch. float64 stays what it is.
 
 Squares of a float32 below 1e-19 or above 1e19 leave its range though the number does
-not. So lengths are taken of vectors over a power of two close to their largest number;
-that rounds nothing, and changes no bit where there was nothing to mend.
+not. Where that happens lengths are taken of vectors over a power of two close to their
+largest number, which rounds nothing.
 
 >>> import jax.numpy as jnp
 >>> raised({"w": jnp.ones(2, jnp.bfloat16), "labels": jnp.arange(2)})["w"].dtype
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from mtl_jax.types import Array, PyTree, Scalar
 
@@ -72,19 +73,53 @@ def dot(a: PyTree, b: PyTree) -> Scalar:
 
 def squared_norm(tree: PyTree, inner: Inner = dot) -> Array:
     """Return the squared length, or several ``[S]``, wherever float32 can hold it."""
-    tree, scale = scaled(tree)
-    return inner(tree, tree) * scale * scale
+    squares, scale = _squares(tree, inner)
+    return squares * scale * scale
 
 
 def norm(tree: PyTree, inner: Inner = dot) -> Array:
     """Return the length by an inner product, or several lengths ``[S]``."""
-    tree, scale = scaled(tree)
-    return jnp.sqrt(inner(tree, tree)) * scale
+    squares, scale = _squares(tree, inner)
+    return jnp.sqrt(squares) * scale
 
 
 def unit(tree: PyTree) -> PyTree:
     """Divide a tree by its length; a zero one stays zero."""
-    tree, _ = scaled(tree)
-    length = jnp.sqrt(dot(tree, tree))
+    length = norm(tree)
     length = jnp.where(length > 0, length, 1)
     return jax.tree.map(lambda leaf: leaf / length, tree)
+
+
+def _squares(tree: PyTree, inner: Inner) -> tuple[Array, Scalar]:
+    """Squared lengths of a tree over a scale, and the scale.
+
+    The scale is 1, for one pass over the numbers, unless a square overflowed, or may
+    have lost what underflowed.
+    """
+    squares = inner(tree, tree)
+    limits = jnp.finfo(squares.dtype)
+    least = limits.tiny / limits.eps * 2**32  # beside it 2^32 lost squares are rounding
+    sound = jnp.isfinite(squares) & (squares > least)
+
+    def again() -> tuple[Array, Scalar]:
+        over, scale = scaled(tree)
+        return inner(over, over), scale.astype(squares.dtype)
+
+    one = jnp.ones((), squares.dtype)
+    return lax.cond(_any(~sound.all()), again, lambda: (squares, one))
+
+
+@custom_vmap
+def _any(condition: Array) -> Array:
+    """Tell of a condition whether it holds, or of several mapped together, for any.
+
+    A condition on one answer for all is a branch, where on one for each it would be a
+    choice between two results, both of which are computed.
+    """
+    return condition
+
+
+@_any.def_vmap
+def _(axis_size: int, in_batched: list, condition: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return _any(condition.any()), False

@@ -220,23 +220,17 @@ def _steepest(gradient: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
     """Maximiser of ``<gradient, d>`` over the ball; 0 for a zero gradient."""
     if norm == "linf":
         return jax.tree.map(lambda g, c: rho * c * jnp.sign(g), gradient, scale)
-    unit = precision.unit(_relative(gradient, scale)[0])
+    unit = precision.unit(jax.tree.map(jnp.multiply, gradient, scale))
     return jax.tree.map(lambda c, u: rho * c * u, scale, unit)
 
 
-def _relative(gradient: PyTree, scale: PyTree) -> tuple[PyTree, Array]:
-    """``c g`` but for a factor, and that factor."""
-    gradient, size = precision.scaled(gradient)
-    return jax.tree.map(jnp.multiply, gradient, scale), size
-
-
 def _dual_norm(gradient: PyTree, scale: PyTree, norm: str) -> Array:
-    relative, size = _relative(gradient, scale)
+    relative = jax.tree.map(jnp.multiply, gradient, scale)
     if norm == "l2":
-        return precision.norm(relative) * size
+        return precision.norm(relative)
     zero = jnp.zeros((), precision.dtype_of(relative))
     leaves = jax.tree.leaves(relative)
-    return sum((jnp.abs(leaf).sum() for leaf in leaves), start=zero) * size
+    return sum((jnp.abs(leaf).sum() for leaf in leaves), start=zero)
 
 
 def _project(d: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
