@@ -122,6 +122,28 @@ def test_error_bound_holds_before_convergence(key):
         assert top.value <= 10 + 1e-3
 
 
+@pytest.mark.parametrize("iterations", [2, 5])
+def test_error_bound_is_the_residual_of_the_ritz_vector(iterations, key):
+    """Against the Krylov space of the same start, written out in float64."""
+    loss_fn, params, batch = quadratic(np.linspace(0, 10, 40))
+    flat, unravel = ravel_pytree(params)
+    of_flat = lambda f: loss_fn(unravel(f), batch)  # noqa: E731
+    matrix = np.asarray(jax.hessian(of_flat)(flat), np.float64)
+    start = jax.random.normal(jax.random.split(key)[0], flat.shape, jnp.float32)
+    powers = [np.asarray(start, np.float64)]
+    for _ in range(iterations - 1):
+        powers.append(matrix @ powers[-1])
+    basis = np.linalg.qr(np.stack(powers, axis=1))[0]
+    values, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
+    ritz = basis @ vectors[:, -1]
+    residual = np.linalg.norm(matrix @ ritz - values[-1] * ritz)
+    operator = metrics.hessian_operator(loss_fn)
+    found = metrics.top_eigenvalue(
+        operator, params, batch, key=key, iterations=iterations
+    )
+    np.testing.assert_allclose(found, (values[-1], residual), rtol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
 def test_curvature_is_free_of_scale(scale, key):
     """Where squares of it leave float32's range, as where they do not."""
