@@ -16,9 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtl_jax.tree import (
+    HIGHEST,
+    largest_scales,
+    power_of_two,
+    row_lengths,
+    scaled_rows,
+)
 from mtl_jax.types import Array, PyTree, Scalar
-
-HIGHEST = lax.Precision.HIGHEST
 
 
 class Gramian(NamedTuple):
@@ -52,6 +57,12 @@ class Gramian(NamedTuple):
         """Lengths ``[T]`` of the rows."""
         return self.scales * jnp.sqrt(jnp.diagonal(self.values))
 
+    @property
+    def cosines(self) -> Array:
+        """Cosine matrix ``[T, T]``; NaN in the rows of a zero gradient."""
+        norms = jnp.sqrt(jnp.diagonal(self.values))
+        return self.values / (norms[:, None] * norms[None, :])
+
     def products(self, weights: Array) -> Array:
         """Inner products ``[T]`` of all rows with ``sum_i weights[i] g_i``.
 
@@ -80,7 +91,7 @@ def of(gram: Gram) -> Gramian:
     """Make a `Gramian` of one that is given by its entries; others stay."""
     if isinstance(gram, Gramian):
         return gram
-    scales = _largest([_power_of_two(jnp.sqrt(jnp.diagonal(gram)))])
+    scales = largest_scales([power_of_two(jnp.sqrt(jnp.diagonal(gram)))])
     return Gramian(gram / scales[:, None] / scales[None, :], scales)
 
 
@@ -114,8 +125,8 @@ def inner(a: PyTree, b: PyTree) -> tuple[Array, Array, Array]:
         _inner_of_leaves(u, v)
         for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     ]
-    left = _largest([part[1] for part in parts])
-    right = _largest([part[2] for part in parts])
+    left = largest_scales([part[1] for part in parts])
+    right = largest_scales([part[2] for part in parts])
     values = [v * (s / left)[:, None] * (t / right)[None, :] for v, s, t in parts]
     return sum(values[1:], start=values[0]), left, right
 
@@ -166,14 +177,6 @@ def _amounts(gram: Gramian, weights: Array) -> tuple[Array, Scalar]:
     return (weights / heaviest) * (gram.scales / longest), heaviest * longest
 
 
-def row_lengths(rows: PyTree) -> Array:
-    """Lengths ``[T]`` of the rows of a tree ``[T, ...]``."""
-    parts = [_scaled(leaf) for leaf in jax.tree.leaves(rows)]
-    scale = _largest([part[1] for part in parts])
-    squares = [jnp.sum(leaf**2, axis=1) * (s / scale) ** 2 for leaf, s in parts]
-    return scale * jnp.sqrt(sum(squares[1:], start=squares[0]))
-
-
 def _cosines(products: Array, size: Array, lengths: Array) -> Array:
     there = (size > 0) & (lengths > 0)
     ratios = products / jnp.where(there, size, 1) / jnp.where(there, lengths, 1)
@@ -181,30 +184,6 @@ def _cosines(products: Array, size: Array, lengths: Array) -> Array:
 
 
 def _inner_of_leaves(u: Array, v: Array) -> tuple[Array, Array, Array]:
-    a, left = _scaled(u)
-    b, right = (a, left) if u is v else _scaled(v)  # divided once, held once
+    a, left = scaled_rows(u)
+    b, right = (a, left) if u is v else scaled_rows(v)  # divided once, held once
     return lax.dot_general(a, b, (((1,), (1,)), ((), ())), HIGHEST), left, right
-
-
-def _scaled(leaf: Array) -> tuple[Array, Array]:
-    """Rows ``[T, P]`` of a leaf, divided, and their scales ``[T]``, 0 of zeros."""
-    leaf = leaf.astype(jnp.result_type(leaf.dtype, jnp.float32))
-    axes = tuple(range(1, leaf.ndim))
-    scales = _power_of_two(jnp.max(jnp.abs(leaf), axis=axes, initial=0))
-    # Of the leaf's own shape, so that the quotient takes its place in memory.
-    divisor = jnp.where(scales > 0, scales, 1).reshape(-1, *[1] * len(axes))
-    return (leaf / divisor).reshape(leaf.shape[0], -1), scales
-
-
-def _largest(scales: list[Array]) -> Array:
-    """Scales ``[T]`` of whole rows from those of their leaves; 1 of a row of zeros."""
-    largest = jnp.stack(scales).max(axis=0)
-    return jnp.where(largest > 0, largest, 1)
-
-
-def _power_of_two(x: Array) -> Array:
-    """Power of two nearest to ``x``, 0 for 0; 1 for what is not finite."""
-    info = jnp.finfo(x.dtype)
-    x = jnp.minimum(x, 2.0 ** (info.maxexp - 2))  # its inverse is a normal number
-    power = lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=0)
-    return jnp.where(jnp.isfinite(power), power, 1)

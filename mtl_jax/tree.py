@@ -2,9 +2,6 @@
 
 >>> import jax.numpy as jnp, numpy as np
 >>> grads = {"w": jnp.array([[1.0, 0.0], [-1.0, 1.0]])}  # two tasks
->>> gram(grads)
-Array([[ 1., -1.],
-       [-1.,  2.]], dtype=float32)
 >>> print(np.asarray(combine(jnp.array([0.6, 0.4]), grads)["w"]).round(4))
 [0.2 0.4]
 """
@@ -13,9 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from mtl_jax.gramian import HIGHEST, gramian, row_lengths
 from mtl_jax.types import Array, PyTree, Scalar
+
+HIGHEST = lax.Precision.HIGHEST
 
 
 def dot(a: PyTree, b: PyTree) -> Scalar:
@@ -41,20 +40,6 @@ def norm(tree: PyTree) -> Scalar:
 def working_dtype(tree: PyTree) -> jnp.dtype:
     """Dtype to compute with: float32, or float64 where a leaf is in that."""
     return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
-
-
-def gram(tree: PyTree) -> Array:
-    """Gramian ``[T, T]`` of the ``T`` rows of a tree with leaves ``[T, ...]``.
-
-    Its entries over- and underflow where `mtl_jax.gramian.gramian` does not.
-    """
-    return gramian(tree).entries
-
-
-def cosines(gram: Array) -> Array:
-    """Cosine matrix ``[T, T]`` of a Gramian; NaN in the rows of a zero gradient."""
-    norms = jnp.sqrt(jnp.diagonal(gram))
-    return gram / (norms[:, None] * norms[None, :])
 
 
 def combine(weights: Array, tree: PyTree) -> PyTree:
@@ -123,3 +108,39 @@ def all_finite(tree: PyTree) -> Array:
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     return jnp.stack([jnp.ones((), bool), *checks]).all()
+
+
+def row_lengths(rows: PyTree) -> Array:
+    """Return the lengths ``[T]`` of the rows of a tree ``[T, ...]``."""
+    parts = [scaled_rows(leaf) for leaf in jax.tree.leaves(rows)]
+    scale = largest_scales([part[1] for part in parts])
+    squares = [jnp.sum(leaf**2, axis=1) * (s / scale) ** 2 for leaf, s in parts]
+    return scale * jnp.sqrt(sum(squares[1:], start=squares[0]))
+
+
+def scaled_rows(leaf: Array) -> tuple[Array, Array]:
+    """Divide the rows of a leaf ``[T, ...]`` by powers of two, which rounds nothing.
+
+    Returns:
+      The rows ``[T, P]``, in float32 or more, and their scales ``[T]``, 0 of zeros.
+    """
+    leaf = leaf.astype(jnp.result_type(leaf.dtype, jnp.float32))
+    axes = tuple(range(1, leaf.ndim))
+    scales = power_of_two(jnp.max(jnp.abs(leaf), axis=axes, initial=0))
+    # Of the leaf's own shape, so that the quotient takes its place in memory.
+    divisor = jnp.where(scales > 0, scales, 1).reshape(-1, *[1] * len(axes))
+    return (leaf / divisor).reshape(leaf.shape[0], -1), scales
+
+
+def largest_scales(scales: list[Array]) -> Array:
+    """Return scales ``[T]`` of whole rows from their leaves'; 1 of a row of zeros."""
+    largest = jnp.stack(scales).max(axis=0)
+    return jnp.where(largest > 0, largest, 1)
+
+
+def power_of_two(x: Array) -> Array:
+    """Return the power of two near ``x``, 0 for 0; 1 for what is not finite."""
+    info = jnp.finfo(x.dtype)
+    x = jnp.minimum(x, 2.0 ** (info.maxexp - 2))  # its inverse is a normal number
+    power = lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=0)
+    return jnp.where(jnp.isfinite(power), power, 1)

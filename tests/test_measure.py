@@ -10,9 +10,10 @@ import pytest
 import small
 from pandas.testing import assert_frame_equal
 
-from mtl_jax import experiment, factors, measure, metrics, models, records, replay, tree
+from mtl_jax import experiment, factors, measure, metrics, models, records, replay
 from mtl_jax.data import Dataset
 from mtl_jax.factors import RUN_FACTORS, TASK_FACTORS
+from mtl_jax.gramian import gramian
 from mtl_jax.programs import init_states
 from mtl_jax.settings import from_dataset
 from mtl_jax.types import InputError, ModelState, Params
@@ -146,8 +147,8 @@ def test_conflict_is_that_of_the_whole_gradients(measured, made):
         jax.grad(loss_fn)(one_task(params, t), (batch.x[t], batch.y[t])).shared
         for t in range(3)
     ]
-    gram = tree.gram(jax.tree.map(lambda *g: jnp.stack(g), *rows))
-    cosines = np.asarray(tree.cosines(gram))
+    gram = gramian(jax.tree.map(lambda *g: jnp.stack(g), *rows))
+    cosines = np.asarray(gram.cosines)
     chosen = {"variant": "multi-cagrad", "run": 1, "step": 12, "scope": "shared"}
 
     def value(task, name):
@@ -159,7 +160,7 @@ def test_conflict_is_that_of_the_whole_gradients(measured, made):
     tasks = made.setting.tasks
     for i, task in enumerate(tasks):
         others = [j for j in range(3) if j != i]
-        norm = np.sqrt(gram[i, i])
+        norm = np.sqrt(gram.entries[i, i])
         assert np.isclose(value(task, "gradient_norm"), norm, rtol=1e-3)
         assert np.isclose(
             value(task, "mean_cosine"), cosines[i, others].mean(), rtol=1e-3

@@ -5,6 +5,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import tree
+from mtl_jax.gramian import gramian, of
 
 T = 3
 
@@ -35,21 +36,21 @@ def test_dot_and_norm_are_those_of_all_leaves(grads):
 
 def test_gram_and_cosines_are_those_of_the_matrix(grads):
     dense = matrix(grads)
-    gram = tree.gram(grads)
-    np.testing.assert_allclose(gram, dense @ dense.T, rtol=1e-5)
+    gram = gramian(grads)
+    np.testing.assert_allclose(gram.entries, dense @ dense.T, rtol=1e-5)
     units = dense / np.linalg.norm(dense, axis=1, keepdims=True)
-    np.testing.assert_allclose(tree.cosines(gram), units @ units.T, atol=1e-6)
+    np.testing.assert_allclose(gram.cosines, units @ units.T, atol=1e-6)
 
 
 def test_cosines_of_a_zero_gradient_are_nan():
-    cosines = tree.cosines(jnp.diag(jnp.array([4.0, 0.0])))
+    cosines = of(jnp.diag(jnp.array([4.0, 0.0]))).cosines
     np.testing.assert_array_equal(np.isnan(cosines), [[False, True], [True, True]])
 
 
 def test_half_precision_is_accumulated_in_float32():
     # 4096 ones and a tail: bfloat16 sums would stand still at 256.
     ones = {"w": jnp.ones((2, 4096), jnp.bfloat16), "b": jnp.ones((2, 1), jnp.bfloat16)}
-    gram = tree.gram(ones)
+    gram = gramian(ones).entries
     assert gram.dtype == jnp.float32
     np.testing.assert_array_equal(gram, np.full((2, 2), 4097))
     assert float(tree.dot(row(ones, 0), row(ones, 1))) == 4097

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import gramian, tree
+from mtl_jax import gramian
 from mtl_jax.gramian import Gramian
 from mtl_jax.metrics import precision
 from mtl_jax.types import Array, PyTree, Scalar
@@ -45,7 +45,7 @@ def conflict(gram: Gramian | Array) -> Conflict:
     """Return measures of conflict from the Gramian ``[T, T]``, or its entries."""
     gram = gramian.of(precision.raised(gram))
     num_tasks = gram.shape[0]
-    cosines = tree.cosines(gram.values)
+    cosines = gram.cosines
     norms = gram.lengths
     i, j = jnp.triu_indices(num_tasks, k=1)
     pairs = cosines[i, j]

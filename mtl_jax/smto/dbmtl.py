@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram, of, row_lengths
+from mtl_jax.gramian import Gram, of
 from mtl_jax.smto.contract import (
     Aggregate,
     Aggregator,
@@ -19,6 +19,7 @@ from mtl_jax.smto.contract import (
     zero_rows,
 )
 from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.tree import row_lengths
 from mtl_jax.types import Array, PyTree
 
 

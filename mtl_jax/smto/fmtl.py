@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gramian import gramian, row_lengths
+from mtl_jax.gramian import gramian
 from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.tree import row_lengths
 from mtl_jax.types import Array, Params, PyTree
 
 

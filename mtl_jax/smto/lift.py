@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram, compared, cross, gramian, row_lengths
+from mtl_jax.gramian import Gram, compared, cross, gramian
 from mtl_jax.smto.arguments import (
     as_losses,
     check_grads,
@@ -31,6 +31,7 @@ from mtl_jax.smto.contract import (
     check_losses,
 )
 from mtl_jax.smto.solvers.solution import Solution
+from mtl_jax.tree import row_lengths
 from mtl_jax.types import Array, PyTree
 
 NONFINITE = ("skip", "drop")

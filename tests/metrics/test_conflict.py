@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import metrics, tree
+from mtl_jax import metrics
+from mtl_jax.gramian import gramian
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def rows(grads):
 
 
 def test_definitions(grads):
-    found = metrics.conflict(tree.gram(grads))
+    found = metrics.conflict(gramian(grads).entries)
     matrix = rows(grads)
     norms = np.linalg.norm(matrix, axis=1)
     cosines = matrix @ matrix.T / np.outer(norms, norms)
@@ -46,7 +47,7 @@ def test_definitions(grads):
 
 
 def test_scale_of_a_task_moves_norms_only(grads):
-    gram = tree.gram(grads)
+    gram = gramian(grads).entries
     scale = jnp.diag(jnp.array([1e-3, 1.0, 10.0, 1e3]))
     one, other = metrics.conflict(gram), metrics.conflict(scale @ gram @ scale)
     np.testing.assert_allclose(one.cosines, other.cosines, rtol=1e-4)
@@ -81,7 +82,7 @@ def test_split_halves_are_free_of_the_noise_that_shrinks_cosines(key):
         noise = 0.3 * jax.random.normal(key, (2, 2, 400))
         first, second = signal + noise[0], signal + noise[1]
         debiased = metrics.split_half_cosines({"g": first}, {"g": second})[0, 1]
-        return debiased, tree.cosines(tree.gram((first + second) / 2))[0, 1]
+        return debiased, gramian((first + second) / 2).cosines[0, 1]
 
     debiased, plain = jax.lax.map(once, jax.random.split(key, 400))
     assert abs(debiased.mean() - 0.8) < 0.02
@@ -98,7 +99,7 @@ def test_direction_cosines(grads):
     update = jax.tree.map(lambda g: g[2], grads)
     found = metrics.direction_cosines(grads, update)
     np.testing.assert_allclose(found[2], 1, rtol=1e-5)
-    np.testing.assert_allclose(found, tree.cosines(tree.gram(grads))[2], rtol=1e-4)
+    np.testing.assert_allclose(found, gramian(grads).cosines[2], rtol=1e-4)
 
 
 def test_curvature_of_a_quadratic_is_its_second_order_term():
