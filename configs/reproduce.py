@@ -25,7 +25,7 @@ from configs.sweeps import (
     glue,
     mnists,
 )
-from mtl_jax import listed
+from mtl_jax.options import one_of
 
 SMALL = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
 LARGE = {
@@ -45,7 +45,7 @@ def get_config(budget: str = "small") -> ConfigDict:
         "small": (_small, SMALL),
         "paper": (_paper, {**SMALL, **LARGE}),
     }
-    change, studies = budgets[listed.one_of("budget", budget, budgets)]
+    change, studies = budgets[one_of("budget", budget, budgets)]
     config: Any = ConfigDict()
     config.data = ConfigDict({"dir": ""})  # of all studies; empty: each study's own
     config.studies = ConfigDict()

@@ -48,9 +48,15 @@ from experiments import (
 )
 from experiments.ways import HEADER, Way
 from experiments.ways import rows as ways_rows
-from mtl_jax import axis_map, listed, models, programs, settings, stack, train, variants
+from mtl_jax import models
 from mtl_jax.data import Dataset
-from mtl_jax.feed import Part
+from mtl_jax.devices import axis_map, run_axis
+from mtl_jax.options import some_of
+from mtl_jax.training import variants
+from mtl_jax.training.batches import Part
+from mtl_jax.training.compile import compile_chunk, init_states
+from mtl_jax.training.setting import Setting, from_dataset
+from mtl_jax.training.step import data_pool
 from mtl_jax.types import InputError
 
 TASKS, BATCH, SMALL_BATCH, POOL = 3, 128, 32, 2_000
@@ -85,9 +91,9 @@ def benchmark() -> int:
     """Run the chosen workloads and print their tables."""
     # W5 counts compilation, which must not come out of a cache.
     jax.config.update("jax_enable_compilation_cache", False)
-    listed.some_of("--workloads", WORKLOADS.value, MAKERS)
-    listed.some_of("--methods", METHODS_FLAG.value, METHODS)
-    listed.some_of("--tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
+    some_of("--workloads", WORKLOADS.value, MAKERS)
+    some_of("--methods", METHODS_FLAG.value, METHODS)
+    some_of("--tasks", TASKS_FLAG.value or (), map(str, TASK_COUNTS))
     if ROUNDS.value < 1:
         raise InputError(f"rounds is {ROUNDS.value}; run at least 1.")
     _check_writable(MARKDOWN.value)
@@ -175,22 +181,25 @@ def _our_step(
     rng = np.random.default_rng(1)
     shapes = [(len(v.seeds), steps, v.task_ids.shape[1], size) for v in every]
     rows = [rng.integers(0, POOL, shape).astype(np.int32) for shape in shapes]
-    states = [programs.init_states(setting, v, run_map) for v in every]
-    stacks = [stack.make(len(v.seeds)) for v in every]
+    states = [init_states(setting, v, run_map) for v in every]
+    stacks = [run_axis.make(len(v.seeds)) for v in every]
     began = time.perf_counter()
-    split = stack.split(4, first="rows")
+    split = run_axis.split(4, first="rows")
     parts = [
         Part(
-            stack.everywhere(runs, train.pool(setting)), stack.spread(runs, own, split)
+            run_axis.replicate(runs, data_pool(setting)),
+            run_axis.shard(runs, own, split),
         )
         for runs, own in zip(stacks, rows, strict=True)
     ]
-    with ThreadPoolExecutor() as threads:  # as `programs.compile_all` does
-        compile_one = partial(programs.compile_chunk, setting, run_map)
+    with ThreadPoolExecutor() as threads:  # as `compile.compile_programs` does
+        compile_one = partial(compile_chunk, setting, run_map)
         chunks = list(threads.map(compile_one, every, states, stacks, parts))
     seconds = time.perf_counter() - began
 
-    states = [stack.spread(runs, own) for runs, own in zip(stacks, states, strict=True)]
+    states = [
+        run_axis.shard(runs, own) for runs, own in zip(stacks, states, strict=True)
+    ]
 
     def run() -> None:
         for i, part in enumerate(parts):
@@ -200,11 +209,11 @@ def _our_step(
     return run, seconds
 
 
-def _setting(tasks: int) -> settings.Setting:
+def _setting(tasks: int) -> Setting:
     trunk = models.make(
         "cnn", channels=(10, 20), kernel_size=5, padding="valid", hidden=50
     )
-    return settings.from_dataset("benchmark", _pool(tasks), trunk)
+    return from_dataset("benchmark", _pool(tasks), trunk)
 
 
 def _batch(tasks: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mtl_jax import commands, listed, reason
+from mtl_jax.options import closest
+from mtl_jax.storage import commands, reason
 from mtl_jax.types import InputError
 
 KINDS = {
@@ -109,7 +110,7 @@ def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:
         commands.check_config(command, config)
     if not isinstance(config, ConfigDict):
         return {}
-    from mtl_jax import workdir  # a quarter of a second
+    from mtl_jax.storage import workdir  # a quarter of a second
 
     fields = workdir.flat(config)
     for name in _overrides(argv):
@@ -155,7 +156,7 @@ def _absence(file: str, command: str) -> str:
     """Say that a config file is not there, and which one may be meant."""
     example = Path(commands.COMMANDS[command].config.partition(":")[0])
     known = {path.stem: str(path) for path in example.parent.glob("[!_]*.py")}
-    close = listed.closest(Path(file).stem, known)
+    close = closest(Path(file).stem, known)
     what = "is a folder" if os.path.isdir(file) else "is not there"
     return f"{file} {what}" + (
         f"; did you mean {known[close]}?" if close else f"; one is {example}."
@@ -200,7 +201,7 @@ def _hint(name: str, fields: Iterable[str], names: Iterable[str] = ()) -> str:
     name, fields = name.replace("-", "_").removeprefix("config."), list(fields)
     last = name.rpartition(".")[2]
     same = [field for field in fields if field.rpartition(".")[2] == last]
-    close = listed.closest(name, [*names, *fields])
+    close = closest(name, [*names, *fields])
     if close and ("." in name or not same):
         meant = [f"--config.{close}" if close in fields else f"--{close}"]
     else:

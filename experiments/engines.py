@@ -18,11 +18,11 @@ def chosen() -> Any:
     Raises:
       InputError: it is not installed, or an address without Ray.
     """
-    from mtl_jax import cluster, trial
+    from mtl_jax.studies import ray_engine, trial
     from mtl_jax.types import InputError
 
     if ENGINE.value == "ray":
-        return cluster.engine(ADDRESS.value)
+        return ray_engine.engine(ADDRESS.value)
     if ADDRESS.value:
         raise InputError(f"--address={ADDRESS.value} needs --engine=ray.")
     return trial.local

@@ -13,8 +13,9 @@ import numpy as np
 import optax
 
 from experiments.ways import Way
-from mtl_jax import losses, metrics, models
+from mtl_jax import metrics, models
 from mtl_jax.gradients import task_gram
+from mtl_jax.objectives import losses
 from mtl_jax.types import ONE_INPUT, Array, Batch, Params
 
 TASKS, BATCH, SIDE = 40, 64, 64

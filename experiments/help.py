@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import command_line
-from mtl_jax import commands
+from mtl_jax.storage import commands
 
 WORDS = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
 """By which it is asked for."""
@@ -68,7 +68,7 @@ def _has_default(flag: Any) -> bool:
 
 def _fields(config: ConfigDict) -> Iterator[str]:
     """Yield the fields with their values, each explained where it is met first."""
-    from mtl_jax import workdir  # a quarter of a second
+    from mtl_jax.storage import workdir  # a quarter of a second
 
     fields = workdir.flat(config)
     settings = {value for name, value in fields.items() if name.endswith("setting")}

@@ -10,8 +10,12 @@ import numpy as np
 
 from configs import default
 from experiments.ways import Way
-from mtl_jax import memory, models, settings, train, variants
+from mtl_jax import models
 from mtl_jax.data import Dataset
+from mtl_jax.devices import memory
+from mtl_jax.training import variants
+from mtl_jax.training.setting import Setting, from_dataset
+from mtl_jax.training.step import data_pool, init_state, take, train_step
 
 SIZES = {
     "cpu": {"vocabulary": 8_000, "width": 256, "layers": 4, "heads": 4, "hidden": 1024},
@@ -67,7 +71,7 @@ def w6(say: Say) -> Iterator[tuple[str, list[Way]]]:
     yield "W6", ways
 
 
-def _ours(name: str, one: settings.Setting, variant: str, path: str) -> Way:
+def _ours(name: str, one: Setting, variant: str, path: str) -> Way:
     config: Any = default.get_config()
     config.optimizer.name = "adamw"
     config.smto.path = path
@@ -75,9 +79,9 @@ def _ours(name: str, one: settings.Setting, variant: str, path: str) -> Way:
     method = variants.make(variant, config, one.tasks, [rows.shape[1]] * len(rows))
     ids: Any = np.arange(len(rows))
     seed: Any = 0
-    own = train.take(train.pool(one), rows, ids, one.batch_axes)
-    states = [train.init_state(one, method.method, seed, ids)]
-    step = partial(train.train_step, one, method.method)
+    own = take(data_pool(one), rows, ids, one.batch_axes)
+    states = [init_state(one, method.method, seed, ids)]
+    step = partial(train_step, one, method.method)
     rate: Any = np.float32(1e-5)
     program = jax.jit(step, donate_argnums=0).lower(states[0], own, rate).compile()
 
@@ -88,7 +92,7 @@ def _ours(name: str, one: settings.Setting, variant: str, path: str) -> Way:
     return Way(name, run, megabytes=memory.temporaries(program) / 1e6)
 
 
-def setting() -> settings.Setting:
+def setting() -> Setting:
     """The tasks, each with its own batch as the whole of its data, without dropout."""
     x, y = batch()
     rows = np.arange(y.size, dtype=np.int32).reshape(y.shape)
@@ -102,6 +106,6 @@ def setting() -> settings.Setting:
         provenance={},
     )
     options: Any = sizes()
-    return settings.from_dataset(
+    return from_dataset(
         "language", dataset, models.make("roberta", dropout=0.0, **options)
     )

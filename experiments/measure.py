@@ -20,12 +20,13 @@ command_line.require("workdir")
 
 def measure() -> None:
     """Measure the checkpoints of a workdir, and say what it cost."""
-    from mtl_jax import replay, summary
+    from mtl_jax.report import terminal_table
+    from mtl_jax.training.remeasure import remeasure
 
     console = entry.console()
     changes = config_flags.get_override_values(flags.FLAGS["config"])
-    seconds = replay.run(str(WORKDIR.value), changes, say=console.print)
-    console.print(summary.costs(seconds))
+    seconds = remeasure(str(WORKDIR.value), changes, say=console.print)
+    console.print(terminal_table.costs(seconds))
     console.print(f"added to {WORKDIR.value}/records/ (Parquet)")
 
 

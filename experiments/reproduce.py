@@ -21,7 +21,7 @@ def reproduce() -> int:
     from pathlib import Path
 
     from mtl_jax import report
-    from mtl_jax import reproduce as studies
+    from mtl_jax.studies import reproduce as studies
 
     console = entry.console()
     folder = Path(str(WORKDIR.value))

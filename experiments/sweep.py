@@ -23,7 +23,7 @@ def sweep() -> int:
     """Run the study of the flags, and write its report."""
     from pathlib import Path
 
-    from mtl_jax import study
+    from mtl_jax.studies import study
 
     console = entry.console()
     folder = Path(str(WORKDIR.value))

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line, entry
-from mtl_jax import commands, records
+from mtl_jax.storage import commands, records
 from mtl_jax.types import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")

@@ -38,9 +38,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import entry
-from mtl_jax import directions, listed, smto
-from mtl_jax.plots import toy as pictures
-from mtl_jax.plots.style import png, svg
+from mtl_jax import smto
+from mtl_jax.options import name_list
+from mtl_jax.report.plots import toy as pictures
+from mtl_jax.report.plots.style import png, svg
+from mtl_jax.smto import strategies
 from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, ModelState, Params
 
 OUT = flags.DEFINE_string("out", None, "Folder of the figures.")
@@ -146,17 +148,17 @@ def make(name: str) -> smto.Method:
     return smto.make(name, **own, **CHOSEN.get(name, {}))
 
 
-def way(method: Any) -> directions.Way:
+def way(method: Any) -> strategies.Way:
     """How a method finds its direction."""
     if isinstance(method, smto.Perturbation):
-        return directions.by_perturbation(method)
-    return directions.by_jacobian(method)
+        return strategies.by_perturbation(method)
+    return strategies.by_jacobian(method)
 
 
-def tasks_at(theta: Array, scale: float) -> directions.Tasks:
+def tasks_at(theta: Array, scale: float) -> strategies.Tasks:
     """The problem as two tasks whose heads have no parameters."""
     lowest = jnp.array([scale * LOWEST, LOWEST])
-    return directions.Tasks(
+    return strategies.Tasks(
         represent=lambda shared, state, _: (shared, state),
         head_loss=lambda _, state, z, task: (
             jnp.dot(task, losses(z, scale) - lowest),
@@ -171,7 +173,7 @@ def tasks_at(theta: Array, scale: float) -> directions.Tasks:
 
 
 def descend(
-    way: directions.Way, scale: float, blocks: int, every: int, start: Array, key: Array
+    way: strategies.Way, scale: float, blocks: int, every: int, start: Array, key: Array
 ) -> Trajectories:
     """Follow a method from one start; a point is kept every so many steps."""
     adam = optax.adam(RATE)
@@ -252,7 +254,7 @@ def toy() -> None:
         raise InputError(
             f"--steps={steps} and --scale={scale} must be above 0, and finite."
         )
-    names = listed.names("--methods", names)
+    names = name_list("--methods", names)
     follow = program(names, scale, steps)
     out = Path(OUT.value)
     try:

@@ -38,15 +38,16 @@ command_line.require("config", "workdir")
 def train() -> int:
     """Run the experiment of the flags, print its closing table, write its report."""
     job = COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value
-    from mtl_jax import hosts
+    from mtl_jax.devices import multihost
 
     if DISTRIBUTED.value or any(value is not None for value in job):
-        hosts.join(*job)  # before JAX looks for devices
-    from mtl_jax import records, summary
-    from mtl_jax.run import run
+        multihost.join(*job)  # before JAX looks for devices
+    from mtl_jax.report import terminal_table
+    from mtl_jax.storage import records
+    from mtl_jax.training.loop import run
 
     width = max(entry.console().width, 120)
-    console = entry.console(width=width, quiet=not hosts.is_first())
+    console = entry.console(width=width, quiet=not multihost.is_primary())
     workdir: str = WORKDIR.value  # type: ignore[assignment]
     outcome = run(CONFIG.value, workdir, say=console.print)
     if outcome.signal:
@@ -55,12 +56,12 @@ def train() -> int:
             f"the same command goes on."
         )
         return 128 + outcome.signal
-    if not hosts.is_first():
+    if not multihost.is_primary():
         return 0
-    console.print(summary.table(records.read(workdir)))
+    console.print(terminal_table.table(records.read(workdir)))
     if outcome.seconds:
         console.print(f"{outcome.steps_per_second:.0f} training steps/s over all runs")
-        console.print(summary.costs(outcome.seconds))
+        console.print(terminal_table.costs(outcome.seconds))
     console.print(
         f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "
         f"config.json, run.json, splits.npz"

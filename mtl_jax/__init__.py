@@ -1,7 +1,7 @@
 """mtl_jax: what training tasks together does to the way each is optimised.
 
 The names a user needs: per-task gradients, multi-task optimizers, records. Training
-from a configuration is ``mtl_jax.run.run``.
+from a configuration is ``mtl_jax.training.loop.run``.
 """
 
 from mtl_jax import smto, tree

@@ -25,14 +25,14 @@ LONG = (
     "test_vision",
     "test_resume",
     "test_report",
-    "test_cluster",
-    "test_measure",
-    "test_run",
+    "test_ray_engine",
+    "test_factor_programs",
+    "test_loop",
     "test_common",
     "test_bad_input",
 )
-LONG += ("test_programs", "test_resnet", "test_solvers", "test_directions")
-LONG += ("test_study", "test_hosts", "test_devices", "test_glue_run", "test_roberta")
+LONG += ("test_compile", "test_resnet", "test_solvers", "test_strategies")
+LONG += ("test_study", "test_multihost", "test_run_axis", "test_glue_run", "test_roberta")
 LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
 LONG += ("test_options", "test_numbers")
 

@@ -20,9 +20,9 @@ import pandas as pd
 import pytest
 
 from configs import digits
-from mtl_jax import checkpoint, records
-from mtl_jax.run import Outcome
-from mtl_jax.run import run as run_experiment
+from mtl_jax.storage import checkpoint, records
+from mtl_jax.training.loop import Outcome
+from mtl_jax.training.loop import run as run_experiment
 from mtl_jax.types import Config
 
 ROOT = Path(__file__).parent.parent
@@ -144,8 +144,8 @@ def fork(
     modules = [
         "experiments.entry",
         "ml_collections.config_flags",
-        "mtl_jax.study",
-        "mtl_jax.summary",
+        "mtl_jax.studies.study",
+        "mtl_jax.report.terminal_table",
         "sklearn.datasets",
     ]
     server.set_forkserver_preload([*modules, "pytest", "configs.digits"])

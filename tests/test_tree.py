@@ -5,7 +5,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import tree
-from mtl_jax.gramian import gramian, of
+from mtl_jax.gradients.gramian import gramian, of
 
 T = 3
 

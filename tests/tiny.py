@@ -8,10 +8,13 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from mtl_jax import directions, settings, smto, train
+from mtl_jax import smto
 from mtl_jax.data import Dataset
 from mtl_jax.models import mlp
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.smto import strategies
+from mtl_jax.training.setting import from_dataset
+from mtl_jax.training.step import Method, data_pool, take, train_step
 from mtl_jax.types import OWN_INPUTS, ModelState, state_axes
 
 T, B, D, CLASSES, MOMENTUM = 3, 8, 5, 4, 0.9
@@ -49,9 +52,7 @@ def dataset(*, one_input):
 
 @functools.cache
 def setting(trunk, *, one_input=False, rotated=False) -> Any:
-    one = settings.from_dataset(
-        "tiny", dataset(one_input=one_input), trunk, rotated=rotated
-    )
+    one = from_dataset("tiny", dataset(one_input=one_input), trunk, rotated=rotated)
     return one._replace(init=jax.jit(one.init))
 
 
@@ -62,13 +63,13 @@ RATE: Any = 0.1
 
 
 def method(name="sum", *, lifted, weighted_heads=True, task_map=jax.vmap):
-    make: Any = directions.by_jacobian if lifted else directions.by_losses
+    make: Any = strategies.by_jacobian if lifted else strategies.by_losses
     return by(make, smto.make(name), weighted_heads, task_map=task_map)
 
 
 def by(make, one, weighted_heads=False, *, task_map=jax.vmap):
     """A method by one of the ways of `directions`."""
-    return train.Method(
+    return Method(
         way=make(one, weighted_heads),
         optimizer=lambda rate: optax.sgd(rate, momentum=0.5),
         task_map=task_map,
@@ -79,13 +80,11 @@ def batch(one, task_ids=TASKS, step=0):
     """Rows of every task's own inputs, or of one input, from the pool."""
     rows: Any = np.stack(one.data.rows["train"])[:, step * B : (step + 1) * B]
     rows = rows[task_ids] if one.batch_axes == OWN_INPUTS else rows[0]
-    return train.take(train.pool(one), rows, task_ids, one.batch_axes)
+    return take(data_pool(one), rows, task_ids, one.batch_axes)
 
 
 def stepped(one, method, state, batch):
-    step = jax.jit(
-        lambda state, batch: train.train_step(one, method, state, batch, RATE)
-    )
+    step = jax.jit(lambda state, batch: train_step(one, method, state, batch, RATE))
     return step(state, batch)
 
 

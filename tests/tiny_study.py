@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import workdirs
-from analysis.synthetic import curve
-
 from configs.sweeps import digits
-from mtl_jax import trial, workdir
+from mtl_jax.storage import workdir
+from mtl_jax.studies import trial
 from mtl_jax.types import Config
+from tests import workdirs
+from tests.analysis.synthetic import curve
 
 CHANGES = {
     "base.steps": 12,

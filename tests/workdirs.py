@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analysis.synthetic import curve
 
-from mtl_jax import records
-from mtl_jax.records import Row
+from mtl_jax.storage import records
+from mtl_jax.storage.records import Row
+from tests.analysis.synthetic import curve
 
 FACTORS = ("sharpness_l2", "fisher_trace", "coherence", "noise_scale")
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100)

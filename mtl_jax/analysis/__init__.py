@@ -1,9 +1,9 @@
 """What a pile of records says of the claims: gap, transfer, factors, conflict.
 
-Every function takes the records (`mtl_jax.records.read`; those of several workdirs may
-be concatenated) and returns a tidy table. ST is the ``baseline``, MT the ``variant``.
-Effects come with intervals, and what cannot be compared stays in the table with the
-reason. Of several learning rates keep one first: `select`.
+Every function takes the records (`mtl_jax.storage.records.read`; those of several
+workdirs may be concatenated) and returns a tidy table. ST is the ``baseline``, MT the
+``variant``. Effects come with intervals, and what cannot be compared stays in the table
+with the reason. Of several learning rates keep one first: `select`.
 
 MT is at every training loss 0.1 nats worse than ST, in two seeds:
 

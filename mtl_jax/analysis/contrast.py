@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from mtl_jax import listed
 from mtl_jax.analysis.comparison import lone_row, named, pair_rows
 from mtl_jax.analysis.curves import Frame, check, scopes
 from mtl_jax.analysis.gap import signed_gap
 from mtl_jax.analysis.matching import Line, Matched, at_all, lines_of, match
+from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
 SIGNED = frozenset({"mean_cosine", "min_cosine", "negative_pairs", "noise_scale"})
@@ -64,7 +64,7 @@ def contrasts(
       InputError: a factor that is not in the records, or as `gap`.
     """
     check(df)
-    listed.one_of("scope", scope, SCOPES)
+    one_of("scope", scope, SCOPES)
     known = _factors(df, (variant, baseline), scope)
     unknown = sorted(set(factors or ()) - set(known))
     if unknown or not known:

@@ -146,7 +146,7 @@ def check(df: Frame) -> None:
     if missing:
         raise InputError(
             f"the records lack the columns {', '.join(sorted(missing))}; give what "
-            f"mtl_jax.records.read returns."
+            f"mtl_jax.storage.records.read returns."
         )
 
 

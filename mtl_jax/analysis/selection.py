@@ -9,7 +9,6 @@ choose for every task by its own value.
 import numpy as np
 import pandas as pd
 
-from mtl_jax import listed
 from mtl_jax.analysis.curves import (
     CURVE,
     RUN,
@@ -20,6 +19,7 @@ from mtl_jax.analysis.curves import (
     values,
     with_divergence,
 )
+from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
 CELL = ["setting", "variant", "learning_rate", "batch_size"]
@@ -86,7 +86,7 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
     Raises:
       InputError: ``over`` is neither, or as `best_points`.
     """
-    listed.one_of("over", over, OVER)
+    one_of("over", over, OVER)
     found = []
     for _, own in df.groupby("setting"):
         apart = set(own["variant"]) if over == "task" else _alone(own)

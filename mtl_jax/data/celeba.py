@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mtl_jax import listed, reason
 from mtl_jax.data import celeba_files, image, prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.celeba_files import ATTRIBUTES, SPLITS
 from mtl_jax.data.dataset import Dataset
+from mtl_jax.options import some_of
+from mtl_jax.storage import reason
 from mtl_jax.types import InputError
 
 COUNTS = {"train": 162_770, "validation": 19_867, "test": 19_962}
@@ -93,7 +94,7 @@ def load(
 
 def _columns(attributes: tuple[str, ...]) -> list[int]:
     """Places of these attributes among all; of all if there are none."""
-    names = listed.some_of("attribute of celeba", attributes, ATTRIBUTES)
+    names = some_of("attribute of celeba", attributes, ATTRIBUTES)
     return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_jax import reason, text_file
+from mtl_jax.storage import reason, text_file
 from mtl_jax.types import InputError
 
 SPLITS = ("train", "validation", "test")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax import reason
+from mtl_jax.storage import reason
 from mtl_jax.types import InputError
 
 SPLITS = ("train", "test")

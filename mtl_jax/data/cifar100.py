@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_jax import listed
 from mtl_jax.data import cifar
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
+from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
 COUNTS = {"train": 500, "test": 100}
@@ -78,7 +78,7 @@ def load(
       DataMissing: a split is not there.
       InputError: a file is damaged or incomplete, or an option is out of range.
     """
-    listed.one_of("grouping of cifar100", grouping, GROUPINGS)
+    one_of("grouping of cifar100", grouping, GROUPINGS)
     if grouping_seed < 0:
         raise InputError(
             f"data.grouping_seed is {grouping_seed}; it must not be negative"

@@ -19,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mtl_jax import listed, reason
 from mtl_jax.data import image, prepare
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
+from mtl_jax.options import one_of
+from mtl_jax.storage import reason
 from mtl_jax.types import DataMissing, InputError
 
 TASKS = ("segmentation", "depth")
@@ -167,8 +168,8 @@ def _check(source: str, classes: int, size: tuple[int, int]) -> None:
             "TFDS has no Cityscapes with both labels and disparities; get the official "
             "files and pass --config.data.source=files"
         )
-    listed.one_of("data.source", source, SOURCES)
-    listed.one_of("data.classes", classes, CLASSES)
+    one_of("data.source", source, SOURCES)
+    one_of("data.classes", classes, CLASSES)
     fits = len(size) == 2 and all(
         isinstance(side, int) and 1 <= side <= most
         for side, most in zip(size, FULL, strict=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax import listed
 from mtl_jax.data.dataset import Dataset
+from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
 RELATIONS = ("same", "transformed", "conflicting")
@@ -37,7 +37,7 @@ def load(seed: int = 0, tasks: int = 3, relation: str = "same") -> Dataset:
     """
     if not 2 <= tasks <= MAX_TASKS:
         raise InputError(f"{tasks} tasks of digits; choose 2 to {MAX_TASKS}")
-    listed.one_of("relation of digits", relation, RELATIONS)
+    one_of("relation of digits", relation, RELATIONS)
     from sklearn.datasets import load_digits  # a second, so only here
 
     bunch: Any = load_digits()

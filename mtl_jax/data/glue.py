@@ -8,13 +8,13 @@ import functools
 
 import numpy as np
 
-from mtl_jax import listed
 from mtl_jax.data import cache, glue_source, tokens
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
 from mtl_jax.data.glue_files import TASKS, Example
+from mtl_jax.objectives.label_words import LABEL_WORDS
+from mtl_jax.options import some_of
 from mtl_jax.types import InputError
-from mtl_jax.words import LABEL_WORDS
 
 HELD_OUT = 1_000
 """Examples for validation, at most; a tenth of the official train split if fewer."""
@@ -87,8 +87,9 @@ def load_text(
     """All tasks answer in the same words (Mueller, Dredze & Andrews 2022).
 
     As `load`, but a text begins with its task and holds both sentences, as T5's does,
-    and ``y`` is int32 ``[N]``, the number of the right word in `words.LABEL_WORDS`.
-    Similarities are rounded to the nearest fifth, as T5's are.
+    and ``y`` is int32 ``[N]``, the number of the right word in
+    `label_words.LABEL_WORDS`. Similarities are rounded to the nearest fifth, as T5's
+    are.
 
     Assumption: an encoder chooses the word where T5's decoder would spell it.
     """
@@ -108,7 +109,7 @@ def load_text(
 
 def _names(tasks: tuple[str, ...]) -> tuple[str, ...]:
     """The tasks that are asked for; all if there are none."""
-    return listed.some_of("task of glue", tasks, TASKS) or tuple(TASKS)
+    return some_of("task of glue", tasks, TASKS) or tuple(TASKS)
 
 
 def _load(

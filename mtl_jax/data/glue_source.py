@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtl_jax import listed
 from mtl_jax.data import source as sources
 from mtl_jax.data.glue_files import TASKS, Example, Task, check, read
+from mtl_jax.options import one_of
 from mtl_jax.types import DataMissing, InputError
 
 FOLDERS = ("glue", "GLUE")
@@ -35,7 +35,7 @@ def find(
 
 def look(directory: str, source: str) -> dict[str, sources.Found]:
     """What is there of every task, possibly nothing."""
-    listed.one_of("data.source", source, sources.SOURCES)
+    one_of("data.source", source, sources.SOURCES)
     kinds = {"tfds": _prepared, "files": _official}
     places = {}
     for name, task in TASKS.items():

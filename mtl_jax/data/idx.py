@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_jax import reason
+from mtl_jax.storage import reason
 from mtl_jax.types import InputError
 
 IMAGES, LABELS = 2051, 2049

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mtl_jax import reason
+from mtl_jax.storage import reason
 from mtl_jax.types import InputError
 
 LARGEST = 2**25

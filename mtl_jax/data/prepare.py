@@ -35,8 +35,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mtl_jax import disk, reason
 from mtl_jax.data import cache
+from mtl_jax.storage import disk, reason
 from mtl_jax.types import InputError
 
 LAYOUT = "1"

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mtl_jax import listed, reason
 from mtl_jax.data import cache, celeba_files, cifar, idx, image
+from mtl_jax.options import one_of
+from mtl_jax.storage import reason
 from mtl_jax.types import DataMissing, InputError
 
 Files = dict[str, tuple[Path, ...]]
@@ -95,8 +96,8 @@ def find(
     Raises:
       DataMissing: it is not there; the message says where, and how to get it.
     """
-    layout = LAYOUTS[listed.one_of("data set", name, LAYOUTS)]
-    listed.one_of("data.source", source, SOURCES)
+    layout = LAYOUTS[one_of("data set", name, LAYOUTS)]
+    one_of("data.source", source, SOURCES)
     root = root_folder(directory)
     folder = named(root, name)
     prepared_as = layout.prepared or name

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_jax import reason, text_file
 from mtl_jax.data import cache
+from mtl_jax.storage import reason, text_file
 from mtl_jax.types import DataMissing, InputError
 
 if TYPE_CHECKING:  # for 60 ms, and only settings of text need it

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.gramian import cosines as cosines_of
+from mtl_jax.gradients.gramian import cosines as cosines_of
 from mtl_jax.metrics import precision, probe
 from mtl_jax.metrics.precision import Inner
 from mtl_jax.types import Array, InputError, LossFn, PyTree, Scalar

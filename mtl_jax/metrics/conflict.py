@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import gramian
-from mtl_jax.gramian import Gramian
+from mtl_jax.gradients import gramian
+from mtl_jax.gradients.gramian import Gramian
 from mtl_jax.metrics import precision
 from mtl_jax.types import Array, PyTree, Scalar
 

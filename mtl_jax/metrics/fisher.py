@@ -4,7 +4,7 @@
 not the data (Jastrzebski et al., 2021). Nats squared per unit of parameter squared.
 
 >>> import jax, jax.numpy as jnp
->>> from mtl_jax.losses import SOFTMAX
+>>> from mtl_jax.objectives.losses import SOFTMAX
 >>> predict = lambda params, x: x @ params
 >>> x = jnp.ones((32, 2))
 >>> args = predict, SOFTMAX, jnp.zeros((2, 3)), x
@@ -19,11 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import listed
-from mtl_jax.losses import Objective
 from mtl_jax.metrics import precision, probe
 from mtl_jax.metrics.precision import Inner
-from mtl_jax.targets import refuse_others
+from mtl_jax.objectives.losses import Objective
+from mtl_jax.objectives.targets import refuse_others
+from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError, PyTree
 
 ESTIMATORS = ("minibatch", "per_example", "exact", "empirical")
@@ -78,7 +78,7 @@ def fisher_trace(
         likelihood's, or a likelihood whose outcomes cannot be enumerated for
         ``exact``.
     """
-    listed.one_of("estimator", estimator, ESTIMATORS)
+    one_of("estimator", estimator, ESTIMATORS)
     if estimator == "empirical" and targets is None:
         raise InputError("pass targets to the estimator 'empirical'.")
     if estimator == "exact" and objective.probabilities is None:

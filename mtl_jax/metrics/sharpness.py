@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax import listed
 from mtl_jax.metrics import precision, probe
+from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError, LossFn, PyTree
 
 NORMS = ("l2", "linf")
@@ -150,7 +150,7 @@ def batch_rises(
       InputError: no ball or an unknown norm, ``rho`` or ``steps`` not positive.
     """
     for ball in balls:
-        listed.one_of("norm", ball.norm, NORMS)
+        one_of("norm", ball.norm, NORMS)
     if not balls:
         raise InputError("there is no ball; give at least one.")
     if rho <= 0 or steps < 1:

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mtl_jax import listed
 from mtl_jax.models import huggingface
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.deeplab import deeplab
@@ -12,6 +11,7 @@ from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.roberta import roberta
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import one_of
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
@@ -42,8 +42,8 @@ def make(name: str, weights: str = "", /, **options: Any) -> Trunk:
       InputError: unknown trunk or option, a value out of its range, or weights that
         should bring options along and do not.
     """
-    known = inspect.signature(TRUNKS[listed.one_of("model", name, TRUNKS)]).parameters
+    known = inspect.signature(TRUNKS[one_of("model", name, TRUNKS)]).parameters
     for option in options:
-        listed.one_of(f"option of {name}", option, known)
+        one_of(f"option of {name}", option, known)
     own = CHECKPOINTS[name](weights) if weights and name in CHECKPOINTS else {}
     return TRUNKS[name](**{**options, **own})

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models.conv import check_form, conv_pool
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import check_sizes, one_of
 from mtl_jax.types import Array, InputError
 
 PADDINGS = ("same", "valid")
@@ -77,13 +77,13 @@ def cnn(
       InputError: a size is not positive, an even kernel, an unknown form; images
         that the convolutions cannot halve (said when the trunk is initialised).
     """
-    listed.check_sizes("cnn channels", channels)
+    check_sizes("cnn channels", channels)
     if min(hidden, kernel_size) < 1 or kernel_size % 2 == 0:
         raise InputError(
             f"cnn with kernel_size {kernel_size} and hidden {hidden}: sizes must be "
             f"positive, kernel_size odd."
         )
-    listed.one_of("cnn padding", padding, PADDINGS)
+    one_of("cnn padding", padding, PADDINGS)
     return CNN(tuple(channels), kernel_size, padding, hidden, check_form(conv))
 
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtl_jax import listed, share
+from mtl_jax.devices import batch_sharding
 from mtl_jax.models import strip, winograd
+from mtl_jax.options import one_of
 from mtl_jax.types import Array
 
 FORMS = ("lax", "gemm", "gemm_forward")
@@ -37,7 +38,7 @@ def check_form(form: str) -> str:
     """
     if form == "auto":
         return default_form()
-    return listed.one_of("conv", form, ("auto", *FORMS))
+    return one_of("conv", form, ("auto", *FORMS))
 
 
 def conv(x: Array, kernel: Array, stride: int, form: str, dilation: int = 1) -> Array:
@@ -55,7 +56,7 @@ def conv(x: Array, kernel: Array, stride: int, form: str, dilation: int = 1) -> 
       ``[O, H / stride, W / stride, B]``.
     """
     f = partial(_conv, stride=stride, form=form, dilation=dilation)
-    return share.by_example(f)(x, _seen(kernel, x.shape[1:3], dilation))
+    return batch_sharding.shard_over_batch(f)(x, _seen(kernel, x.shape[1:3], dilation))
 
 
 def _seen(kernel: Array, size: tuple[int, ...], dilation: int) -> Array:
@@ -131,7 +132,9 @@ def conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
     Returns:
       ``[O, (H - k + 1) / 2, (W - k + 1) / 2, B]``.
     """
-    return share.by_example(partial(_conv_pool, form=form))(x, kernel, bias)
+    return batch_sharding.shard_over_batch(partial(_conv_pool, form=form))(
+        x, kernel, bias
+    )
 
 
 def _conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:

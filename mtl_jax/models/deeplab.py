@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models.conv import conv as convolve
 from mtl_jax.models.residual import Bottleneck, ConvNorm, Residual, check
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import check_sizes
 from mtl_jax.types import Array, InputError
 
 SCALE = 8
@@ -128,7 +128,7 @@ def deeplab(
     form = check("deeplab", widths, blocks, norm, conv)
     if len(widths) != STAGES:
         raise InputError(f"deeplab widths {tuple(widths)} must be of {STAGES} stages.")
-    listed.check_sizes("deeplab rates", rates)
+    check_sizes("deeplab rates", rates)
     if channels < 1:
         raise InputError(f"deeplab channels {channels} must be positive.")
     return DeepLab(

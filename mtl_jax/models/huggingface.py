@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtl_jax import listed
 from mtl_jax.models.layout import Layout, Place
 from mtl_jax.models.state_dict import read_folder, read_json
+from mtl_jax.options import is_positive, is_whole
 from mtl_jax.types import InputError, PyTree
 
 SIZES = {
@@ -92,7 +92,7 @@ def options(folder: str) -> dict[str, Any]:
 
 
 def _size(path: Path, field: str, value: Any, most: int) -> int:
-    if not listed.is_whole(value) or value > most:
+    if not is_whole(value) or value > most:
         raise InputError(
             f"weights {path} have {field} {reprlib.repr(value)}; it must be a whole "
             f"number of 1 to {most}: save them again with save_pretrained."
@@ -101,7 +101,7 @@ def _size(path: Path, field: str, value: Any, most: int) -> int:
 
 
 def _epsilon(path: Path, value: Any) -> float:
-    if not listed.is_positive(value) or value >= 1:
+    if not is_positive(value) or value >= 1:
         raise InputError(
             f"weights {path} have {EPSILON} {reprlib.repr(value)}; it must be a number "
             f"between 0 and 1: save them again with save_pretrained."

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import check_sizes
 from mtl_jax.types import Array
 
 
@@ -31,5 +31,5 @@ def mlp(widths: Sequence[int] = (128, 128)) -> Trunk:
     Raises:
       InputError: no widths, or one that is not positive.
     """
-    listed.check_sizes("mlp widths", widths)
+    check_sizes("mlp widths", widths)
     return MLP(tuple(widths))

@@ -14,11 +14,11 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models import torchvision
 from mtl_jax.models.conv import check_form, conv, max_pool_3
 from mtl_jax.models.layout import Layout
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import check_sizes, one_of
 from mtl_jax.types import Array, InputError
 
 MOMENTUM, EPSILON = 0.9, 1e-5
@@ -194,14 +194,14 @@ def check(
     Raises:
       InputError: sizes that are not positive or not paired, an unknown norm or form.
     """
-    listed.check_sizes(f"{name} widths", widths)
-    listed.check_sizes(f"{name} blocks", blocks)
+    check_sizes(f"{name} widths", widths)
+    check_sizes(f"{name} blocks", blocks)
     if len(blocks) != len(widths):
         raise InputError(
             f"{name} with widths {tuple(widths)} and blocks {tuple(blocks)}: give as "
             f"many of both."
         )
-    listed.one_of(f"{name} norm", norm, NORMS)
+    one_of(f"{name} norm", norm, NORMS)
     return check_form(conv)
 
 

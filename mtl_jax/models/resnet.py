@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models.residual import STEMS, Residual, check
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError
 
 
@@ -67,8 +67,8 @@ def resnet(
         initialisation).
     """
     form = check("resnet", widths, blocks, norm, conv)
-    listed.one_of("resnet stem", stem, STEMS)
-    listed.one_of("resnet stem_stride", stem_stride, (1, 2))
+    one_of("resnet stem", stem, STEMS)
+    one_of("resnet stem_stride", stem_stride, (1, 2))
     if stem == "imagenet" and stem_stride != 1:
         raise InputError(
             f"resnet stem_stride {stem_stride} is for the stem 'cifar'; leave it 1 for "

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from mtl_jax import listed
 from mtl_jax.models import huggingface
 from mtl_jax.models.dropout import drop, fold, key_of_pass
 from mtl_jax.models.layout import Layout
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError
 
 PAD = 1
@@ -257,7 +257,7 @@ def roberta(
         raise InputError(f"roberta dropout {dropout} must be at least 0 and below 1.")
     if epsilon <= 0:
         raise InputError(f"roberta epsilon {epsilon} must be positive.")
-    listed.one_of("roberta attention", attention, ATTENTION)
+    one_of("roberta attention", attention, ATTENTION)
     return Roberta(
         vocabulary=vocabulary,
         width=width,

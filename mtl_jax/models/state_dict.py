@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
-from mtl_jax import reason, text_file
+from mtl_jax.storage import reason, text_file
 from mtl_jax.types import InputError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mtl_jax import analysis, candidates
+from mtl_jax import analysis
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.report.text import counted, listed
+from mtl_jax.storage import candidates
 from mtl_jax.types import InputError
 
 COLUMNS = ("setting", "variant", "task", "learning_rate", "batch_size", "by")

@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax import plots
 from mtl_jax.analysis.claims import MARGIN, Evidence, judge, observe
 from mtl_jax.analysis.claims.explanation import explain
 from mtl_jax.analysis.claims.interval import Mean, paired_t, turned
 from mtl_jax.analysis.claims.paired import Paired, of_setting, why_not
 from mtl_jax.analysis.claims.row import NOT_COMPARABLE
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.plots.style import BASELINE as BLACK
-from mtl_jax.plots.style import OTHERS, SUM
+from mtl_jax.report import plots
 from mtl_jax.report.findings import BASELINE, Findings
 from mtl_jax.report.pictures import Looks, Picture
+from mtl_jax.report.plots.style import BASELINE as BLACK
+from mtl_jax.report.plots.style import OTHERS, SUM
 from mtl_jax.report.tables import Table
 from mtl_jax.report.text import DASH, MINUS, Cell, counted, effect, estimate, listed
 

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax import analysis, disk, plots, provenance, records
+from mtl_jax import analysis
 from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
+from mtl_jax.report import plots
 from mtl_jax.report.choice import Cell, Choice, choice_of
+from mtl_jax.storage import disk, provenance, records
 from mtl_jax.types import InputError
 
 BASELINE = "single"

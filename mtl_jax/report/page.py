@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mtl_jax import commands, disk, plots
-from mtl_jax.report import claims, tables
+from mtl_jax.report import claims, plots, tables
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
 from mtl_jax.report.pictures import Picture, pictures
 from mtl_jax.report.sentences import summary
 from mtl_jax.report.sweep import sweep
 from mtl_jax.report.text import counted, listed
+from mtl_jax.storage import commands, disk
 from mtl_jax.types import InputError
 
 FOLDER = "report"

@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_jax import plots
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.plots import axis
-from mtl_jax.plots.bundle import MOST_LINES
+from mtl_jax.report import plots
 from mtl_jax.report.findings import (
     BASELINE,
     HEADLINE,
@@ -19,6 +17,8 @@ from mtl_jax.report.findings import (
     MOST_TASKS,
     Findings,
 )
+from mtl_jax.report.plots import axis
+from mtl_jax.report.plots.bundle import MOST_LINES
 from mtl_jax.report.text import counted, estimate, listed
 
 Looks = Mapping[str, plots.Look]

@@ -5,12 +5,12 @@ from functools import partial
 
 import numpy as np
 
-from mtl_jax import plots
 from mtl_jax.analysis.curves import Frame, better
-from mtl_jax.plots.axis import Unit, unit
-from mtl_jax.plots.sheet import short
+from mtl_jax.report import plots
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.pictures import Picture
+from mtl_jax.report.plots.axis import Unit, unit
+from mtl_jax.report.plots.sheet import short
 from mtl_jax.report.text import counted, fixed
 
 MOST_CHOICES = 12

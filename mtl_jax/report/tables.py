@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.plots.axis import unit
-from mtl_jax.plots.style import Look
 from mtl_jax.report.findings import HEADLINE, Findings
+from mtl_jax.report.plots.axis import unit
+from mtl_jax.report.plots.style import Look
 from mtl_jax.report.text import DASH, MINUS, Cell, effect, fixed, interval
 
 MOST_CANDIDATES = 40

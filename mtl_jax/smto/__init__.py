@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mtl_jax.listed import one_of
+from mtl_jax.options import one_of
 from mtl_jax.smto.aligned_mtl import aligned_mtl
 from mtl_jax.smto.cagrad import cagrad
 from mtl_jax.smto.config import config

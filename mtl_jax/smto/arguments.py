@@ -40,7 +40,7 @@ def check_method(method: Any) -> None:
         raise InputError(
             f"a {kind.__name__} looks at more than the tasks' gradients, so there is "
             f"nothing to lift: train it as a variant multi-NAME of a configuration, or "
-            f"by mtl_jax.directions.{WAYS[kind]}."
+            f"by mtl_jax.smto.strategies.{WAYS[kind]}."
         )
     if not isinstance(method, Method):
         raise InputError(

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_reduction,

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from mtl_jax.gramian import Gram
-from mtl_jax.listed import one_of
+from mtl_jax.gradients.gramian import Gram
+from mtl_jax.options import one_of
 from mtl_jax.smto.solvers.solution import Solution, unit
 from mtl_jax.types import Array, InputError, PyTree
 

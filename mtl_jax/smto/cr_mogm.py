@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import GramianWeighting, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution

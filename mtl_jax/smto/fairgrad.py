@@ -1,6 +1,6 @@
 """Fair resource allocation in multi-task learning (Ban & Ji, 2024)."""
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gramian import gramian
+from mtl_jax.gradients.gramian import gramian
 from mtl_jax.smto.contract import Perturbation, Perturbed, check_key, check_range
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.solvers.solution import Solution

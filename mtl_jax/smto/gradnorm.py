@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram, of
+from mtl_jax.gradients.gramian import Gram, of
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_losses,

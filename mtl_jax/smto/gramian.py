@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     LossWeighting,

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.types import Array
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram, compared, cross, gramian
+from mtl_jax.gradients.gramian import Gram, compared, cross, gramian
 from mtl_jax.smto.arguments import (
     as_losses,
     check_grads,

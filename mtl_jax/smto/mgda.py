@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import (
     GramianWeighting,
     check_choice,

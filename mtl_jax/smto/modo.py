@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram, of
+from mtl_jax.gradients.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
     check_range,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gramian import gramian
+from mtl_jax.gradients.gramian import gramian
 from mtl_jax.smto.config import weights_of
 from mtl_jax.smto.contract import (
     Aggregate,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.contract import GramianWeighting, check_count, check_range, or_mean
 from mtl_jax.smto.length import at_most
 from mtl_jax.smto.solvers import fairness

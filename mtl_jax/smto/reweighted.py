@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram, of
+from mtl_jax.gradients.gramian import Gram, of
 from mtl_jax.smto.contract import GramianWeighting, LossWeighting, check_losses
 from mtl_jax.smto.gramian import as_gramian
 from mtl_jax.smto.imtl_g import imtl_g

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.rotation import rotation
 from mtl_jax.smto.contract import Rotation, check_count, exact
+from mtl_jax.smto.rotation import rotation
 from mtl_jax.smto.solvers.solution import Solution
 from mtl_jax.tree import row_lengths
 from mtl_jax.types import Array

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram, of
+from mtl_jax.gradients.gramian import Gram, of
 from mtl_jax.smto.contract import (
     CrossWeighting,
     check_count,

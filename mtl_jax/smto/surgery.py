@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers.solution import unit
 from mtl_jax.types import Array
 

@@ -1,12 +1,12 @@
 """Studies that nobody ran, of which it is known what is true of every claim."""
 
 import numpy as np
-from synthetic import curve, frame, line
 
 from mtl_jax.analysis.claims.explanation import Factor
 from mtl_jax.analysis.claims.harm import Affected
 from mtl_jax.analysis.claims.paired import Paired
 from mtl_jax.analysis.claims.remedy import Remedy
+from tests.analysis.synthetic import curve, frame, line
 
 FALL = np.linspace(2.0, -1.0, 8)
 FACTORS = ("fisher_trace", "coherence")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtl_jax.records import Row
+from mtl_jax.storage.records import Row
 
 COLUMNS = [*dict.fromkeys([*Row._fields, "scope"])]
 

@@ -3,8 +3,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from studies import FACTORS, paired, study
-from synthetic import curve, frame
 
 from mtl_jax import analysis
 from mtl_jax.analysis.claims import explanation, harm, persistence, remedy
@@ -22,6 +20,8 @@ from mtl_jax.analysis.claims.interval import (
 from mtl_jax.analysis.claims.paired import gaps as paired_gaps
 from mtl_jax.analysis.claims.row import Row
 from mtl_jax.types import InputError
+from tests.analysis.studies import FACTORS, paired, study
+from tests.analysis.synthetic import curve, frame
 
 # Of three seeds: the interval is the mean +- 2.484, p is that of t = mean / 0.577.
 THERE = [9, 10, 11]

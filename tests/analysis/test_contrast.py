@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from synthetic import curve, frame, line
 
 from mtl_jax import analysis
 from mtl_jax.types import InputError
+from tests.analysis.synthetic import curve, frame, line
 
 FALL = np.linspace(2.0, -1.0, 7)
 

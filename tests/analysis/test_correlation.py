@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from synthetic import curve, frame
 
 from mtl_jax import analysis
 from mtl_jax.analysis.correlation import Rows, kendall, sign_agreement, spearman
 from mtl_jax.types import InputError
+from tests.analysis.synthetic import curve, frame
 
 SEEDS = (0, 1, 2)
 

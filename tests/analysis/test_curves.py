@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.isotonic import IsotonicRegression
-from synthetic import curve, frame, power_laws
 
 from mtl_jax import analysis
 from mtl_jax.analysis.curves import score_names
 from mtl_jax.types import InputError
+from tests.analysis.synthetic import curve, frame, power_laws
 
 NOISY = np.exp([2.0, 1.5, 1.8, 1.0, 0.2, 0.6, 0.5, -1.0])
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from synthetic import curve, frame, line, power_laws
 
 from mtl_jax import analysis
 from mtl_jax.analysis.matching import Line, at
 from mtl_jax.types import InputError
+from tests.analysis.synthetic import curve, frame, line, power_laws
 
 FALL = np.linspace(2.0, -1.0, 7)  # log losses
 

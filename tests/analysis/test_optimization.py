@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from synthetic import curve, frame
 
 from mtl_jax import analysis
+from tests.analysis.synthetic import curve, frame
 
 STEPS = np.array([0, 1, 10, 100])
 LOSSES = np.array([2.0, 1.5, 1.7, 0.5])  # not monotone: raw losses are compared

@@ -8,10 +8,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from studies import affected, factor, gaps, remedy
 
 from mtl_jax.analysis.claims import explanation, harm, persistence
 from mtl_jax.analysis.claims import remedy as remedies
+from tests.analysis.studies import affected, factor, gaps, remedy
 
 STUDIES = 200
 MOST_WRONG = 0.08

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builder import build, encoded
 from PIL import Image
-from soundness import assert_sound, everything, sizes
 
 from configs import celeba as config
-from mtl_jax import settings
 from mtl_jax.data import celeba, celeba_files, prepare
 from mtl_jax.data.celeba_files import ATTRIBUTES
+from mtl_jax.training.setting import make_setting
 from mtl_jax.types import DataMissing, InputError
+from tests.data.builder import build, encoded
+from tests.data.soundness import assert_sound, everything, sizes
 
 COUNTS = {"train": 17, "validation": 6, "test": 7}
 COUNT = 30
@@ -375,6 +375,6 @@ def test_config(directory):
     c.data.size = 16
     c.model.resnet.widths = (4, 8)  # maps of 8x8, as of the full size and stages
     c.model.resnet.blocks = (1, 1)
-    made = settings.make(c)
+    made = make_setting(c)
     assert made.data.tasks == ("Male", "Young")
     assert made.data.x.shape == (COUNT, 16, 16, 3)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builder import build, encoded
-from soundness import assert_seeded, assert_sound, everything, sizes
 
 from configs import cifar100 as config
-from mtl_jax import settings
 from mtl_jax.data import cifar, cifar100
+from mtl_jax.training.setting import make_setting
 from mtl_jax.types import DataMissing, InputError
+from tests.data.builder import build, encoded
+from tests.data.soundness import assert_seeded, assert_sound, everything, sizes
 
 COUNTS = {"train": 10, "test": 4}
 """Examples of a class; a hundredth and a twenty-fifth of the official ones."""
@@ -448,5 +448,5 @@ def test_config(directory):
     c.data.dir = str(directory)
     c.data.grouping = "coarse"
     c.model.resnet.widths = (4, 8, 8, 8)
-    made = settings.make(c)
+    made = make_setting(c)
     assert made.data.tasks == cifar100.SUPERCLASSES

@@ -13,10 +13,11 @@ from flax import linen as nn
 from PIL import Image
 
 from configs import cityscapes as config
-from mtl_jax import settings, train
 from mtl_jax.data import cityscapes, prepare
-from mtl_jax.losses import DEPTH, SEGMENTATION
 from mtl_jax.models.trunk import Trunk
+from mtl_jax.objectives.losses import DEPTH, SEGMENTATION
+from mtl_jax.training.setting import from_dataset
+from mtl_jax.training.step import data_pool, take
 from mtl_jax.types import DataMissing, InputError
 
 COUNTS = {"train": 10, "val": 3}
@@ -381,15 +382,15 @@ class Pixels(Trunk):
 
 def test_setting_of_the_data(tree):
     dataset = load(tree)
-    one = settings.from_dataset("cityscapes", dataset, Pixels())
+    one = from_dataset("cityscapes", dataset, Pixels())
     assert one.scores == (
         ("mean_iou", "pixel_accuracy"),
         ("absolute_error", "relative_error"),
     )
     params, state = one.init(jax.random.key(0), jnp.arange(2))
     rows: Any = dataset.rows["train"][0][:4]
-    data = jax.tree.map(jnp.asarray, train.pool(one))
-    batch = train.take(data, rows, jnp.arange(2), one.batch_axes)
+    data = jax.tree.map(jnp.asarray, data_pool(one))
+    batch = take(data, rows, jnp.arange(2), one.batch_axes)
     assert batch.x.shape == (4, *SIZE, 3)
     z, _ = one.represent(params.shared, state.trunk, batch.x)
     for task, objective in enumerate((SEGMENTATION, DEPTH)):

@@ -3,18 +3,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import glue_tree
 import numpy as np
 import pytest
-from builder import build
-from glue_tree import SIZES, decode, examples
-from soundness import assert_seeded, everything, sizes
 
-from mtl_jax import settings
 from mtl_jax.data import LOADERS, glue, glue_files, glue_source, tokens
 from mtl_jax.data.glue_files import TASKS
+from mtl_jax.objectives.label_words import LABEL_WORDS
+from mtl_jax.training.setting import load_dataset
 from mtl_jax.types import DataMissing, InputError
-from mtl_jax.words import LABEL_WORDS
+from tests import glue_tree
+from tests.data.builder import build
+from tests.data.soundness import assert_seeded, everything, sizes
+from tests.glue_tree import SIZES, decode, examples
 
 BOTH = pytest.mark.parametrize("load", [glue.load, glue.load_text])
 
@@ -266,7 +266,7 @@ def test_some_tasks(root, vocabulary):
     assert_same(as_flag, some)
     assert LOADERS["glue"] is glue.load and LOADERS["glue_text"] is glue.load_text
     named = {"directory": str(root), "tasks": ("rte", "stsb"), "vocabulary": vocabulary}
-    assert_same(settings.load("glue", partial=True, **named), some)
+    assert_same(load_dataset("glue", partial=True, **named), some)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from builder import build, encoded
 
 from mtl_jax.data import cache, source
 from mtl_jax.types import InputError
+from tests.data.builder import build, encoded
 
 COUNTS = {"train": 60, "test": 10}
 

@@ -5,10 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-from soundness import assert_seeded, assert_sound, everything, sizes
 
 from mtl_jax.data import LOADERS, digits, fashion_mtl, mnists, source
 from mtl_jax.types import InputError
+from tests.data.soundness import assert_seeded, assert_sound, everything, sizes
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import glue_tree
 import numpy as np
 import pytest
 
 from mtl_jax.data import tokens
 from mtl_jax.types import DataMissing, InputError
+from tests import glue_tree
 
 TEXTS = (
     "The cat sees the river .",

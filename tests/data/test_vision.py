@@ -1,25 +1,22 @@
 """The settings of images, from official files to a report, and one through a stop."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import test_celeba
-import test_cifar100
-import test_cityscapes
 from pandas.testing import assert_frame_equal
 
 from configs import celeba, cifar100, cityscapes
-from mtl_jax import report, run
+from mtl_jax import report
 from mtl_jax.data import celeba as celeba_data
 from mtl_jax.data import cifar100 as cifar100_data
 from mtl_jax.data import cityscapes as cityscapes_data
+from mtl_jax.training import loop
+from mtl_jax.training.loop import Outcome, run
 from mtl_jax.types import Config
-
-sys.path.append(str(Path(__file__).parent.parent))
-import small
+from tests import small
+from tests.data import test_celeba, test_cifar100, test_cityscapes
 
 SHRUNK = {
     "steps": 4,
@@ -96,8 +93,8 @@ def prepared(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return config
 
 
-def trained(config: Config, path: Path) -> run.Outcome:
-    return run.run(config, path, lambda _: None)
+def trained(config: Config, path: Path) -> Outcome:
+    return run(config, path, lambda _: None)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -107,7 +104,7 @@ def test_from_files_to_a_report(name, tmp_path, monkeypatch):
         assert trained(config, tmp_path / "run").step == config.steps
         if name == "celeba":
             with monkeypatch.context() as patch:
-                patch.setattr(run, "StopSignal", small.Stopped)
+                patch.setattr(loop, "StopSignal", small.Stopped)
                 assert trained(config, tmp_path / "stopped").step < config.steps
             assert trained(config, tmp_path / "stopped").step == config.steps
             assert_frame_equal(

@@ -12,8 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import tree
-from mtl_jax.gramian import gramian
-from mtl_jax.losses import SOFTMAX
+from mtl_jax.gradients.gramian import gramian
 from mtl_jax.metrics import precision
 from mtl_jax.metrics.coherence import (
     batch_cosines,
@@ -41,6 +40,7 @@ from mtl_jax.metrics.hessian import (
 )
 from mtl_jax.metrics.sharpness import Ball, average_sharpness, sharpness, sharpness_in
 from mtl_jax.metrics.similarity import linear_cka
+from mtl_jax.objectives.losses import SOFTMAX
 from mtl_jax.types import Batch, Params
 
 R, T, N = 3, 2, 16  # runs, tasks, examples in two mini-batches

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import metrics
-from mtl_jax.gramian import gramian
+from mtl_jax.gradients.gramian import gramian
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import metrics
-from mtl_jax.losses import BERNOULLI, DEPTH, GAUSSIAN, SEGMENTATION, SOFTMAX
+from mtl_jax.objectives.losses import BERNOULLI, DEPTH, GAUSSIAN, SEGMENTATION, SOFTMAX
 from mtl_jax.types import InputError
 
 RNG = np.random.default_rng(0)

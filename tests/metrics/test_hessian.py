@@ -7,8 +7,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from mtl_jax import metrics
-from mtl_jax.losses import SOFTMAX
 from mtl_jax.metrics import hessian
+from mtl_jax.objectives.losses import SOFTMAX
 from mtl_jax.types import InputError
 
 

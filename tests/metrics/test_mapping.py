@@ -10,10 +10,20 @@ import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from metric_table import BATCHES, KEYS, NO_METRICS, RUNS, R, T, at, one, table
 
 from mtl_jax import metrics
 from mtl_jax.types import OWN_INPUTS, TASK_AXES
+from tests.metrics.metric_table import (
+    BATCHES,
+    KEYS,
+    NO_METRICS,
+    RUNS,
+    R,
+    T,
+    at,
+    one,
+    table,
+)
 
 DRAWS_BY_LEAF = ("average_sharpness",)  # other noise for another structure
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metric_table import KEYS, one, table
 
-from mtl_jax.losses import GAUSSIAN
 from mtl_jax.metrics.connectivity import losses_at
 from mtl_jax.metrics.fisher import fisher_trace
+from mtl_jax.objectives.losses import GAUSSIAN
+from tests.metrics.metric_table import KEYS, one, table
 
 METRICS = table(lambda p: p)
 NAMES = pytest.mark.parametrize("name", METRICS)

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from mtl_jax.losses import SOFTMAX
 from mtl_jax.metrics.coherence import m_coherence
 from mtl_jax.metrics.fisher import fisher_trace
 from mtl_jax.metrics.hessian import (
@@ -31,6 +30,7 @@ from mtl_jax.metrics.hessian import (
 )
 from mtl_jax.metrics.sharpness import sharpness
 from mtl_jax.metrics.similarity import linear_cka
+from mtl_jax.objectives.losses import SOFTMAX
 
 torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings(  # of torch, about torch and its libraries

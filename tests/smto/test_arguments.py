@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LIFTED, jit, make
 
-from mtl_jax import directions, smto
+from mtl_jax import smto
+from mtl_jax.smto import strategies
 from mtl_jax.types import InputError
+from tests.smto.cases import LIFTED, jit, make
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T = 2
@@ -38,8 +39,8 @@ def message_of(call) -> str:
 @pytest.mark.parametrize("name", [n for n in smto.SMTOS if n not in LIFTED])
 def test_what_looks_at_more_than_gradients_is_sent_elsewhere(name):
     message = message_of(lambda: LIFT(make(name), T))
-    way = message.rpartition("mtl_jax.directions.")[2].rstrip(".")
-    assert callable(getattr(directions, way)) and "multi-NAME" in message
+    way = message.rpartition("mtl_jax.smto.strategies.")[2].rstrip(".")
+    assert callable(getattr(strategies, way)) and "multi-NAME" in message
 
 
 @pytest.mark.parametrize("method", ["mgda", None, smto.make, 3])

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LIFTED, REDUCED, jit, once, padded, run
 
 from mtl_jax import smto
 from mtl_jax.types import Params
+from tests.smto.cases import LIFTED, REDUCED, jit, once, padded, run
 
 TWO = {
     "orthogonal": [(1, 0), (0, 2)],

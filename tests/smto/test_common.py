@@ -11,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import (
+from jax.flatten_util import ravel_pytree
+
+from mtl_jax import smto
+from mtl_jax.storage import checkpoint
+from mtl_jax.types import InputError
+from tests.smto.cases import (
     LIFTED,
     REDUCED,
     SIZE,
@@ -24,10 +29,6 @@ from cases import (
     program,
     run,
 )
-from jax.flatten_util import ravel_pytree
-
-from mtl_jax import checkpoint, smto
-from mtl_jax.types import InputError
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, UPDATES = 3, 4

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import LIFTED, OPTIONS, SIZES, WEIGHTS, jit, make
 
 from mtl_jax import smto
 from mtl_jax.types import InputError, Params
+from tests.smto.cases import LIFTED, OPTIONS, SIZES, WEIGHTS, jit, make
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, P, UPDATES = 3, 4, 3

@@ -34,7 +34,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cases import SIZE, make, once, run
+
+from tests.smto.cases import SIZE, make, once, run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import LIFTED, jit, make, run
 
 from mtl_jax import smto
+from tests.smto.cases import LIFTED, jit, make, run
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, SIZE, UPDATES = 3, 5, 3

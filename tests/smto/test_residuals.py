@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from cases import jit
 
 from mtl_jax import smto
 from mtl_jax.smto.solvers.components import components
+from tests.smto import reference
+from tests.smto.cases import jit
 
 SIZE = 80
 OPTIONS = {

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import SIZE, jit, make, run
 
 from mtl_jax import smto
+from tests.smto.cases import SIZE, jit, make, run
 
 T, UPDATES = 3, 8
 RNG = np.random.default_rng(0)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import LIFTED, jit, make
 from jax.sharding import AxisType, PartitionSpec
 
 from mtl_jax import smto
 from mtl_jax.types import InputError
+from tests.smto.cases import LIFTED, jit, make
 
 LIFT: Any = smto.lift  # of methods that a type checker does not know
 T, UPDATES, PARTS = 2, 4, 2

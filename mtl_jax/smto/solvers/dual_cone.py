@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
 from mtl_jax.smto.solvers.solution import Solution, Unit, accurate, length_or, unit
 from mtl_jax.types import Array

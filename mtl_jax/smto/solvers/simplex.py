@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
 from mtl_jax.smto.solvers.rounding import at_worst
 from mtl_jax.smto.solvers.solution import (

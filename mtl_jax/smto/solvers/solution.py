@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import gramian
-from mtl_jax.gramian import Gram
+from mtl_jax.gradients import gramian
+from mtl_jax.gradients.gramian import Gram
 from mtl_jax.types import Array
 
 TOLERANCE = 1e-3

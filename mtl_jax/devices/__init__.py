@@ -1,0 +1,1 @@
+"""Where runs and batches lie: axes of a mesh, processes, memory."""

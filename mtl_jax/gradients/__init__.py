@@ -1,0 +1,20 @@
+"""Gradients of all tasks at once, and the Gramian that they span."""
+
+from mtl_jax.gradients.gramian import Gram, Gramian
+from mtl_jax.gradients.tasks import (
+    summed_grads,
+    task_grads,
+    task_gram,
+    task_losses,
+    weighted_grads,
+)
+
+__all__ = [
+    "Gram",
+    "Gramian",
+    "summed_grads",
+    "task_grads",
+    "task_gram",
+    "task_losses",
+    "weighted_grads",
+]

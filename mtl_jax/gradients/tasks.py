@@ -1,0 +1,273 @@
+"""Losses and gradients of all tasks at once, per task or already weighted.
+
+>>> import jax.numpy as jnp
+>>> from mtl_jax.types import Batch, Params
+>>> def loss_fn(params, batch):
+...     return jnp.mean((batch.x @ params.shared * params.heads - batch.y) ** 2)
+>>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -1.0]))
+>>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros((2, 4)))
+>>> losses, grads = task_grads(loss_fn, params, batch)
+>>> losses.shape, grads.shared.shape, grads.heads.shape
+((2,), (2, 2), (2,))
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mtl_jax import tree
+from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.gradients.gramian import Gramian, gramian, inner
+from mtl_jax.types import (
+    OWN_INPUTS,
+    TASK_AXES,
+    Array,
+    Batch,
+    InputError,
+    LossFn,
+    Params,
+    PyTree,
+)
+
+LossFns = Callable[..., Any] | tuple[LossFn, ...]
+"""One loss for tasks alike; a tuple, one a task, where heads or targets differ."""
+
+
+def _one_task(params: Params, batch: Batch, axes: Batch, task: int) -> tuple:
+    """Parameters and batch of one of several unlike tasks, from their tuples."""
+    x = batch.x if axes.x is None else batch.x[task]
+    return Params(params.shared, params.heads[task]), Batch(x, batch.y[task])
+
+
+def task_losses(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    task_map: AxisMap = jax.vmap,
+) -> PyTree:
+    """What ``loss_fn`` returns for every task, stacked to ``[T, ...]``."""
+    if isinstance(loss_fn, tuple):
+        values = [
+            fn(*_one_task(params, batch, batch_axes, t)) for t, fn in enumerate(loss_fn)
+        ]
+        return jax.tree.map(lambda *rows: jnp.stack(rows), *values)
+    return task_map(loss_fn, (TASK_AXES, batch_axes))(params, batch)
+
+
+def task_grads(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    task_map: AxisMap = jax.vmap,
+    has_aux: bool = False,
+) -> tuple[Any, Params]:
+    """Loss and gradient of every task on its own.
+
+    With an own input per task this costs the flops of the summed gradient. With one
+    input and ``T`` labels (``batch_axes=ONE_INPUT``) XLA shares the forward pass of
+    the trunk among tasks and runs ``T`` backward passes.
+
+    Args:
+      loss_fn: ``(params of one task, batch of one task) -> scalar``, or
+        ``(scalar, aux)`` if ``has_aux``. A tuple of ``T`` functions for tasks whose
+        heads or targets differ in shape; ``params.heads``, ``batch.y`` (and
+        ``batch.x``, if mapped) are tuples then.
+      params: shared leaves ``[...]``, head leaves ``[T, ...]``.
+      batch: ``x`` and ``y`` with a leading ``T`` where ``batch_axes`` says 0.
+      batch_axes: `OWN_INPUTS` or `ONE_INPUT`.
+      task_map: ``jax.vmap`` or `axis_map.sequential`.
+      has_aux: ``loss_fn`` returns a pair.
+
+    Returns:
+      ``losses [T]`` (or ``(losses, aux)``), and gradients: shared leaves
+      ``[T, ...]``, heads as in ``params``.
+    """
+    grad_fn = jax.value_and_grad
+    if isinstance(loss_fn, tuple):
+        pairs = [
+            grad_fn(fn, has_aux=has_aux)(*_one_task(params, batch, batch_axes, t))
+            for t, fn in enumerate(loss_fn)
+        ]
+        values = jax.tree.map(lambda *rows: jnp.stack(rows), *[v for v, _ in pairs])
+        shared = jax.tree.map(
+            lambda *rows: jnp.stack(rows), *[g.shared for _, g in pairs]
+        )
+        return values, Params(shared, tuple(g.heads for _, g in pairs))
+    return task_map(grad_fn(loss_fn, has_aux=has_aux), (TASK_AXES, batch_axes))(
+        params, batch
+    )
+
+
+def weighted_grads(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    weigh: Callable[[Array], tuple[Array, Array, PyTree]],
+    batch_axes: Batch = OWN_INPUTS,
+) -> tuple[Any, Params, PyTree]:
+    """Gradient of the weighted loss in one backward pass, weights from the losses.
+
+    Args:
+      loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
+      params: as in `task_grads`.
+      batch: as in `task_grads`.
+      weigh: ``losses [T]`` to (weights of the trunk's gradients ``[T]``, weights of
+        the heads' gradients ``[T]``, anything else).
+      batch_axes: as in `task_grads`.
+
+    Returns:
+      ``(losses [T], aux)``, gradients (shared ``[...]``, heads ``[T, ...]``), and
+      what else ``weigh`` returned.
+    """
+    losses, pullback, aux = jax.vjp(
+        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, has_aux=True
+    )
+    weights, head_weights, state = weigh(losses)
+    # Two pullbacks: XLA merges them if the weights are the same, and otherwise
+    # drops the trunk's half of the second.
+    shared = pullback(weights)[0].shared
+    return (losses, aux), Params(shared, pullback(head_weights)[0].heads), state
+
+
+def summed_grads(
+    loss_fn: Callable[..., Any],
+    params: Params,
+    batch: Batch,
+    weights: Array,
+    head_weights: Array,
+) -> Params:
+    """Weighted sum of the tasks' gradients, task by task: memory of one of them.
+
+    Args:
+      loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
+      params: as in `task_grads`, heads alike.
+      batch: an own input per task.
+      weights: of the trunk's gradients ``[T]``.
+      head_weights: of the heads' gradients ``[T]``.
+
+    Returns:
+      Shared leaves ``[...]``, heads ``[T, ...]``.
+    """
+
+    def add(total: PyTree, task: tuple) -> tuple[PyTree, PyTree]:
+        heads, own, weight = task
+        one = Params(params.shared, heads)
+        grads, _ = jax.grad(loss_fn, has_aux=True)(one, own)
+        total = jax.tree.map(
+            lambda t, g: t + weight.astype(g.dtype) * g, total, grads.shared
+        )
+        return total, grads.heads
+
+    start = jax.tree.map(jnp.zeros_like, params.shared)
+    shared, heads = lax.scan(add, start, (params.heads, batch, weights))
+    return Params(shared, tree.scale_rows(head_weights, heads))
+
+
+def task_gram(
+    loss_fn: LossFns,
+    params: Params,
+    batch: Batch,
+    batch_axes: Batch = OWN_INPUTS,
+    *,
+    chunk: int = 1,
+    hold: int | None = None,
+    has_aux: bool = False,
+) -> tuple[Any, Gramian]:
+    """Losses, and the Gramian of all tasks' gradients on the trunk, in little memory.
+
+    One input is pushed through the trunk once, and its linearisation pulled back task
+    by task, so that memory is that of one backward pass and of ``T`` gradients; or of
+    fewer with ``hold``, for more backward passes. `weighted_grads` then turns weights
+    found from the Gramian into a direction.
+
+    Args:
+      loss_fn: as in `task_grads`.
+      params: as in `task_grads`.
+      batch: as in `task_grads`.
+      batch_axes: as in `task_grads`.
+      chunk: tasks pulled back together; 1 is best on a CPU, more on a GPU.
+      hold: gradients kept at once, all ``T`` if None; ``T / n`` of them cost
+        ``(n + 1) / 2`` times the backward passes.
+      has_aux: ``loss_fn`` returns a pair.
+
+    Returns:
+      ``losses [T]`` (or ``(losses, aux)``), and the Gramian ``[T, T]``.
+
+    Raises:
+      InputError: ``chunk`` or ``hold`` is not positive.
+
+    >>> from mtl_jax.types import Batch, Params
+    >>> def loss_fn(params, batch):
+    ...     return params.heads * jnp.mean(batch.x @ params.shared) - batch.y
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -2.0]))
+    >>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros(2))
+    >>> task_gram(loss_fn, params, batch)[1].entries
+    Array([[ 2., -4.],
+           [-4.,  8.]], dtype=float32)
+    """
+    if chunk < 1 or (hold is not None and hold < 1):
+        raise InputError(f"chunk is {chunk} and hold {hold}; both must be positive.")
+    row = _row_of(loss_fn, params, batch, batch_axes, has_aux)
+    is_tuple = isinstance(loss_fn, tuple)
+    count = len(loss_fn) if is_tuple else jax.tree.leaves(batch.y)[0].shape[0]
+    width = min(hold or count, count)
+
+    def over(fn: Callable[[Array], Any], tasks: Array) -> Any:
+        return lax.map(fn, tasks, batch_size=chunk if chunk > 1 else None)
+
+    dtype = tree.working_dtype(params.shared)
+    values, gram, scales = [], jnp.zeros((count, count), dtype), []
+    for start in range(0, count, width):
+        stop = min(start + width, count)
+        found, held = over(row, jnp.arange(start, stop))
+        values.append(found)
+        block = gramian(held)
+        scales.append(block.scales)
+        gram = gram.at[start:stop, start:stop].set(block.values)
+        if stop < count:
+            rest = jnp.arange(stop, count)
+
+            def with_held(task: Array, held: PyTree = held) -> Array:
+                grads = jax.tree.map(lambda leaf: leaf[None], row(task)[1])
+                return inner(held, grads)[0][:, 0]
+
+            cross = over(with_held, rest)
+            gram = gram.at[stop:, start:stop].set(cross)
+            gram = gram.at[start:stop, stop:].set(cross.T)
+    values = jax.tree.map(lambda *parts: jnp.concatenate(parts), *values)
+    return values, Gramian(gram, jnp.concatenate(scales))
+
+
+def _row_of(
+    loss_fn: LossFns, params: Params, batch: Batch, axes: Batch, has_aux: bool
+) -> Callable[[Array], tuple[Any, PyTree]]:
+    """Task to what its ``loss_fn`` returns and its gradient on the trunk."""
+    if axes.x is not None and not isinstance(loss_fn, tuple):
+
+        def alone(task: Array) -> tuple[Any, PyTree]:
+            heads, own = jax.tree.map(lambda leaf: leaf[task], (params.heads, batch))
+            one = Params(params.shared, heads)
+            value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(one, own)
+            return value, grads.shared
+
+        return alone
+
+    def losses_of(shared: PyTree) -> tuple[Array, Any]:
+        values = task_losses(loss_fn, Params(shared, params.heads), batch, axes)
+        return (values[0] if has_aux else values), values
+
+    losses, pullback, values = jax.vjp(losses_of, params.shared, has_aux=True)
+
+    def row(task: Array) -> tuple[Any, PyTree]:
+        chosen = jnp.arange(losses.shape[0]) == task
+        own = jax.tree.map(lambda leaf: leaf[task], values)
+        return own, pullback(chosen.astype(losses.dtype))[0]
+
+    return row

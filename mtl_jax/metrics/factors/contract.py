@@ -1,0 +1,86 @@
+"""What a factor sees and what it says: the contract between factors and runs."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tree
+from mtl_jax.objectives.losses import Objective
+from mtl_jax.types import Array, Batch, LossFn, Params, PyTree
+
+SCOPES = ("task", "shared")
+
+
+class TaskProbe(NamedTuple):
+    """One task of one run and its probe, in evaluation mode."""
+
+    loss_fn: LossFn
+    """``(params of the task, batch) -> mean loss``."""
+    predict: Callable[[Params, PyTree], Array]
+    """``(params of the task, x) -> outputs``."""
+    objective: Objective
+    params: Params
+    batch: Batch
+    """Leaves ``[N, ...]``, in random order."""
+    key: Array
+    """The same for every run and step, so that runs differ by what they are."""
+
+
+class RunProbe(NamedTuple):
+    """The ``T`` tasks of one run and their probes, in evaluation mode."""
+
+    losses: Callable[[Params, Batch], Array]
+    """``(params, batch of all tasks) -> losses [T]``."""
+    task_grads: Callable[[Params, Batch], tuple[Array, Params]]
+    """``(params, batch of all tasks) -> (losses [T], gradients [T, ...])``."""
+    update: Callable[[Array, Params], tuple[PyTree, PyTree]]
+    """``(losses [T], gradients [T, ...])`` to the trunk's direction before and after
+    the optimizer: what the run would subtract next, were the probe its batch."""
+    params: Params
+    batches: Batch
+    """All tasks' probes in mini-batches, leaves ``[M, T, B, ...]`` (``x`` without
+    ``T`` where tasks share their input)."""
+    learning_rate: Array
+
+
+class Measured(NamedTuple):
+    """Values of one name."""
+
+    value: Array
+    standard_error: Array | None = None
+
+
+class RunMeasured(NamedTuple):
+    """Values of a run, on the trunk's parameters, by name."""
+
+    run: dict[str, Array]
+    """``[]``."""
+    task: dict[str, Array]
+    """``[T]``."""
+    pair: dict[str, Array]
+    """``[T, T]``: of a task (row) with another."""
+
+
+TaskFactor = Callable[[TaskProbe], dict[str, Measured]]
+"""Values of a task by name, ``[2]``: one for each of `SCOPES`."""
+RunFactor = Callable[[RunProbe], RunMeasured]
+
+
+def scoped_dot(a: Params, b: Params) -> Array:
+    """Inner product in every scope ``[2]``."""
+    shared = tree.dot(a.shared, b.shared)
+    return jnp.stack([shared + tree.dot(a.heads, b.heads), shared])
+
+
+def in_each_scope(of: TaskProbe, metric: Callable[..., PyTree]) -> PyTree:
+    """``metric(lift, params)`` of all parameters and of the trunk's, leaves ``[2]``.
+
+    ``lift`` makes the parameters of the task from those that are looked at.
+    """
+    found = (
+        metric(lambda params: params, of.params),
+        metric(lambda shared: of.params._replace(shared=shared), of.params.shared),
+    )
+    return jax.tree.map(lambda *scopes: jnp.stack(scopes), *found)

@@ -1,0 +1,206 @@
+"""Effects of MT: over training as a mean of tasks, and task by task."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.report.plots import axis
+from mtl_jax.report.plots.bundle import band, line
+from mtl_jax.report.plots.sheet import finish, note, sheet, short, variant_handles
+from mtl_jax.report.plots.style import INK, MUTED, Look, styled
+
+MEAN = "mean over tasks"
+ROW = 0.19
+"""Inches of a task and variant."""
+
+
+class Effects(NamedTuple):
+    """What was found of a variant against the baseline."""
+
+    loss: Frame
+    """`analysis.gap_curve` of the test loss."""
+    score: Frame
+    """The same of the score that all tasks have; may be empty."""
+    optimization: Frame
+    """`analysis.optimization_effect`."""
+
+
+class Interval(NamedTuple):
+    """A number with its interval, or why there is none."""
+
+    value: float
+    low: float
+    high: float
+    reason: str
+
+
+@styled()
+def effects(
+    found: Mapping[str, Effects],
+    looks: Mapping[str, Look],
+    score: str,
+    *,
+    narrow: bool = False,
+) -> Figure:
+    """Mean over tasks of the gap (loss, score) and of the optimization effect.
+
+    Tasks have ranges of training loss of their own, so the abscissa of the gaps is the
+    position within the common range, in log loss.
+
+    Args:
+      found: by variant.
+      looks: of the variants.
+      score: that all tasks have; empty if there is none.
+      narrow: for a phone.
+    """
+    handles = variant_handles([looks[variant] for variant in found])
+    made = sheet(2 + bool(score), legend=handles, narrow=narrow, height=2.1)
+    (first,), *middle, (last,) = made.axes
+    _gap_panel(first, "loss", {v: one.loss for v, one in found.items()}, looks)
+    first.set_title("generalization gap")
+    for (ax,) in middle:
+        _gap_panel(ax, score, {v: one.score for v, one in found.items()}, looks)
+        ax.set_title("gap of the score")
+    shown, reasons = [np.zeros(1)], []
+    for variant, one in found.items():
+        own = one.optimization[one.optimization["task"] == ""]
+        _curve(last, own, own["step"], "effect", 1, looks[variant], shown, reasons)
+    last.set_title("optimization effect D")
+    last.set_ylabel("training loss, MT − ST (nats)")
+    axis.zero_line(last)
+    axis.fit(last, np.concatenate(shown), log=False)
+    steps = [one.optimization["step"].max() for one in found.values()]
+    axis.steps(last, float(max(steps)))
+    if reasons:
+        note(last, "; ".join(dict.fromkeys(reasons)), low=len(reasons) < len(found))
+    return finish(made)
+
+
+def _gap_panel(
+    ax: Axes, name: str, curves: Mapping[str, Frame], looks: Mapping[str, Look]
+) -> None:
+    unit, shown, reasons = axis.unit(name), [np.zeros(1)], []
+    side = "worse" if name == "loss" else "better"
+    size = "points" if unit.short == "%" else unit.short
+    ax.set_ylabel(f"{name.replace('_', ' ')} gap ({size}), + MT {side}")
+    axis.zero_line(ax)
+    for variant, frame in curves.items():
+        own = frame[frame["task"] == ""]
+        position = 100 * own["bin"] / max(own["bin"].max(), 1)
+        look = looks[variant]
+        _curve(ax, own, position, "gap", unit.factor, look, shown, reasons)
+    axis.fit(ax, np.concatenate(shown), log=False)
+    ax.set_xlim(-2, 102)
+    ax.set_xlabel("way through common range (%)")
+    if reasons:
+        text = f"not comparable: {'; '.join(dict.fromkeys(reasons))}"
+        note(ax, text, low=len(reasons) < len(curves))
+
+
+def _curve(
+    ax: Axes,
+    own: Frame,
+    x: Frame,
+    name: str,
+    factor: float,
+    look: Look,
+    shown: list[np.ndarray],
+    reasons: list[str],
+) -> None:
+    """A mean over tasks with its interval; adds to what is shown, or to reasons."""
+    if not own["comparable"].any():
+        reasons += own["reason"].unique().tolist()
+        return
+    low, middle, high = (factor * own[end].to_numpy() for end in ("low", name, "high"))
+    band(ax, x.to_numpy(), low, high, look)
+    line(ax, x.to_numpy(), middle, look)
+    shown += [low, middle, high]
+
+
+@styled()
+def task_effects(
+    panels: Sequence[tuple[str, str, Mapping[str, Mapping[str, Interval]]]],
+    tasks: Sequence[str],
+    looks: Mapping[str, Look],
+    *,
+    narrow: bool = False,
+) -> Figure:
+    """Every task's effects with their intervals, side by side.
+
+    Args:
+      panels: title, label of the abscissa, and variant to task to effect; the task
+        `MEAN` is set apart.
+      tasks: in order.
+      looks: of the variants.
+      narrow: for a phone.
+    """
+    variants = list(dict.fromkeys(v for _, _, found in panels for v in found))
+    rows = [*tasks, *([MEAN] if any(MEAN in f for p in panels for f in p[2].values())
+                      else [])]  # fmt: skip
+    handles = variant_handles([looks[variant] for variant in variants])
+    pitch = ROW * len(variants) + 0.1
+    left = min(2.0, 0.25 + 0.075 * max(map(len, rows)))
+    made = sheet(
+        len(panels),
+        legend=handles,
+        narrow=narrow,
+        height=max(0.9, pitch * len(rows)),
+        left=left,
+        columns=2 if left > 1.3 else 3,
+    )
+    for (title, label, found), (ax,) in zip(panels, made.axes, strict=True):
+        named = {task for effects in found.values() for task in effects}
+        ax.set_title(title)
+        ax.set_xlabel(label)
+        ax.grid(visible=False, axis="y")
+        axis.zero_line(ax, vertical=True)
+        for number, variant in enumerate(variants):
+            shift = (number - (len(variants) - 1) / 2) * ROW / pitch
+            for place, task in enumerate(rows):
+                one = found.get(variant, {}).get(task)
+                if one is not None:
+                    interval(ax, place + shift, one, looks[variant])
+        own = [row if row in named else "" for row in rows]
+        if own[-1] == MEAN:
+            ax.axhline(len(rows) - 1.5, color=MUTED, linewidth=0.6, dashes=(2, 2))
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        name_rows(ax, own)
+    return finish(made)
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Write names beside the rows of intervals, and plain numbers below them."""
+    ax.set_yticks(range(len(names)), [short(name) for name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.08)
+    ax.xaxis.set_major_formatter(axis.PLAIN)
+    ax.locator_params(axis="x", nbins=5)
+
+
+def interval(ax: Axes, y: float, one: Interval, look: Look) -> None:
+    """Draw a number with its interval at a height, or say that there is none."""
+    if one.reason:
+        ax.annotate(
+            "not comparable",
+            (0, y),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=look.color,
+        )
+        return
+    ax.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.6, alpha=0.75)
+    ax.plot(
+        one.value,
+        y,
+        color=look.color,
+        marker=look.marker,
+        markersize=5,
+        markeredgecolor=INK,
+        markeredgewidth=0.4,
+    )

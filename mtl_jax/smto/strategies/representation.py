@@ -1,0 +1,32 @@
+"""The loss cut at the shared representation, into trunk and heads."""
+
+from collections.abc import Callable
+
+import jax
+
+from mtl_jax.smto.strategies.contract import Tasks
+from mtl_jax.types import Array, PyTree
+
+
+def represent(tasks: Tasks) -> tuple[Array, Callable, PyTree]:
+    """Representation of the batch, its pullback to the trunk, and the trunk's state."""
+
+    def of_trunk(shared: PyTree) -> tuple[Array, PyTree]:
+        axis = tasks.axes.x
+        if axis is None:
+            return tasks.represent(shared, tasks.model_state.trunk, tasks.batch.x)
+        mapped = tasks.task_map(tasks.represent, (None, axis, axis))
+        return mapped(shared, tasks.model_state.trunk, tasks.batch.x)
+
+    return jax.vjp(of_trunk, tasks.params.shared, has_aux=True)
+
+
+def at_heads(tasks: Tasks, z: Array) -> tuple[Array, PyTree, Array, PyTree]:
+    """Losses ``[T]``, gradients of the heads and of the representation, and the heads'
+    states ``[T, ...]``."""
+    grad_fn = jax.value_and_grad(tasks.head_loss, (0, 2), has_aux=True)
+    mapped = tasks.task_map(grad_fn, (0, 0, tasks.axes.x, 0))
+    (losses, states), (heads, grads) = mapped(
+        tasks.params.heads, tasks.model_state.heads, z, tasks.batch.y
+    )
+    return losses, heads, grads, states

@@ -1,0 +1,1 @@
+"""Files of a workdir: records, checkpoints and what a run is."""

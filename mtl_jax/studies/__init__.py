@@ -1,0 +1,1 @@
+"""Many runs: grids, trials, sweeps and the paper's experiments."""

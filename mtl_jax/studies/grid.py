@@ -1,0 +1,202 @@
+"""The grids of a study: the trials of its sweep, and those of what was chosen.
+
+Every variant tries every learning rate with every batch size, so all have the same
+number of candidates: an equal tuning budget. Where a multi-task optimizer has options
+to tune, each candidate has one combination of their values, spread over the grid as in
+a Latin square: candidate (i, j) has combination (i + j) modulo their number.
+"""
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mtl_jax import smto
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.options import check_items, name_list, one_of
+from mtl_jax.studies.trial import Trial
+from mtl_jax.training import variants
+from mtl_jax.types import Config, InputError
+
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (int, "whole numbers"),
+    float: (int | float, "numbers"),
+}
+"""Types of values that are tried of an option, by that of its default."""
+SWEPT = ("validation",)
+"""Test data are not looked at before the choice is made."""
+
+
+def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
+    """Trials that try every candidate, the cheapest first.
+
+    Args:
+      study: as `configs/sweeps/default.py` makes it.
+      tasks: names of the setting's tasks.
+
+    Raises:
+      InputError: options that are not there, or do not fit in the grid.
+    """
+    grid, found = study.grid, []
+    for name in variants.names(study.base):
+        for j, batch_size in enumerate(grid.batch_sizes):
+            every = combinations(study, name)
+            for k, options in enumerate(every):
+                rates = [
+                    rate
+                    for i, rate in enumerate(grid.learning_rates)
+                    if (i + j) % len(every) == k
+                ]
+                if rates:
+                    changes = {
+                        "learning_rates": tuple(rates),
+                        "seeds": tuple(grid.seeds),
+                        "evaluate": SWEPT,
+                        "factors.names": (),
+                        "trajectory.dense": 0,
+                        "trajectory.count": grid.points,
+                        "trajectory.loss_levels": (),
+                        "checkpoint.keep_points": False,
+                        "checkpoint.keep_last": 1,
+                    }
+                    runs = len(rates) * len(tasks)
+                    found.append(
+                        _trial(study, name, batch_size, options, changes, runs)
+                    )
+    return sorted(found, key=lambda trial: trial.cost)
+
+
+def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
+    """Trials that train what was chosen, with all seeds and all that is measured.
+
+    Args:
+      study: as in `sweep`.
+      tasks: as in `sweep`.
+      chosen: rows of `analysis.candidates`.
+    """
+    found = []
+    for name in variants.names(study.base):
+        own = chosen[chosen["variant"] == name]
+        every = combinations(study, name)
+        keys = [
+            (int(row.batch_size), _combination(study, row, len(every)))
+            for row in own.itertuples()
+        ]
+        for batch_size, k in dict.fromkeys(keys):
+            here = own[[key == (batch_size, k) for key in keys]]
+            rates = tuple(dict.fromkeys(here["learning_rate"]))
+            changes: dict[str, Any] = {
+                "learning_rates": rates,
+                "seeds": tuple(study.final.seeds),
+            }
+            runs = len(rates) * len(tasks)
+            if name == "single":
+                pairs = zip(here["task"], here["learning_rate"], strict=True)
+                changes["single_runs"] = tuple(pairs)
+                runs = len(here)
+            found.append(_trial(study, name, batch_size, every[k], changes, runs))
+    return found
+
+
+def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
+    """Values of a variant's options, each combination that is tried.
+
+    Raises:
+      InputError: more than the grid has room for, or as `check_options`.
+    """
+    name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
+    values = {
+        option: _values(name, option, tried)
+        for option, tried in study.grid.options.get(name, {}).items()
+    }
+    found = [
+        dict(zip(values, point, strict=True))
+        for point in itertools.product(*values.values())
+    ]
+    most = len(study.grid.learning_rates) + len(study.grid.batch_sizes) - 1
+    if not 0 < len(found) <= most:
+        raise InputError(
+            f"grid.options.{name} has {len(found)} combinations; a grid of "
+            f"{len(study.grid.learning_rates)} learning rates and "
+            f"{len(study.grid.batch_sizes)} batch sizes tries 1 to {most}."
+        )
+    return found
+
+
+def check_options(study: Config) -> None:
+    """Raise an `InputError` for options of no multi-task optimizer, or no values."""
+    for name, options in study.grid.options.items():
+        one_of("grid.options", name, smto.SMTOS)
+        for option, values in options.items():
+            _values(name, option, values)
+
+
+def _values(name: str, option: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the values of an option of a multi-task optimizer that are tried."""
+    field, known = f"grid.options.{name}", smto.options(name)
+    default = known[one_of(field, option, known)]
+    if isinstance(default, str):
+        return name_list(f"{field}.{option}", values)
+
+    if isinstance(default, bool | int | float):
+        types, words = KINDS[type(default)]
+
+        def fits(value: Any) -> bool:
+            same = isinstance(value, bool) == isinstance(default, bool)
+            return same and isinstance(value, types)
+
+        rule = f"name {words}, each once"
+        check_items(f"{field}.{option}", values, fits, rule, empty=True)
+    return tuple(values)
+
+
+def options_of(study: Config, row: Any) -> dict[str, Any]:
+    """Options that a candidate (a row of `analysis.candidates`) was tried with."""
+    every = combinations(study, row.variant)
+    return every[_combination(study, row, len(every))]
+
+
+def text(options: dict[str, Any]) -> str:
+    """Options in words: ``c=0.4, rescale=1``."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _combination(study: Config, row: Any, count: int) -> int:
+    """Number of the combination that a candidate was tried with."""
+    i = tuple(study.grid.learning_rates).index(row.learning_rate)
+    j = tuple(study.grid.batch_sizes).index(row.batch_size)
+    return (i + j) % count
+
+
+def _trial(
+    study: Config,
+    variant: str,
+    batch_size: int,
+    options: dict[str, Any],
+    changes: dict[str, Any],
+    runs: int,
+) -> Trial:
+    """A trial of the study's base with changes; ``runs`` counts tasks, per seed."""
+    config = copy.deepcopy(study.base)
+    name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
+    own = {f"smto.{name}.{option}": value for option, value in options.items()}
+    config.update_from_flattened_dict(
+        {
+            "variants": (variant,),
+            "smto.name": "",
+            "batch_size": batch_size,
+            "single_runs": (),
+            **changes,
+            **own,
+        }
+    )
+    parts = [variant, *_words(options), f"b{batch_size}"]
+    cost = config.steps * batch_size * runs * len(config.seeds)
+    return Trial("-".join(parts), config, options, cost)
+
+
+def _words(options: dict[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        yield re.sub(r"[^A-Za-z0-9.+_]+", "_", f"{name}{value}")

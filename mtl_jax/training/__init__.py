@@ -1,0 +1,1 @@
+"""One experiment: from a configuration to records, in one loop."""

@@ -1,0 +1,186 @@
+"""Loss and scores of runs on whole splits: sums on the device, divisions after."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from mtl_jax import types
+from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.training.setting import Setting
+from mtl_jax.training.step import Data, take
+from mtl_jax.types import TASK_AXES, Array, ModelState, Params, PyTree
+
+
+class Rounds(NamedTuple):
+    """All splits of all tasks cut into batches of one size."""
+
+    rows: np.ndarray
+    """Rows of the pool ``[T, N, B]``; the last batch of a split is filled up."""
+    mask: np.ndarray
+    """1 for an example, 0 for a filling ``[T, N, B]``."""
+    split: np.ndarray
+    """Name of the split of every batch ``[N]``."""
+
+
+def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds:
+    """Cut ``split -> rows per task`` into batches; tasks may differ in size."""
+    rows, masks, names = [], [], []
+    for name, per_task in splits.items():
+        batches = max(-(-len(own) // batch_size) for own in per_task)
+        filled = np.zeros((len(per_task), batches * batch_size), np.int32)
+        mask = np.zeros(filled.shape, np.float32)
+        for task, own in enumerate(per_task):
+            filled[task] = own[0]
+            filled[task, : len(own)] = own
+            mask[task, : len(own)] = 1
+        rows.append(filled.reshape(len(per_task), batches, batch_size))
+        masks.append(mask.reshape(rows[-1].shape))
+        names += [name] * batches
+    return Rounds(
+        np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), np.array(names)
+    )
+
+
+def sums(
+    setting: Setting,
+    task_map: AxisMap,
+    params: Params,
+    model_state: ModelState,
+    rows: Array,
+    mask: Array,
+    task_ids: Array,
+    data: Data,
+) -> PyTree:
+    """Sums of losses, score statistics and examples of one run, batch by batch.
+
+    Statistics of a score of examples are kept instead, in every place of the rounds. A
+    round that is nothing but filling costs nothing where what it is of (the task, or
+    the whole run) is mapped one after another.
+
+    Args:
+      setting: the setting.
+      task_map: how tasks are mapped.
+      params: of one run of ``T`` tasks.
+      model_state: of the run.
+      rows: of all tasks of the setting.
+      mask: of all tasks of the setting.
+      task_ids: ``[T]``.
+      data: the pool.
+
+    Returns:
+      ``{"loss": [T, N], "count": [T, N], "scores": {name: leaves [T, N, ...]}}``, with
+      leaves ``[T, N, B, ...]`` of a score of examples.
+    """
+    objective = setting.objective
+
+    def batch_sums(own: Params, own_state: ModelState, x: Array, y: PyTree, m: Array):
+        outputs = setting.predict(own, own_state, x)
+
+        def total(statistics: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: jnp.tensordot(m, leaf, axes=1), statistics)
+
+        scores = {}
+        for name, score in objective.scores.items():
+            found = score.statistics(outputs, y)
+            scores[name] = found if score.of_examples else total(found)
+        loss = total(objective.example_loss(outputs, y))
+        return {"loss": loss, "count": m.sum(), "scores": scores}
+
+    x_axis, state_axes = setting.batch_axes.x, types.state_axes(setting.batch_axes)
+    all_tasks = task_map(_where_any(batch_sums), (TASK_AXES, state_axes, x_axis, 0, 0))
+    run_sums = _where_any(all_tasks)
+
+    def round_sums(xs: tuple[Array, Array]) -> PyTree:
+        rows, mask = xs  # [T, B]
+        rows = rows if x_axis is not None else rows[0]
+        batch = take(data, rows, task_ids, setting.batch_axes)
+        return run_sums(params, model_state, batch.x, batch.y, mask)
+
+    per_round = lax.map(
+        round_sums,
+        (jnp.moveaxis(rows[task_ids], 1, 0), jnp.moveaxis(mask[task_ids], 1, 0)),
+    )
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), per_round)
+
+
+def join(pieces: list[PyTree], rounds: Rounds) -> PyTree:
+    """Sums of pieces of the rounds, leaves ``[R, T, n, ...]``, to ``[R, T, N, ...]``.
+
+    What fills up the last piece is left out.
+    """
+    number = rounds.rows.shape[1]
+    return jax.tree.map(
+        lambda *leaves: np.concatenate(leaves, axis=2)[:, :, :number], *pieces
+    )
+
+
+def values(
+    setting: Setting, totals: PyTree, rounds: Rounds, task_ids: np.ndarray
+) -> Iterator[tuple[str, str, int, float]]:
+    """Loss and scores of one run from its `sums`, on the host.
+
+    Args:
+      setting: the setting.
+      totals: of the run.
+      rounds: of all tasks of the setting.
+      task_ids: the run's ``[T]``.
+
+    Yields:
+      ``(split, name, task, value)``, by split and task the loss and its scores.
+    """
+    for split in dict.fromkeys(rounds.split.tolist()):
+        here = rounds.split == split
+        for place, task in enumerate(task_ids.tolist()):
+            own = jax.tree.map(lambda leaf, at=(place, here): leaf[at], totals)
+            for name in ("loss", *setting.scores[task]):
+                value = _value(setting, own, name, rounds.mask[task, here])
+                yield split, name, task, value
+
+
+def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> float:
+    """Of one task, from leaves ``[N, ...]`` and the mask ``[N, B]`` of a split."""
+
+    def total(leaf: np.ndarray) -> np.ndarray:
+        return np.asarray(leaf, np.float64).sum(axis=0)
+
+    count = total(totals["count"])
+    if name == "loss":
+        return float(total(totals["loss"]) / count)
+    score, own = setting.objective.scores[name], totals["scores"][name]
+    if score.of_examples:
+        own = jax.tree.map(lambda leaf: leaf[mask > 0], own)
+    else:
+        own = jax.tree.map(total, own)
+    return float(score.value(own, count))
+
+
+def _where_any(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """``f(..., mask)``, and zeros without any work where the mask has no example.
+
+    A branch wherever it is met on its own. Under ``vmap`` a branch would be a choice
+    between two results, both computed, and of arguments copied for every row: there it
+    is ``f``, whose result for a mask of nothing must not matter.
+    """
+    f = jax.jit(f)  # traced once for both of its uses
+
+    @custom_vmap
+    def guarded(*args: PyTree) -> PyTree:
+        def nothing(*args: PyTree) -> PyTree:
+            shapes = jax.eval_shape(f, *args)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        return lax.cond(args[-1].any(), f, nothing, *args)
+
+    @guarded.def_vmap
+    def _(axis_size: int, in_batched: list, *args: PyTree) -> tuple[PyTree, PyTree]:
+        del axis_size
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+        found = jax.vmap(f, tuple(axes))(*args)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return guarded

@@ -1,0 +1,327 @@
+"""The factors of trajectories: measured inside training or over its checkpoints.
+
+Both ways run the same programs on the same arrays, so they find the same numbers bit
+for bit. A task factor looks at one task of one run at a time, whatever the variant, so
+variants share its program.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import gradients
+from mtl_jax.devices import memory, run_axis
+from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.metrics.factors.contract import (
+    SCOPES,
+    RunFactor,
+    RunProbe,
+    TaskFactor,
+    TaskProbe,
+)
+from mtl_jax.storage.records import Row
+from mtl_jax.training.record_rows import RowOf
+from mtl_jax.training.resolve import PROBE, Experiment
+from mtl_jax.training.setting import Setting
+from mtl_jax.training.step import TrainState, data_pool, take
+from mtl_jax.training.variants import Variant
+from mtl_jax.types import ONE_INPUT, Array, Batch, ModelState, Params, PyTree, Scalar
+
+RUN_EXAMPLES = 1_024
+"""Examples of every task that a factor of a run looks at, of the probe: enough for
+conflict between gradients, at half the price."""
+BATCH = 128
+"""Examples of a task at once there."""
+
+
+class View(NamedTuple):
+    """One task of one run; stacked, the tasks of all runs of a variant ``[V, ...]``."""
+
+    params: Params
+    """Trunk, and the head of the task."""
+    model_state: ModelState
+    task: Array
+    """Its number in the setting."""
+
+
+class CompiledFactor(NamedTuple):
+    """A factor, compiled for the runs of a variant."""
+
+    name: str
+    measure: Callable[[TrainState], PyTree]
+    """States of all runs, on the host, to what the factor says of them."""
+    rows: Callable[[RowOf, int, list[int], PyTree], Iterator[Row]]
+    """``(row_of, step, runs, what it said)`` to the rows of these runs."""
+    temporaries: int
+    """Bytes of its program's temporaries on a device."""
+
+
+class Program(NamedTuple):
+    """A factor's program, which several variants may share."""
+
+    run: Callable[[Any], PyTree]
+    temporaries: int
+    """As in `Gauge`."""
+
+
+def compile_factors(
+    made: Experiment, states: list[TrainState]
+) -> list[list[CompiledFactor]]:
+    """Compile the factors of an experiment for all its variants, several at a time.
+
+    Args:
+      made: the experiment.
+      states: of every variant, on the host, for their shapes.
+
+    Returns:
+      The gauges of every variant; those of runs only where there are several tasks.
+    """
+    setting, variants, factors = made.setting, made.variants, made.factors
+    run_map, seed = made.run_map, made.config.data.seed
+    batch = probe_batch(setting, made.splits[PROBE], seed)
+    all_views = [
+        views(setting, variant, state)
+        for variant, state in zip(variants, states, strict=True)
+    ]
+    like = {len(view.task): view for view in all_views}  # of every size, one
+    compile_task = partial(_compile_task, setting, run_map, batch, seed)
+    compile_run = partial(_compile_run, setting, run_map, batch)
+    with ThreadPoolExecutor() as threads:
+        shared = {
+            (name, size): threads.submit(compile_task, factor, view)
+            for name, factor in factors[0].items()
+            for size, view in like.items()
+        }
+        own = [
+            {
+                name: threads.submit(compile_run, factor, variant, state)
+                for name, factor in factors[1].items()
+                if variant.task_ids.shape[1] > 1
+            }
+            for variant, state in zip(variants, states, strict=True)
+        ]
+
+    def of_tasks(name: str, variant: Variant, size: int) -> CompiledFactor:
+        program = shared[name, size].result()
+        return CompiledFactor(
+            name,
+            lambda states: program.run(views(setting, variant, states)),
+            partial(_task_rows, variant),
+            program.temporaries,
+        )
+
+    def of_runs(name: str, variant: Variant, program: Program) -> CompiledFactor:
+        rows = partial(_run_rows, setting, variant)
+        return CompiledFactor(name, program.run, rows, program.temporaries)
+
+    return [
+        [of_tasks(name, variant, len(view.task)) for name in factors[0]]
+        + [
+            of_runs(name, variant, program.result())
+            for name, program in programs.items()
+        ]
+        for variant, view, programs in zip(variants, all_views, own, strict=True)
+    ]
+
+
+def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> Batch:
+    """Probes of all tasks, as long as the shortest, each in a random order.
+
+    Returns:
+      ``x [T, N, ...]``, or ``[N, ...]`` where tasks share it, and ``y [T, N]``.
+    """
+    size = min(len(rows) for rows in probe)
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    rows = np.stack([order.permutation(own)[:size] for own in probe])
+    if setting.batch_axes == ONE_INPUT:
+        rows = rows[0]
+    tasks: Any = np.arange(len(setting.tasks))
+    indices: Any = rows
+    return jax.device_get(take(data_pool(setting), indices, tasks, setting.batch_axes))
+
+
+def views(setting: Setting, variant: Variant, states: TrainState) -> View:
+    """Every task of every run, run by run, on the host."""
+    runs, tasks = variant.task_ids.shape
+
+    def repeated(leaf: np.ndarray) -> np.ndarray:
+        return np.repeat(leaf, tasks, axis=0)
+
+    def flat(leaf: np.ndarray) -> np.ndarray:
+        return leaf.reshape(runs * tasks, *leaf.shape[2:])
+
+    one_input = setting.batch_axes == ONE_INPUT
+    return View(
+        params=Params(
+            jax.tree.map(repeated, states.params.shared),
+            jax.tree.map(flat, states.params.heads),
+        ),
+        model_state=ModelState(
+            jax.tree.map(repeated if one_input else flat, states.model_state.trunk),
+            jax.tree.map(flat, states.model_state.heads),
+        ),
+        task=flat(variant.task_ids),  # type: ignore[arg-type]
+    )
+
+
+def _mean_loss(
+    setting: Setting, params: Params, state: ModelState, batch: Batch
+) -> Scalar:
+    outputs = setting.predict(params, state, batch.x)
+    return setting.objective.example_loss(outputs, batch.y).mean()
+
+
+def _compile_task(
+    setting: Setting,
+    run_map: AxisMap,
+    batch: Batch,
+    seed: int,
+    factor: TaskFactor,
+    like: View,
+) -> Program:
+    """Program of a task factor: views ``[V, ...]`` to values ``[V, 2]``."""
+
+    def of_view(view: View, batch: Batch) -> PyTree:
+        shared_input = setting.batch_axes.x is None
+        return factor(
+            TaskProbe(
+                loss_fn=lambda p, b: _mean_loss(setting, p, view.model_state, b),
+                predict=lambda p, x: setting.predict(p, view.model_state, x),
+                objective=setting.objective,
+                params=view.params,
+                batch=Batch(
+                    batch.x if shared_input else batch.x[view.task],
+                    jax.tree.map(lambda leaf: leaf[view.task], batch.y),
+                ),
+                key=jax.random.fold_in(jax.random.key(seed), view.task),
+            )
+        )
+
+    place = run_axis.make(len(like.task))
+    batch = run_axis.replicate(place, batch)
+    mapped = jax.jit(run_axis.map_runs(place, run_map, of_view, (0, None)))
+    program = mapped.lower(run_axis.shard(place, like), batch).compile()
+    return Program(
+        lambda views: run_axis.gather(
+            place, program(run_axis.shard(place, views), batch)
+        ),
+        memory.temporaries(program),
+    )
+
+
+def _compile_run(
+    setting: Setting,
+    run_map: AxisMap,
+    batch: Batch,
+    factor: RunFactor,
+    variant: Variant,
+    like: TrainState,
+) -> Program:
+    """Program of a run factor: states ``[R, ...]`` to what it says of each."""
+    method, axes = variant.method, setting.batch_axes
+
+    def of_run(state: TrainState, rate: Array, tasks: Array, batches: Batch) -> PyTree:
+        def of_task(params: Params, inputs: Batch) -> Scalar:
+            (x, trunk), (y, heads) = inputs
+            own = ModelState(trunk, heads)
+            return _mean_loss(setting, params, own, Batch(x, y))
+
+        def inputs(batch: Batch) -> Batch:
+            own = state.model_state
+            return Batch((batch.x, own.trunk), (batch.y, own.heads))
+
+        def update(losses: Array, grads: Params) -> tuple[PyTree, PyTree]:
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            combined, _ = method.way.combine(losses, grads, state.smto, key)
+            optimizer = method.optimizer(rate)
+            updates: Any = optimizer.update(combined, state.opt, state.params)[0]
+            return combined.shared, jax.tree.map(jnp.negative, updates.shared)
+
+        options = {"batch_axes": axes, "task_map": method.task_map}
+        x = batches.x if axes.x is None else batches.x[:, tasks]
+        return factor(
+            RunProbe(
+                losses=lambda params, batch: gradients.task_losses(
+                    of_task, params, inputs(batch), **options
+                ),
+                task_grads=lambda params, batch: gradients.task_grads(
+                    of_task, params, inputs(batch), **options
+                ),
+                update=update,
+                params=state.params,
+                batches=Batch(x, jax.tree.map(lambda leaf: leaf[:, tasks], batches.y)),
+                learning_rate=rate,
+            )
+        )
+
+    place = run_axis.make(len(variant.seeds))
+    rates = variant.learning_rates.astype(np.float32)
+    rest = run_axis.shard(place, (rates, variant.task_ids))
+    batches = run_axis.replicate(place, _mini_batches(batch, axes))
+    mapped = jax.jit(run_axis.map_runs(place, run_map, of_run, (0, 0, 0, None)))
+    program = mapped.lower(run_axis.shard(place, like), *rest, batches).compile()
+
+    def run(states: TrainState) -> PyTree:
+        found = program(run_axis.shard(place, states), *rest, batches)
+        return run_axis.gather(place, found)
+
+    return Program(run, memory.temporaries(program))
+
+
+def _mini_batches(batch: Batch, axes: Batch) -> Batch:
+    """An even number of mini-batches ``[M, T, B, ...]`` (a shared ``x`` without T)."""
+    count = min(RUN_EXAMPLES, jax.tree.leaves(batch.y)[0].shape[1])
+    size = min(BATCH, count // 2)
+    number = 2 * (count // (2 * size))
+
+    def cut(leaf: np.ndarray) -> np.ndarray:  # [N, ...] to [M, B, ...]
+        return leaf[: number * size].reshape(number, size, *leaf.shape[1:])
+
+    def cut_tasks(leaf: np.ndarray) -> np.ndarray:  # [T, N, ...] to [M, T, B, ...]
+        return np.stack([cut(own) for own in leaf], axis=1)
+
+    x = (cut if axes.x is None else cut_tasks)(batch.x)
+    return Batch(x, jax.tree.map(cut_tasks, batch.y))
+
+
+def _task_rows(
+    variant: Variant, row_of: RowOf, step: int, runs: list[int], found: PyTree
+) -> Iterator[Row]:
+    tasks = variant.task_ids.shape[1]
+    for run in runs:
+        for place, task in enumerate(variant.task_ids[run].tolist()):
+            for name, (values, errors) in found.items():
+                view = run * tasks + place
+                for i, scope in enumerate(SCOPES):
+                    error = np.nan if errors is None else errors[view, i]
+                    value = values[view, i]
+                    yield row_of(run, step, PROBE, task, name, value, scope, error)
+
+
+def _run_rows(
+    setting: Setting,
+    variant: Variant,
+    row_of: RowOf,
+    step: int,
+    runs: list[int],
+    found: PyTree,
+) -> Iterator[Row]:
+    for run in runs:
+        tasks = variant.task_ids[run].tolist()
+        row = partial(row_of, run, step, PROBE)
+        for name, values in found.run.items():
+            yield row(None, name, values[run], "shared")
+        for name, values in found.task.items():
+            for task, value in zip(tasks, values[run], strict=True):
+                yield row(task, name, value, "shared")
+        for name, values in found.pair.items():
+            for i, task in enumerate(tasks):
+                for j, other in enumerate(tasks):
+                    if i != j:
+                        full = f"{name}/{setting.tasks[other]}"
+                        yield row(task, full, values[run, i, j], "shared")

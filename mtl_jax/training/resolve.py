@@ -1,0 +1,148 @@
+"""An experiment, resolved: its setting, variants, splits and trajectory points."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mtl_jax.data import schedule
+from mtl_jax.devices import axis_map
+from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.metrics import factors
+from mtl_jax.metrics.factors import RunFactor, TaskFactor
+from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
+from mtl_jax.storage import checkpoint, commands
+from mtl_jax.training import streaming, trajectory, variants
+from mtl_jax.training.setting import Setting, make_setting
+from mtl_jax.training.variants import Variant
+from mtl_jax.types import ONE_INPUT, Config, InputError
+
+PROBE = "probe"
+SPLITS = (PROBE, "train", "validation", "test")
+
+
+class Experiment(NamedTuple):
+    """What a configuration means."""
+
+    config: Config
+    setting: Setting
+    variants: list[Variant]
+    splits: dict[str, tuple[np.ndarray, ...]]
+    """Rows of the pool per split and task; ``probe`` is one of them."""
+    points: np.ndarray
+    """Steps at which the runs are looked at."""
+    factors: tuple[dict[str, TaskFactor], dict[str, RunFactor]]
+    """As `factors.make` makes them."""
+    run_map: AxisMap
+    """How the runs of a device are mapped."""
+    data: dict[str, Any]
+    """Which data it is: its checksum, and where it came from."""
+
+
+def resolve(config: Config) -> Experiment:
+    """Resolve a configuration, as `configs/default.py` makes it.
+
+    Raises:
+      InputError: a value of it is unfit, or its data is.
+    """
+    commands.check_config("train", config)
+    _check(config)
+    names = variants.names(config)
+    points = trajectory.points(
+        config.steps, config.trajectory.dense, config.trajectory.count
+    )
+    chosen = factors.make(config.factors)
+    setting = make_setting(config, rotated=variants.rotate(config))
+    splits = _splits(config, setting)
+    sizes = tuple(map(len, splits["train"]))
+    contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
+    return Experiment(
+        config=config,
+        setting=setting,
+        variants=[variants.make(name, config, setting.tasks, sizes) for name in names],
+        splits=splits,
+        points=points,
+        factors=chosen,
+        run_map=axis_map.make(config.run_map),
+        data={"checksum": checkpoint.checksum(contents), **setting.data.provenance},
+    )
+
+
+def _check(config: Config) -> None:
+    """Raise an `InputError` for the first value that is out of its range."""
+    for field in ("batch_size", "eval_batch_size", "probe_size", "chunk"):
+        if config[field] < 1:
+            raise InputError(f"{field} is {config[field]}; it must be at least 1.")
+    _check_batch_devices(config)
+    variants.optimizer(config)
+    if config.accumulate < 1 or config.batch_size % config.accumulate:
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be cut into accumulate "
+            f"{config.accumulate} equal parts; choose a number that divides it."
+        )
+    one_of("data.stream", config.data.stream, streaming.CHOICES)
+    if config.checkpoint.every < 1:
+        every = config.checkpoint.every
+        raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
+    if config.data.seed < 0:
+        raise InputError(f"data.seed is {config.data.seed}; it must not be negative.")
+    check_seeds("seeds", config.seeds)
+    check_rates("learning_rates", config.learning_rates)
+    if not some_of("evaluate", config.evaluate, SPLITS):
+        raise InputError(f"evaluate is empty; name some of {', '.join(SPLITS)}.")
+    check_items(
+        "trajectory.loss_levels",
+        config.trajectory.loss_levels,
+        is_positive,
+        "name positive numbers, each once",
+        empty=True,
+    )
+
+
+def check_seeds(field: str, seeds: Sequence[Any]) -> None:
+    """Raise an `InputError` for the first of a field's seeds that is none."""
+    check_items(
+        field,
+        seeds,
+        lambda seed: is_whole(seed, least=0) and seed < 2**31,
+        "name at least one whole number, each once, none negative: 0,1,2",
+    )
+
+
+def check_rates(field: str, rates: Sequence[Any]) -> None:
+    """Raise an `InputError` for the first of a field's learning rates that is none."""
+    rule = "name at least one positive number, each once: 1e-2,1e-3"
+    check_items(field, rates, is_positive, rule)
+
+
+def _check_batch_devices(config: Config) -> None:
+    share, devices = config.batch_devices, jax.device_count()
+    for field in ("batch_size", "eval_batch_size"):
+        if share > 0 and config[field] % share:
+            raise InputError(
+                f"{field} {config[field]} cannot be split evenly over batch_devices "
+                f"{share}; choose a multiple."
+            )
+    if share < 1 or devices % share:
+        raise InputError(
+            f"batch_devices is {share}, and there are {devices} devices; choose 1 or "
+            f"a number that divides them."
+        )
+
+
+def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...]]:
+    """Rows of the splits and of the probe; checks the batch size against them."""
+    rows = setting.data.rows
+    smallest = min(len(own) for own in rows["train"])
+    if config.batch_size > smallest:
+        raise InputError(
+            f"batch_size {config.batch_size} is larger than the smallest training "
+            f"split of {setting.name}, {smallest} examples; choose at most that."
+        )
+    one_input = setting.batch_axes == ONE_INPUT  # then tasks share their probe
+    probe = tuple(
+        schedule.probe(own, config.data.seed, 0 if one_input else t, config.probe_size)
+        for t, own in enumerate(rows["train"])
+    )
+    return {PROBE: probe, **rows}

@@ -1,0 +1,256 @@
+"""One run of training: its state, its step, and a chunk of steps in one program.
+
+Nothing here knows of runs side by side: whoever wants several maps these functions
+over a run axis.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from mtl_jax import tree
+from mtl_jax.devices.axis_map import AxisMap, sequential
+from mtl_jax.gradients.gramian import compared
+from mtl_jax.objectives.mixed import Kinded
+from mtl_jax.smto import SmtoState
+from mtl_jax.smto.strategies import Tasks, Way
+from mtl_jax.training.setting import Setting
+from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
+
+SMOOTHING = 0.9
+"""Weight of the past in the running training loss."""
+
+
+AUGMENT = 0x617567
+"""Folded into a step's key: no method draws from there."""
+
+
+class TrainState(NamedTuple):
+    """Everything a run is: arrays only, so Orbax saves it as it is."""
+
+    step: Array
+    """Updates made, int32 ``[]``."""
+    params: Params
+    model_state: ModelState
+    smto: SmtoState
+    opt: PyTree
+    key: Array
+    """Raw key data; the key of a step is ``fold_in(key, step)``."""
+    running_loss: Array
+    """Exponential mean of the training losses ``[T]``."""
+    lowest_loss: Array
+    """Lowest running loss so far ``[T]``."""
+    diverged: Array
+    """Step whose update was not finite, int32 ``[]``; -1 while the run is sound."""
+
+
+class Data(NamedTuple):
+    """The pool on the device, as `data.Dataset` has it."""
+
+    x: Array
+    y: Array
+    kinds: Array | None
+    """As `Setting.kinds`."""
+
+
+class Method(NamedTuple):
+    """How the tasks of a run become one update."""
+
+    way: Way
+    """From the tasks to a direction."""
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    """``optimizer(learning_rate)``."""
+    task_map: AxisMap
+    parts: int = 1
+    """Equal parts of a batch that gradients are accumulated over."""
+    is_watched: bool = False
+    """The way makes no task's own gradient, so that cosines of the direction with them
+    are made apart, at the steps that somebody looks at."""
+
+
+def init_state(
+    setting: Setting,
+    method: Method,
+    seed: Array,
+    task_ids: Array,
+    start: PyTree = None,
+) -> TrainState:
+    """Initial state of a run of the tasks ``task_ids [T]``; a function of the seed.
+
+    The trunk is the same for every choice of tasks, a head for every company. A program
+    passes ``setting.start`` as ``start``, so that it does not hold it.
+    """
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    start = setting.start if start is None else start
+    params, model_state = setting.init(init_key, task_ids, start)
+    num_tasks = task_ids.shape[0]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=model_state,
+        smto=method.way.init(params, num_tasks),
+        opt=method.optimizer(0.0).init(params),
+        key=jax.random.key_data(step_key),
+        running_loss=jnp.full(num_tasks, jnp.inf),
+        lowest_loss=jnp.full(num_tasks, jnp.inf),
+        diverged=jnp.full((), -1, jnp.int32),
+    )
+
+
+def step_key(state: TrainState) -> Array:
+    """Key of the next step, the same for all variants of a seed."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
+def data_pool(setting: Setting) -> Data:
+    """The pool of a setting, where it lies."""
+    leaves: Any = setting.data.x, setting.data.y, setting.kinds
+    return Data(*leaves)
+
+
+def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
+    """Batch of rows of the pool: ``[T, B]`` for own inputs, ``[B]`` for one input."""
+    x, y = data.x[rows], data.y[rows]
+    if batch_axes.x is None:
+        y = y[:, task_ids].swapaxes(0, 1)
+    if data.kinds is None:
+        return Batch(x, y)
+    kind = jnp.broadcast_to(data.kinds[task_ids][:, None], y.shape[:2])
+    return Batch(x, Kinded(kind, y))
+
+
+def train_step(
+    setting: Setting,
+    method: Method,
+    state: TrainState,
+    batch: Batch,
+    learning_rate: Array,
+    looked_at: Array | bool = False,
+) -> tuple[TrainState, Array]:
+    """Make one update of one run; returns the new state and the tasks' losses ``[T]``.
+
+    A run whose loss or update is not finite keeps the state it had, is marked with
+    the step, and never moves again. One whose multi-task optimizer skipped a gradient
+    that is not finite, of losses that are, stays where it is for a step.
+    """
+    key = step_key(state)
+    tasks = Tasks(
+        represent=setting.represent,
+        head_loss=setting.head_loss,
+        params=state.params,
+        model_state=state.model_state,
+        batch=batch,
+        axes=setting.batch_axes,
+        task_map=method.task_map,
+        parts=method.parts,
+    )
+    losses, grads, model_state, smto = method.way.find(tasks, state.smto, key)
+    if method.is_watched:
+        cosines = lax.cond(
+            looked_at,
+            lambda: _cosines(tasks, grads.shared),
+            lambda: smto.cosines,
+        )
+        smto = smto._replace(cosines=cosines)
+    optimizer = method.optimizer(learning_rate)
+    updates, opt = optimizer.update(grads, state.opt, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    if method.way.look_back:
+        smto = method.way.look_back(tasks._replace(params=params).losses(), smto)
+    first = state.step == 0
+    running = jnp.where(
+        first, losses, SMOOTHING * state.running_loss + (1 - SMOOTHING) * losses
+    )
+    moved = TrainState(
+        step=state.step + 1,
+        params=params,
+        model_state=model_state,
+        smto=smto,
+        opt=opt,
+        key=state.key,
+        running_loss=running,
+        lowest_loss=jnp.minimum(state.lowest_loss, running),
+        diverged=state.diverged,
+    )
+    skipped = smto.skipped > state.smto.skipped
+    waited = moved._replace(
+        params=state.params, model_state=state.model_state, opt=state.opt
+    )
+    finite = tree.all_finite(losses) & (skipped | tree.all_finite(updates))
+    stopped = jnp.where(state.diverged < 0, state.step, state.diverged)
+    frozen = state._replace(diverged=stopped)
+    sound = finite & (state.diverged < 0)
+    return tree.where(sound, tree.where(skipped, waited, moved), frozen), losses
+
+
+def _cosines(tasks: Tasks, direction: PyTree) -> Array:
+    """Cosines ``[T]`` of a direction with the tasks' gradients, in memory of one."""
+
+    def of_task(params: Params, inputs: Batch) -> Array:
+        loss = lambda shared: tasks.loss(params._replace(shared=shared), inputs)[0]  # noqa: E731
+        row = jax.tree.map(lambda leaf: leaf[None], jax.grad(loss)(params.shared))
+        return compared(row, direction)[1][0]
+
+    return sequential(of_task, (TASK_AXES, tasks.axes))(tasks.params, tasks.inputs)
+
+
+@custom_vmap
+def _any_sound(diverged: Array) -> Array:
+    """Tell whether a run is sound, or of runs mapped together any.
+
+    One answer for all leaves their loop with one counter and no choice between states:
+    a run that has diverged stays where it is by itself.
+    """
+    return diverged < 0
+
+
+@_any_sound.def_vmap
+def _(axis_size: int, in_batched: list, diverged: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return (diverged < 0).any(), False
+
+
+def train_chunk(
+    setting: Setting,
+    method: Method,
+    state: TrainState,
+    rows: Array,
+    count: Array,
+    learning_rate: Array,
+    task_ids: Array,
+    data: Data,
+    looked_at: Array | bool = False,
+) -> tuple[TrainState, Array]:
+    """Make ``count`` steps of one run on the batches ``rows[:count]``.
+
+    ``count`` is an array, so chunks of every length are one program, whether the last
+    step is looked at or not. A run that has diverged takes no more steps: where runs
+    are mapped one after another it costs nothing.
+
+    Returns:
+      The new state, and the losses ``[T]`` of the last step.
+    """
+
+    def goes_on(carry: tuple) -> Array:
+        i, state, _ = carry
+        return (i < count) & _any_sound(state.diverged)
+
+    def body(carry: tuple) -> tuple:
+        i, state, losses = carry
+        batch = take(data, rows[i], task_ids, setting.batch_axes)
+        if setting.augment:
+            key = jax.random.fold_in(step_key(state), AUGMENT)
+            batch = setting.augment(key, task_ids, batch)
+        is_last = looked_at & (i == count - 1)
+        after, new = train_step(setting, method, state, batch, learning_rate, is_last)
+        return i + 1, after, jnp.where(state.diverged < 0, new, losses)
+
+    losses = jnp.full_like(state.running_loss, jnp.nan)
+    start = (jnp.zeros((), jnp.int32), state, losses)
+    _, state, losses = lax.while_loop(goes_on, body, start)
+    return state, losses

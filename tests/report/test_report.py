@@ -1,0 +1,623 @@
+"""The page as a reader and as a browser find it, of runs good and bad."""
+
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from mtl_jax import analysis, report
+from mtl_jax.report import choice, claims, findings, page, pictures, sentences, tables
+from mtl_jax.report import sweep as report_sweep
+from mtl_jax.report.plots import looks
+from mtl_jax.report.sweep import sweep
+from mtl_jax.types import InputError
+from tests import workdirs
+from tests.workdirs import FACTORS, trajectories
+
+NASTY = "<b>&$x_1^"
+PICTURES = ["learning", "gap", "effects", "task-effects", "ranking", "factors"]
+PICTURES += ["factors-more", "conflict", "cosines", "weights", "contrasts"]
+PICTURES += ["conflict-effects", "costs", "claim-1", "claim-2", "claim-4"]
+TABLES = ["claims", "tasks", "delta-m", "gaps", "correlations", "conflict-correlations"]
+VOID = {"meta", "img", "source", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Text, tags and what is referred to; raises where tags do not nest."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text, self.open, self.links, self.ids = [], [], [], []
+        self.pictures, self.tags, self.cells = {}, [], []
+        self.feed(path.read_text())
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.ids += [named["id"]] if "id" in named else []
+        self.links += [named[k] for k in ("src", "href", "srcset") if k in named]
+        if tag == "img":
+            self.pictures[self.ids[-1].removeprefix("figure-")] = named["alt"]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.cells.append([])
+        elif tag == "tr":
+            self.cells[-1].append(0)
+        elif tag in ("td", "th"):
+            self.cells[-1][-1] += 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    rows = trajectories(
+        ("single", "multi", "multi-pcgrad"), (NASTY, "b"), (0, 1, 2), factors=FACTORS
+    )
+    return workdirs.write(tmp_path_factory.mktemp("report") / "run", rows)
+
+
+@pytest.fixture(scope="module")
+def found(workdir):
+    return findings.find(workdir)
+
+
+@pytest.fixture(scope="module")
+def correlations(found):
+    return findings.correlations([found])
+
+
+@pytest.fixture(scope="module")
+def judged(found):
+    return claims.verdicts([found])
+
+
+@pytest.fixture(scope="module")
+def path(workdir):
+    return report.write(workdir)
+
+
+@pytest.fixture(scope="module")
+def parsed(path):
+    return Page(path)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures are laid out, for a desk, but not rendered: what takes the time."""
+
+    def lay_out(figure, **_):
+        figure.draw_without_rendering()
+        return b"picture"
+
+    monkeypatch.setattr(page, "MOST_NARROW", 0)
+    monkeypatch.setattr(page.plots, "svg", lay_out)
+    monkeypatch.setattr(page.plots, "png", lambda *_: b"picture")
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Pages without pictures, where it is not about them."""
+    monkeypatch.setattr(page, "pictures", lambda *_: [])
+    monkeypatch.setattr(page.claims, "pictures", lambda *_: [])
+
+
+def words_of(tmp_path, rows, **config):
+    """Text of the report of these records."""
+    found = Page(report.write(workdirs.write(tmp_path / "run", rows, **config)))
+    check_tables(found)
+    return found.words
+
+
+def check_tables(parsed):
+    """No number is NaN without a word, and tables are tables."""
+    assert all(len(set(counts)) == 1 for counts in parsed.cells)
+    assert not re.search(r"\b(nan|inf)\b", parsed.words.lower())
+
+
+def test_every_picture_and_table_is_there(parsed):
+    assert list(parsed.pictures) == order(PICTURES, parsed)
+    assert all(len(alt) > 40 for alt in parsed.pictures.values())
+    for name in TABLES:
+        assert f"table-{name}" in parsed.ids
+    assert len(parsed.ids) == len(set(parsed.ids))
+
+
+def order(names, parsed):
+    """The names, in the order of the page."""
+    assert set(names) == set(parsed.pictures)
+    return sorted(names, key=list(parsed.pictures).index)
+
+
+def test_files_lie_beside_the_page(path):
+    assert path.name == "index.html" and path.parent.name == "report"
+    for name in PICTURES:
+        assert (path.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (path.parent / f"{name}.svg").read_bytes()[:500]
+    assert not list(path.parent.glob("*.unfinished"))
+
+
+def test_the_page_needs_nothing_else(path, parsed):
+    assert path.stat().st_size < 4_000_000
+    assert "script" not in parsed.tags and "link" not in parsed.tags
+    assert all(link.startswith(("data:image/", "#")) for link in parsed.links)
+    style = re.search(r"<style>(.*?)</style>", path.read_text(), re.DOTALL)
+    assert style and "url(" not in style[1] and "@import" not in style[1]
+
+
+def test_a_phone_gets_pictures_of_its_own(path):
+    text = path.read_text()
+    assert text.count("<source media=") == len(PICTURES)
+    assert 'name="viewport"' in text
+
+
+def test_nothing_is_nan(parsed):
+    check_tables(parsed)
+
+
+def test_names_are_escaped(path, parsed):
+    assert NASTY in parsed.words
+    assert "<b>" not in path.read_text()
+    for variant in ("single (ST)", "multi (MT, sum of losses)", "multi-pcgrad"):
+        assert variant in parsed.words
+
+
+def test_seeds_and_what_their_intervals_are_worth(parsed):
+    assert "3 (single), 3 (multi), 3 (multi-pcgrad)" in parsed.words
+    assert "80, 87 and 93 times in 100" in parsed.words
+    assert "n = 3" in parsed.words
+
+
+def test_where_it_ran(parsed):
+    for text in ("2 × NVIDIA H200", "jax 9.8.7", "0123456789ab with changes"):
+        assert text in parsed.words
+    assert "summed over 2 sessions" in parsed.words
+    assert "factors.names" in parsed.words
+
+
+def test_sentences_say_what_the_tables_say(found, parsed):
+    own = found.versus["multi"].gap_summary.query("task == '' and statistic == 'mean'")
+    value, low, high = own[["value", "low", "high"]].to_numpy()[0]
+    text = f"multi {value:+.3f} [{low:.3f}, {high:.3f}] nats".replace("-", "−")
+    assert text in parsed.words
+    delta = found.delta_m.set_index("variant").loc["multi-pcgrad"]["delta_m"]
+    assert f"multi-pcgrad {delta:+.2f}".replace("-0", "−0") in parsed.words
+
+
+def test_cells_are_what_the_analysis_found(found):
+    made = tables.tasks(found, looks(found.variants))
+    row = next(r for r in made.rows if r[0].text == "b" and r[1].text == "loss (nats)")
+    own = found.transfer.query("task == 'b' and name == 'loss' and variant == 'multi'")
+    assert made.head[2:5] == [
+        "single (ST)", "multi (MT, sum of losses)", "difference, + is MT better"
+    ]  # fmt: skip
+    expected = own[["st", "mt", "difference"]].to_numpy()[0]
+    shown = [float(cell.text.replace("−", "-")) for cell in row[2:5]]
+    assert shown == pytest.approx(expected, abs=5e-4)
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_second_write_replaces_the_first(tmp_path):
+    rows = trajectories(factors=(), steps=(0, 1, 10, 100))
+    half = [row for row in rows if row["step"] < 100]
+    run = workdirs.write(tmp_path / "run", half)
+    assert "10 of 100: unfinished" in Page(report.write(run)).words
+    whole = workdirs.write(tmp_path / "whole", rows)
+    (whole / "records").rename(run / "records2")
+    (run / "records").rename(run / "old")
+    (run / "records2").rename(run / "records")
+    (whole / "records.json").rename(run / "records.json")
+    assert "100 of 100" in Page(report.write(run)).words
+    assert len(list((run / "report").glob("index*"))) == 1
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_page_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    run = workdirs.write(tmp_path / "run", trajectories(factors=()))
+    before = report.write(run).read_bytes()
+
+    def fail(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(page, "_render", fail)
+    with pytest.raises(ValueError, match="no"):
+        report.write(run)
+    assert (run / "report" / "index.html").read_bytes() == before
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
+    run = workdirs.write(tmp_path / "run", trajectories(factors=()))
+    before = report.write(run).read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="cannot be written to .* No space left"):
+        report.write(run)
+    assert (run / "report" / "index.html").read_bytes() == before
+    assert not list((run / "report").glob("*.unfinished"))
+
+
+@pytest.mark.usefixtures("undrawn")
+class TestDegraded:
+    def test_one_seed(self, tmp_path):
+        text = words_of(tmp_path, trajectories(seeds=(0,)))
+        assert "1 (single), 1 (multi)" in text and "no interval" in text
+        assert "with one seed nothing is known of others" in text
+
+    def test_no_baseline(self, tmp_path):
+        text = words_of(tmp_path, trajectories(("multi",)))
+        assert "There is no 'single' variant (ST)" in text
+        assert "not comparable" not in text.replace("nothing here is comparable", "")
+
+    def test_baseline_only(self, tmp_path):
+        text = words_of(tmp_path, trajectories(("single",)))
+        assert "Only 'single' was trained" in text
+
+    def test_no_test_split(self, tmp_path):
+        rows = trajectories(("single", "multi", "multi-mgda"))
+        rows = [row for row in rows if row["split"] != "test"]
+        text = words_of(tmp_path, rows)
+        assert "multi-mgda" in text and "generalization gap (nats)" not in text
+
+    def test_no_factors(self, tmp_path):
+        text = words_of(tmp_path, trajectories(factors=()))
+        assert "No factor of a task was recorded" in text
+        assert "No conflict between task gradients was recorded" in text
+
+    def test_no_overlap(self, tmp_path):
+        rows = trajectories(offset={"single": 0, "multi": 20})
+        text = words_of(tmp_path, rows)
+        assert "not comparable in any of 2 tasks (no overlap of training" in text
+
+    def test_all_runs_of_a_variant_diverged(self, tmp_path):
+        text = words_of(tmp_path, trajectories(diverged=("multi",)))
+        assert "no sound curve of 'multi'" in text and "Runs that diverged" in text
+
+    def test_everything_diverged_at_once(self, tmp_path):
+        rows = trajectories(diverged=("single", "multi"), steps=(0,))
+        assert "0 of 100: all runs diverged" in words_of(tmp_path, rows)
+
+    def test_several_rates(self, tmp_path):
+        rows = trajectories()
+        worse = trajectories(rate=0.5, offset={"single": 1, "multi": 1})
+        for row in worse:
+            row["run"] += 100
+            if row["name"] == "accuracy":
+                row["value"] *= 0.5
+        text = words_of(tmp_path, rows + worse)
+        assert "0.001, 32 chosen by validation accuracy, among the runs" in text
+        assert "2 candidates for each choice, once for all tasks of multi" in text
+        assert "Learning rates and batch sizes" in text and "0.5" in text
+
+    def test_rates_without_validation(self, tmp_path):
+        rows = trajectories() + [
+            {**row, "learning_rate": 0.5, "run": row["run"] + 100}
+            for row in trajectories()
+        ]
+        rows = [row for row in rows if row["split"] != "validation"]
+        text = words_of(tmp_path, rows)
+        assert "Transfer: not comparable" in text and "0.001, 32" in text
+
+    def test_many_tasks(self, tmp_path):
+        tasks = [f"attribute_{number}" for number in range(12)]
+        rows = trajectories(tasks=tasks, steps=(0, 1, 10, 100))
+        text = words_of(tmp_path, rows)
+        assert "Of 12 tasks 6 are shown" in text and "attribute_11" in text
+
+    def test_one_point(self, tmp_path):
+        text = words_of(tmp_path, trajectories(steps=(0,)))
+        assert "fewer than 2 usable points" in text
+
+    def test_no_score(self, tmp_path):
+        rows = [row for row in trajectories() if row["name"] != "accuracy"]
+        words_of(tmp_path, rows)
+
+    def test_tasks_with_different_scores(self, tmp_path):
+        rows = [
+            {**row, "name": "mse"}
+            if row["name"] == "accuracy" and row["task"] == "b"
+            else row
+            for row in trajectories()
+        ]
+        text = words_of(tmp_path, rows)
+        assert "accuracy (%)" in text and "mse" in text
+
+    def test_values_that_are_not_finite(self, tmp_path):
+        rows = trajectories()
+        for row in rows:
+            if row["step"] == 5 or row["name"] == "coherence":
+                row["value"] = float("nan")
+        words_of(tmp_path, rows)
+
+    def test_without_run_json_and_config_json(self, tmp_path):
+        run = workdirs.write(tmp_path / "run", trajectories(factors=()))
+        (run / "run.json").unlink()
+        (run / "config.json").write_text("{")
+        assert "100 of 100" in Page(report.write(run)).words
+
+    def test_many_optimizers(self, tmp_path):
+        names = ["single", "multi", *(f"multi-{x}" for x in "abc")]
+        rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
+        assert "Multi-task optimizers (C4)" in words_of(tmp_path, rows)
+
+    def test_more_optimizers_than_looks(self, tmp_path):
+        names = ["single", "multi", *(f"multi-{x}" for x in "abcdef")]
+        rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
+        one = findings.find(workdirs.write(tmp_path / "run", rows))
+        every = pictures.pictures(one, looks(names), findings.correlations([one]))
+        captions = {picture.id: picture.caption for picture in every}
+        assert "Of 8 variants the first 7 are drawn" in captions["learning"]
+        assert "All 7 MT variants, the best first" in captions["ranking"]
+
+    def test_several_workdirs(self, tmp_path):
+        rows = trajectories(tasks=["a"], steps=(0, 1, 10, 100))
+        runs = [workdirs.write(tmp_path / name, rows) for name in "xy"]
+        with pytest.raises(InputError, match="--out"):
+            report.write(runs)
+        parsed = Page(report.write(runs, tmp_path / "out"))
+        check_tables(parsed)
+        for text in ("s (x)", "s (y)", "mean over settings"):
+            assert text in parsed.words
+        assert len(parsed.ids) == len(set(parsed.ids))
+        assert (tmp_path / "out" / "s-x-gap.png").exists()
+
+
+LOW, HIGH = (0.01, 64), (0.1, 16)
+APART = {("single", "a"): LOW, ("single", "b"): HIGH, ("single", "c"): LOW}
+APART |= {("multi", "a"): HIGH, ("multi", "b"): HIGH, ("multi", "c"): LOW}
+
+
+def selected(path, cells):
+    """A workdir as a study leaves it: every task in the runs that were chosen for it.
+
+    Values of whole runs are of the first task's, as `analysis.keep` has them.
+    """
+    rows = trajectories(tasks="abc", steps=(0, 1, 10, 100))
+    for row in rows:
+        own = {task: cell for (v, task), cell in cells.items() if v == row["variant"]}
+        first = next(iter(own.values()))
+        row["learning_rate"], row["batch_size"] = own.get(row["task"], first)
+    return workdirs.write(path, rows)
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    run = selected(tmp_path_factory.mktemp("study") / "selected", APART)
+    workdirs.sweep(run, APART, {LOW: "c=1"})
+    return run
+
+
+@pytest.fixture(scope="module")
+def study(apart):
+    return findings.find(apart)
+
+
+class TestOfAStudy:
+    @pytest.mark.usefixtures("undrawn")
+    def test_the_page_says_what_was_chosen(self, apart):
+        parsed = Page(report.write(apart))
+        check_tables(parsed)
+        for text in (
+            "multi: 0.1, 16 (a and b); 0.01, 64, c=1 (c) A task is shown in the",
+            "in a sweep of its own: 4 candidates for each choice, task by task for "
+            "every variant; 3 of 6 choices lie at the edge of the grid",
+            "The best is chosen.",
+            "chosen at the edge of the grid",
+            "multi (its runs at 0.1, 16) mean cosine",
+        ):
+            assert text in parsed.words, text
+        assert "that most tasks chose (multi 0.1, 16)" in parsed.pictures["conflict"]
+        assert "The row of a task" in parsed.pictures["cosines"]
+        assert "The sweep is not in it" in parsed.pictures["costs"]
+        assert "provisional" not in parsed.words
+        assert "weights" not in parsed.pictures  # no run has those of all tasks
+
+    def test_nothing_is_chosen_a_second_time(self, study):
+        assert set(study.records.query("variant == 'multi'")["task"]) == {*"abc", ""}
+        assert study.cells["multi"] == {HIGH: ["a", "b"], LOW: ["c"]}
+        assert len(study.choice.candidates) == 24 and study.choice.swept
+
+    def test_many_candidates_are_left_to_their_file(self, study, monkeypatch):
+        assert len(tables.candidates(study, looks(study.variants)).rows) == 24
+        monkeypatch.setattr(tables, "MOST_CANDIDATES", 23)
+        made = tables.candidates(study, looks(study.variants))
+        assert len(made.rows) == 6 and "Of 24 candidates the chosen ones" in made.note
+
+    @pytest.mark.usefixtures("bare")
+    def test_tables_that_no_sweep_left(self, tmp_path):
+        run = selected(tmp_path / "run", APART)
+        workdirs.sweep(run, APART)
+        (run / "candidates.csv").write_text("variant,task\nmulti,a\n")
+        with pytest.raises(InputError, match="not what a sweep leaves"):
+            report.write(run)
+
+    def test_panels_and_marks(self, study, monkeypatch):
+        (picture,) = sweep(study, looks(study.variants))
+        grids = picture.draw.args[0]
+        assert [g.title for g in grids] == [f"{v}, {t}" for v, t in APART]
+        chosen = [cell for g in grids for cell, tile in g.tiles.items() if tile.chosen]
+        assert chosen == list(APART.values())
+        assert {tile.text for tile in grids[0].tiles.values()} == {"90.0", "80.0"}
+        assert grids[0].tiles[LOW].notes == ["c=1"]
+        monkeypatch.setattr(report_sweep, "MOST_CHOICES", 5)
+        (picture,) = sweep(study, looks(study.variants))
+        single, _ = picture.draw.args[0]
+        assert single.tiles[HIGH].notes == ["1 task"]
+        assert single.tiles[HIGH].text == "83.3"
+        assert not single.tiles[0.1, 64].chosen
+
+    def test_cells_without_a_value(self, study, tmp_path):
+        workdirs.sweep(tmp_path, APART, validation=None, diverged=2)
+        found = study._replace(choice=choice.choice_of(tmp_path, study.records))
+        (picture,) = sweep(found, looks(found.variants))
+        tiles = picture.draw.args[0][0].tiles
+        assert [cell for cell, tile in tiles.items() if not tile.lost] == [LOW]
+
+    def test_nothing_to_choose_from(self, found):
+        assert not list(sweep(found, looks(found.variants)))
+
+
+class TestClaims:
+    def test_verdicts_are_those_of_the_analysis(self, found, parsed):
+        table = analysis.claims(found.records)
+        own = table[(table["setting"] == "") & (table["subject"] == "")]
+        for claim, verdict in own[["claim", "verdict"]].itertuples(index=False):
+            statement = claims.STATEMENTS[claim]
+            assert f"{claim} {statement} {verdict}" in parsed.words
+        assert "not selected on a sweep" in parsed.words
+        assert parsed.words.index("The four claims") < parsed.words.index("Gap (C1)")
+
+    def test_what_could_not_be_compared_says_why(self, parsed):
+        assert "not comparable 0 degrees of freedom" in parsed.words
+        assert "claim-3" not in parsed.pictures  # of two tasks
+
+    def test_rows_of_the_table(self, judged):
+        made = claims.section(judged)["tables"]["claims"]
+        assert not made.rows[0][0].note  # there is one setting
+        early = next(row for row in made.rows if row[1].text == "early gap")
+        row = judged.of("C1", "early", "s")
+        assert float(early[3].text.replace("−", "-")) == pytest.approx(
+            row["effect"], abs=0.05
+        )
+        assert early[1].note == "% of ST's loss" and early[5].text == "3"
+        assert early[2].text == row["verdict"]
+
+    def test_pictures_show_what_the_verdicts_rest_on(self, found, judged):
+        every = claims.pictures(judged, looks(found.variants))
+        first, _, last = (picture.draw.args[0] for picture in every)
+        (panel,) = first
+        gap = next(one for one in judged.evidence.gaps if one.task == "b")
+        early, late = panel.rows["b"]
+        assert early.hollow and panel.margin == 5
+        assert late.interval.value == pytest.approx(gap.values["late"].mean())
+        transfer = judged.of("C4", "transfer")
+        assert last[0].rows["multi-pcgrad"][0].interval.low == transfer["low"]
+        assert [panel.title for panel in last] == ["transfer", "optimization"]
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_over_several_settings(self, tmp_path):
+        names = ("single", "multi", "multi-pcgrad")
+        tasks = [f"t{number}" for number in range(4)]
+        runs = []
+        for setting in "xy":
+            rows = trajectories(names, tasks, (0, 1, 2), steps=(0, 1, 10, 100))
+            for row in rows:
+                row["setting"] = setting
+                if row["split"] == "probe" and row["name"] == "loss":
+                    row["value"] *= 1 + (row["variant"] != "single") * (
+                        0.001 * tasks.index(row["task"])
+                    )
+            runs.append(workdirs.write(tmp_path / setting, rows))
+        workdirs.sweep(runs[0], {(name, ""): (1e-3, 32) for name in names})
+        parsed = Page(report.write(runs, tmp_path / "out"))
+        check_tables(parsed)
+        assert {f"claim-{number}" for number in range(1, 5)} <= set(parsed.pictures)
+        assert "C1 all settings the claim" in parsed.words
+        assert "rates of y were not selected on a sweep" in parsed.words
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({"seeds": (0,)}, "1 common sound seed, fewer than 2"),
+            ({"variants": ("multi",)}, "'single'"),
+            ({"variants": ("single",)}, "'multi'"),
+            ({"diverged": ("single", "multi")}, "no sound curve"),
+        ],
+    )
+    def test_nothing_to_judge_is_one_line(self, tmp_path, options, why):
+        run = workdirs.write(tmp_path / "run", trajectories(factors=(), **options))
+        judged = claims.verdicts([findings.find(run)])
+        made = claims.section(judged)
+        assert not made["told"] and not made["tables"]
+        assert why in made["nothing"] and len(made["nothing"]) < 600
+        assert not list(claims.pictures(judged, looks(["single", "multi"])))
+
+
+def test_workdirs_are_called_by_what_differs():
+    paths = [Path(f"/a/{name}/digits/selected") for name in ("x", "y")]
+    assert [page._name(path, paths) for path in paths] == ["x", "y"]
+    assert page._name(paths[0], paths[:1]) == "selected"
+    assert page._name(paths[0], paths[:1] * 2) == str(paths[0])
+
+
+def test_there_must_be_records(tmp_path):
+    with pytest.raises(InputError, match="holds no records"):
+        report.write(tmp_path)
+
+
+@pytest.mark.usefixtures("bare")
+def test_where_nothing_can_be_written(tmp_path):
+    run = workdirs.write(tmp_path / "run", trajectories(factors=()))
+    (run / "report").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        report.write(run)
+
+
+def overlaps(figure):
+    """Texts of a figure that lie on each other or on a panel, or leave the sheet."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    found = figure.texts + [t for one in figure.legends for t in one.get_texts()]
+    for ax in figure.axes:
+        found += [ax.xaxis.label, ax.yaxis.label, ax._left_title, *ax.texts]
+        for axis, (low, high), place in (
+            (ax.xaxis, sorted(ax.get_xlim()), 0),
+            (ax.yaxis, sorted(ax.get_ylim()), 1),
+        ):
+            labels = axis.get_ticklabels()
+            found += [t for t in labels if low <= t.get_position()[place] <= high]
+    found = [text for text in found if text.get_visible() and text.get_text()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in found]
+    return (
+        [
+            (a, b)
+            for place, (a, one) in enumerate(boxes)
+            for b, other in boxes[:place]
+            if one.overlaps(other)
+        ]
+        + [
+            ax.yaxis.label.get_text()
+            for ax in figure.axes
+            for other in figure.axes
+            if ax.yaxis.label.get_window_extent(renderer).overlaps(other.bbox)
+        ]
+        + [
+            text
+            for text, box in boxes
+            if not (figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1)
+            or not (figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1)
+        ]
+    )
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_letters_do_not_lie_on_letters(found, correlations, judged, narrow):
+    own = looks(found.variants)
+    every = [*pictures.pictures(found, own, correlations)]
+    for picture in every + [*claims.pictures(judged, own)]:
+        figure = picture.draw(narrow=narrow)
+        FigureCanvasAgg(figure)
+        assert not overlaps(figure), picture.id
+
+
+def test_sentences_are_few(found, correlations):
+    said = sentences.summary(found, correlations[0], correlations[1:3])
+    assert 3 <= len(said) <= 6
+    assert all(sentence.endswith(".") for sentence in said)

@@ -1,0 +1,147 @@
+"""Grids: every candidate is tried once, every variant has as many."""
+
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from mtl_jax.studies import grid
+from mtl_jax.training import variants
+from mtl_jax.types import InputError
+from tests import tiny_study
+from tests.tiny_study import TASKS
+
+RATES, SIZES = (1e-1, 1e-2, 1e-3, 1e-4), (8, 16, 32)
+
+
+def config(**changes):
+    names = ("single", "multi", "multi-cagrad", "multi-mgda-ub")
+    shape = {"grid__learning_rates": RATES, "grid__batch_sizes": SIZES}
+    return tiny_study.config(base__variants=names, **shape, **changes)
+
+
+def candidates(trials):
+    return [
+        (one.variant, rate, one.config.batch_size)
+        for one in trials
+        for rate in one.config.learning_rates
+    ]
+
+
+def test_every_variant_tries_every_candidate_once():
+    trials = grid.sweep(config(), TASKS)
+    found = candidates(trials)
+    names = {one.variant for one in trials}
+    assert names == {"single", "multi", "multi-cagrad", "multi-mgda-ub"}
+    expected = {(n, rate, size) for n in names for rate in RATES for size in SIZES}
+    assert set(found) == expected and len(found) == len(expected)
+    assert len({one.name for one in trials}) == len(trials)
+
+
+def test_options_are_spread_evenly():
+    trials = grid.sweep(config(), TASKS)
+    own = [one for one in trials if one.variant == "multi-cagrad"]
+    assert {one.config.smto.cagrad.c for one in own} == {0.2, 0.4, 0.8}
+    cells = [(one.options["c"], rate) for one in own
+             for rate in one.config.learning_rates]  # fmt: skip
+    assert set(Counter(cells).values()) == {1}  # every value with every rate, once
+    at_representation = [one for one in trials if one.variant == "multi-mgda-ub"]
+    assert {one.config.smto.mgda.normaliser for one in at_representation} == {
+        *("none", "l2", "loss+")
+    }
+
+
+def test_a_sweep_looks_at_validation_only():
+    for one in grid.sweep(config(), TASKS):
+        assert one.config.evaluate == ("validation",)
+        assert one.config.factors.names == ()
+        assert one.config.seeds == (0,)
+        assert one.config.variants == (one.variant,)
+
+
+def test_cost_counts_the_examples_of_all_tasks():
+    trials = grid.sweep(config(), TASKS)
+    assert sum(one.cost for one in trials if one.variant == "single") == (
+        12 * sum(SIZES) * len(RATES) * len(TASKS)
+    )
+    assert [one.cost for one in trials] == sorted(one.cost for one in trials)
+
+
+def test_what_was_chosen_is_trained_with_its_options():
+    study = config()
+    rows = [
+        ("single", "digits_0", 1e-2, 8),
+        ("single", "digits_1", 1e-2, 8),
+        ("single", "digits_2", 1e-3, 16),
+        ("multi-cagrad", "digits_0", 1e-2, 8),  # (1, 0): the second value of c
+        ("multi-cagrad", "digits_1", 1e-2, 8),
+        ("multi-cagrad", "digits_2", 1e-4, 8),  # (3, 0): the first
+    ]
+    chosen = pd.DataFrame(
+        rows, columns=["variant", "task", "learning_rate", "batch_size"]
+    )
+    every = {one.name: one for one in grid.final(study, TASKS, chosen)}
+    assert set(every) == {"single-b8", "single-b16", "multi-cagrad-c0.4-b8",
+                          "multi-cagrad-c0.2-b8"}  # fmt: skip
+    single = every["single-b8"].config
+    assert single.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-2))
+    found = variants.make("single", single, TASKS, [100] * len(TASKS))
+    assert found.task_ids.tolist() == [[0], [1]] * 2
+    joint = every["multi-cagrad-c0.4-b8"].config
+    assert joint.learning_rates == (1e-2,) and joint.smto.cagrad.c == 0.4
+    assert joint.seeds == (1, 2)
+    assert joint.evaluate == ("probe", "validation", "test")
+    assert every["multi-cagrad-c0.2-b8"].config.learning_rates == (1e-4,)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"grid.options.cagrad.c": ()}, "cagrad has 0 combinations"),
+        (
+            {"grid.options.cagrad.c": tuple(range(7))},
+            "cagrad has 7 combinations; a grid of 4 .* 3 .* tries 1 to 6",
+        ),
+    ],
+)
+def test_options_that_do_not_fit(options, match):
+    study = config()
+    study.update_from_flattened_dict(options)
+    with pytest.raises(InputError, match=match):
+        grid.sweep(study, TASKS)
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "match"),
+    [
+        ("cagrad.c", ("0.2,x",), "cagrad.c are .*'x' is unfit: name numbers"),
+        ("cagrad.c", (True,), "cagrad.c are .*True is unfit: name numbers"),
+        ("cagrad.rescale", (0.5,), "rescale are .*0.5 is unfit: name whole numbers"),
+        ("cagrad.c", (0.2, 0.2), "cagrad.c are .*0.2 is there twice"),
+        ("mgda.normaliser", (1,), "normaliser 1 is no name"),
+    ],
+)
+def test_values_of_options_that_are_none(option, values, match):
+    study = config()
+    study.update_from_flattened_dict({f"grid.options.{option}": values})
+    with pytest.raises(InputError, match=match):
+        grid.check_options(study)
+
+
+def test_names_without_quotes_are_several_values():
+    study = config()
+    study.base.variants = ("multi-mgda",)
+    study.grid.options.mgda.normaliser = ("none,l2",)
+    tried = grid.combinations(study, "multi-mgda")
+    assert tried == [{"normaliser": "none"}, {"normaliser": "l2"}]
+
+
+def test_options_of_nothing():
+    study = config()
+    study.grid.options.nonsense = {"c": (1,)}
+    with pytest.raises(InputError, match="options 'nonsense' is not one of: sum, "):
+        grid.check_options(study)
+    study = config()
+    study.grid.options.cagrad.d = (1,)
+    with pytest.raises(InputError, match="options.cagrad 'd' is not one of: c, resc"):
+        grid.check_options(study)

@@ -1,0 +1,359 @@
+"""Factors along trajectories: what the records say is what the metrics say."""
+
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pandas.testing import assert_frame_equal
+
+from mtl_jax import metrics, models
+from mtl_jax.data import Dataset
+from mtl_jax.gradients.gramian import gramian
+from mtl_jax.metrics import factors
+from mtl_jax.metrics.factors import RUN_FACTORS, TASK_FACTORS
+from mtl_jax.storage import records
+from mtl_jax.training.compile import init_states
+from mtl_jax.training.factor_programs import compile_factors, probe_batch
+from mtl_jax.training.remeasure import remeasure
+from mtl_jax.training.resolve import resolve
+from mtl_jax.training.setting import from_dataset
+from mtl_jax.types import InputError, ModelState, Params
+from tests import small
+
+NO_STATE = ModelState({}, {})
+HEADLINE = ("sharpness_and_coherence", "fisher_trace", "conflict")
+LATER = ("sharpness", "coherence", "example_coherence", "affinity")
+KEYS = ["variant", "run", "step", "split", "task", "scope", "name"]
+POINTS = [0, 1, 2, 5, 12]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measure")
+    with small.compiled_once(folder / "cache"):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def measured(folder):
+    """A run with the headline factors and all its checkpoints."""
+    changes = {"factors__names": HEADLINE, "checkpoint__keep_points": True}
+    return small.run(
+        folder / "measured", variants=("single", "multi-cagrad"), **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def replayed(folder):
+    """The same run without factors, measured afterwards, and then once more."""
+    run = small.run(
+        folder / "replayed",
+        variants=("single", "multi-cagrad"),
+        checkpoint__keep_points=True,
+    )
+    for names in (HEADLINE, LATER):
+        remeasure(run.path, {"factors.names": names}, run.said.append)
+    return records.read(run.path)
+
+
+@pytest.fixture(scope="module")
+def made(measured):
+    """The experiment, to do by hand what the run has done."""
+    del measured
+    changes = {"factors.names": HEADLINE, "variants": ("single", "multi-cagrad")}
+    return resolve(small.config(changes))
+
+
+def values(df, **chosen):
+    """The one value and its error of a selection."""
+    for column, value in chosen.items():
+        df = df[df[column] == value]
+    (row,) = df.itertuples()
+    return row.value, row.standard_error
+
+
+def by_hand(made, path, step):
+    """Of the second seed's run with CAGrad: its state and the probes of its tasks."""
+    state = small.checkpoint_of(path, step)[0][1]
+    params = Params(
+        *(
+            jax.tree.map(lambda leaf: leaf[1], state["params"][k])
+            for k in ("shared", "heads")
+        )
+    )
+    batch = probe_batch(made.setting, made.splits["probe"], 0)
+    return params, batch
+
+
+def one_task(params, task):
+    return Params(params.shared, jax.tree.map(lambda leaf: leaf[task], params.heads))
+
+
+def loss_of(made):
+    def loss_fn(params, batch):
+        outputs = made.setting.predict(params, NO_STATE, batch[0])
+        return made.setting.objective.example_loss(outputs, batch[1]).mean()
+
+    return loss_fn
+
+
+@pytest.mark.parametrize("task", [0, 2])
+def test_task_factors_are_the_metrics_of_that_task(measured, made, task):
+    params, batch = by_hand(made, measured.path, 12)
+    own, examples = one_task(params, task), (batch.x[task], batch.y[task])
+    loss_fn = loss_of(made)
+    trunk = lambda shared, b: loss_fn(own._replace(shared=shared), b)  # noqa: E731
+    chosen = {"variant": "multi-cagrad", "run": 1, "step": 12}
+    chosen["task"] = made.setting.tasks[task]
+    for scope, fn, start in (("task", loss_fn, own), ("shared", trunk, own.shared)):
+        noise = metrics.noise_scale(fn, start, examples, batch_size=16)
+        found = {"coherence": noise[:2], "noise_scale": (noise.noise_scale, np.nan)}
+        for norm, dual in (("l2", "l2"), ("linf", "l1")):
+            sharp = metrics.sharpness(fn, start, examples, norm=norm)
+            found[f"sharpness_{norm}"] = sharp[:2]
+            found[f"gradient_{dual}"] = (sharp.gradient, np.nan)
+        for name, expected in found.items():
+            recorded = values(measured.records, name=name, scope=scope, **chosen)
+            np.testing.assert_allclose(recorded, expected, rtol=2e-3, err_msg=name)
+
+
+def test_fisher_is_within_its_error_of_the_exact_one(measured, made):
+    params, batch = by_hand(made, measured.path, 12)
+    setting = made.setting
+    for task in range(3):
+        exact = metrics.fisher_trace(
+            lambda p, x: setting.predict(p, NO_STATE, x),
+            setting.objective,
+            one_task(params, task),
+            batch.x[task],
+            key=jax.random.key(0),
+            estimator="exact",
+        ).value
+        value, error = values(
+            measured.records,
+            variant="multi-cagrad",
+            run=1,
+            step=12,
+            task=setting.tasks[task],
+            scope="task",
+            name="fisher_trace",
+        )
+        assert abs(value - exact) < 5 * error
+        assert error < 0.5 * value
+
+
+def test_conflict_is_that_of_the_whole_gradients(measured, made):
+    params, batch = by_hand(made, measured.path, 12)
+    loss_fn = loss_of(made)
+    rows = [
+        jax.grad(loss_fn)(one_task(params, t), (batch.x[t], batch.y[t])).shared
+        for t in range(3)
+    ]
+    gram = gramian(jax.tree.map(lambda *g: jnp.stack(g), *rows))
+    cosines = np.asarray(gram.cosines)
+    chosen = {"variant": "multi-cagrad", "run": 1, "step": 12, "scope": "shared"}
+
+    def value(task, name):
+        return values(measured.records, task=task, name=name, **chosen)[0]
+
+    assert np.isclose(
+        value("", "mean_cosine"), cosines[~np.eye(3, dtype=bool)].mean(), rtol=1e-3
+    )
+    tasks = made.setting.tasks
+    for i, task in enumerate(tasks):
+        others = [j for j in range(3) if j != i]
+        norm = np.sqrt(gram.entries[i, i])
+        assert np.isclose(value(task, "gradient_norm"), norm, rtol=1e-3)
+        assert np.isclose(
+            value(task, "mean_cosine"), cosines[i, others].mean(), rtol=1e-3
+        )
+        for j in others:
+            assert np.isclose(
+                value(task, f"cosine/{tasks[j]}"), cosines[i, j], atol=1e-3
+            )
+    # CAGrad's direction lies close to the mean gradient, at c = .4.
+    towards = [value(task, "cosine_direction") for task in tasks]
+    mean = cosines.mean(axis=1) / np.sqrt(cosines.mean())
+    np.testing.assert_allclose(towards, mean, atol=0.35)
+    assert min(value(task, "cosine_update") for task in tasks) >= -1
+
+
+def test_every_sound_run_is_measured_at_every_point(measured):
+    df = measured.records
+    scoped = df[df["scope"] != ""]
+    sharp = scoped[scoped["name"] == "sharpness_l2"]
+    for variant, runs in (("single", 6), ("multi-cagrad", 2)):
+        own = sharp[sharp["variant"] == variant]
+        assert sorted(own["step"].unique()) == POINTS
+        assert len(own) == len(POINTS) * 6 * 2  # tasks of runs, scopes
+        assert own["run"].nunique() == runs
+    assert set(scoped[scoped["name"] == "unit_mean"]["variant"]) == {"multi-cagrad"}
+    assert set(scoped["split"]) == {"probe"}
+    assert np.isfinite(sharp["value"]).all()
+    fisher = scoped[scoped["name"] == "fisher_trace"]
+    assert (fisher["standard_error"] > 0).all()
+
+
+def test_single_and_multi_start_from_the_same_numbers(measured):
+    df = measured.records
+    start = df[(df["step"] == 0) & (df["scope"] != "")]
+    columns = ["seed", "task", "scope", "name"]
+    single, multi = (
+        start[start["variant"] == variant].set_index(columns)["value"]
+        for variant in ("single", "multi-cagrad")
+    )
+    both = single.index.intersection(multi.index)
+    assert len(both) == 2 * 3 * 2 * 7
+    np.testing.assert_array_equal(single[both], multi[both])
+
+
+def test_measured_afterwards_is_measured_in_training(measured, replayed):
+    names = set(measured.records["name"])
+    expected, again = (
+        df[df["name"].isin(names)].sort_values(KEYS, ignore_index=True)
+        for df in (measured.records, replayed)
+    )
+    # `sharpness` and `coherence` came later, alone, in place of the first values.
+    alone = expected["name"].str.contains("sharpness|gradient_l|coherence|noise")
+    assert_frame_equal(expected[~alone], again[~alone], check_exact=True)
+    columns = ["value", "standard_error"]
+    pair = expected[columns], again[columns]
+    np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-7)
+    assert not expected[columns].equals(again[columns])
+
+
+def test_coherence_from_two_batch_sizes_is_that_of_examples(replayed):
+    df = replayed.query("step == 0 and scope == 'task'")
+    columns = ["variant", "run", "task"]
+    estimate = df[df["name"] == "coherence"].set_index(columns)
+    exact = df[df["name"] == "example_coherence"].set_index(columns)["value"]
+    far = (estimate["value"] - exact[estimate.index]).abs() / estimate["standard_error"]
+    assert (far < 4).all()
+
+
+def test_diverged_runs_are_not_measured(folder):
+    run = small.run(
+        folder / "diverged",
+        variants=("multi",),
+        seeds=(0,),
+        learning_rates=(1e-3, 1e30),
+        factors__names=("conflict",),
+    )
+    found = run.records[run.records["name"] == "unit_mean"]
+    steps = {rate: set(rows["step"]) for rate, rows in found.groupby("learning_rate")}
+    assert steps[1e-3] == set(POINTS)
+    assert steps[1e30] < set(POINTS)
+
+
+def test_time_is_accounted_for(measured):
+    seconds = measured.outcome.seconds
+    assert set(seconds) >= {"training", "compilation", "evaluation", *HEADLINE}
+    assert all(value > 0 for value in seconds.values())
+    stored = small.sessions(measured.path)[-1]["seconds"]
+    assert stored.keys() == seconds.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"factors.names": ("hesian",)}, "factor 'hesian' is not one of: sharpness"),
+        ({"factors.names": ()}, "name at least one factor"),
+        ({"steps": 3}, "steps cannot be changed after training"),
+        (
+            {"factors.sharpness_and_coherence.rho": 0.1},
+            "rho was 0.001 in training, now 0.1; choose the old value",
+        ),
+    ],
+)
+def test_replay_refuses(measured, changes, message):
+    before = records.read(measured.path)
+    with pytest.raises(InputError, match=message):
+        remeasure(measured.path, changes)
+    assert_frame_equal(records.read(measured.path), before)
+
+
+def test_replay_needs_a_training_run(tmp_path, measured):
+    with pytest.raises(InputError, match="there is no workdir"):
+        remeasure(tmp_path / "none", {})
+    with pytest.raises(InputError, match="holds no training run"):
+        remeasure(tmp_path, {})
+    shutil.copy(measured.path / "config.json", tmp_path)
+    with pytest.raises(InputError, match="holds no checkpoint of a trajectory point"):
+        remeasure(tmp_path, {})
+
+
+def test_replay_passes_over_a_damaged_checkpoint(measured, tmp_path):
+    path = tmp_path / "copy"
+    shutil.copytree(measured.path, path)
+    for file in (path / "checkpoints" / "5").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    said = []
+    remeasure(path, {}, said.append)
+    assert any("checkpoint 5 is damaged and passed over" in line for line in said)
+    assert_frame_equal(
+        records.read(path).sort_values(KEYS, ignore_index=True),
+        measured.records.sort_values(KEYS, ignore_index=True),
+        check_exact=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("names", ("sharpness", "sharpness"), "'sharpness' is named twice"),
+        ("names", ("sharpnes",), "'sharpnes' is not one of: sharpness_and"),
+        ("sharpness_and_coherence.rho", 0.0, "rho is 0.0; it must be positive"),
+        ("fisher_trace.batch_size", -1, "batch_size is -1; it must be positive"),
+        ("fisher_trace.estimator", "exac", "estimator 'exac' is not one of"),
+    ],
+)
+def test_bad_options_of_factors(folder, field, value, message):
+    with pytest.raises(InputError, match=message):
+        changes = {"factors.names": HEADLINE, f"factors.{field}": value}
+        small.run(folder / "bad", **changes)
+    assert not (folder / "bad").exists()
+
+
+def test_all_factors_where_tasks_share_their_input():
+    """Two binary labels of one image: one input, and heads of two classes."""
+    rng = np.random.default_rng(0)
+    rows = (np.arange(60, dtype=np.int32),) * 2
+    dataset = Dataset(
+        tasks=("left", "right"),
+        x=rng.random((60, 4), np.float32),
+        y=rng.integers(0, 2, (60, 2), dtype=np.int32),
+        rows={"train": rows, "validation": rows, "test": rows},
+        objectives=("softmax",) * 2,
+        widths=(2, 2),
+        provenance={},
+        one_input=True,
+    )
+    changes = {"factors.names": (*TASK_FACTORS, *RUN_FACTORS), "data.tasks": 2}
+    changes |= {f"factors.{n}.iterations": 2 for n in ("hessian", "gauss_newton")}
+    made = resolve(small.config({**changes, "variants": ("multi",)}))
+    setting = from_dataset("shared", dataset, models.make("mlp", widths=(8,)))
+    probe = (rows[0][:48],) * 2
+    made = made._replace(setting=setting, splits={"probe": probe})
+    every = made.variants
+    states = [init_states(setting, variant, made.run_map) for variant in every]
+    (gauges,) = compile_factors(made, states)
+    assert [gauge.name for gauge in gauges] == [*TASK_FACTORS, *RUN_FACTORS]
+
+    def row_of(run, step, split, task, name, value, scope="", error=np.nan) -> Any:
+        return run, step, split, task, name, scope, error, value
+
+    for gauge in gauges:
+        rows = gauge.rows(row_of, 0, [0, 1], gauge.measure(states[0]))
+        found = [value for *_, value in rows]
+        assert found and np.isfinite(found).all(), gauge.name
+
+
+def test_names_of_factors_may_come_as_one_word():
+    chosen = small.config({"factors.names": ("hessian,gauss_newton",)}).factors
+    assert factors.names(chosen) == ("hessian", "gauss_newton")
+    chosen.names = ("",)  # --config.factors.names=
+    assert factors.names(chosen) == ()
