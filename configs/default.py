@@ -28,11 +28,11 @@ def get_config() -> ConfigDict:
     config.batch_size = 128  # examples per task and step
     # Equal parts of a batch that are computed one after another, in the memory of one:
     # their gradients are averaged, for a forward pass more.
-    config.accumulate = 1
+    config.grad_accumulation = 1
     config.steps = 2_000  # the same for single and multi
     config.probe_size = 2_048  # training examples that everything is measured on
     # Random changes of training images, in the order of the names: flip, crop, scale.
-    config.augment = ()
+    config.augmentations = ()
 
     # Data. An empty dir means the default of tensorflow-datasets.
     config.data = ConfigDict()
@@ -111,7 +111,7 @@ def get_config() -> ConfigDict:
 
     # Where a trajectory is looked at: every step up to dense, then count log-spaced
     # points, and the end of the chunk in which the running training loss (nats) of a
-    # task first reaches a level: at most config.chunk steps late.
+    # task first reaches a level: at most config.steps_per_dispatch steps late.
     config.trajectory = ConfigDict()
     config.trajectory.dense = 4
     config.trajectory.count = 20
@@ -154,13 +154,13 @@ def get_config() -> ConfigDict:
 
     # Machine. Runs and tasks are mapped, in training and evaluation, together (vmap,
     # for GPU and TPU) or one after another (10 times faster on a CPU).
-    config.chunk = 50  # steps per dispatch, at most
+    config.steps_per_dispatch = 50  # steps per dispatch, at most
     config.eval_batch_size = 128
     # Devices that share every batch of a run. Runs side by side use devices better: for
     # one big run where there are more devices than runs. Results are equal to rounding.
-    config.batch_devices = 1
+    config.data_parallel = 1
     # Of passes in training; all else is float32, factors included.
-    config.compute = "float32"  # float32 | bfloat16
+    config.compute_dtype = "float32"  # float32 | bfloat16
     config.run_map = "auto"  # auto | vmap | sequential
     config.task_map = "auto"  # auto | vmap | sequential
     return config

@@ -1,11 +1,11 @@
 """GLUE: eight tasks of unlike sizes and kinds (Wang et al. 2019), on RoBERTa-base.
 
   python -m experiments.train --config=configs/glue.py --config.data.dir=DATA \\
-      --config.model.weights=ROBERTA --config.compute=bfloat16 --workdir=runs/glue
+      --config.model.weights=ROBERTA --config.compute_dtype=bfloat16 --workdir=runs/glue
 
 For accelerators. DATA/glue holds the official folders (CoLA, SST-2, ...), ROBERTA the
 checkpoint as Hugging Face has it: config.json, model.safetensors, vocab.json and
-merges.txt. What training needs of memory falls with --config.accumulate=4,
+merges.txt. What training needs of memory falls with --config.grad_accumulation=4,
 --config.model.roberta.remat=True and --config.run_map=sequential.
 
 A small encoder from scratch, on the tasks that are there, on a CPU:

@@ -1,7 +1,8 @@
 """GLUE as text-to-text: one output layer over label words, shared by all tasks.
 
   python -m experiments.train --config=configs/glue_text.py --config.data.dir=DATA \\
-      --config.model.weights=ROBERTA --config.compute=bfloat16 --workdir=runs/glue_text
+      --config.model.weights=ROBERTA --config.compute_dtype=bfloat16 \\
+      --workdir=runs/glue_text
   python -m experiments.report --workdir=runs/glue,runs/glue_text --out=runs/both
 
 The second command compares conflict and transfer with those of configs/glue.py, where

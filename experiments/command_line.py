@@ -114,6 +114,8 @@ def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:
 
     fields = workdir.flat(config)
     for name in _overrides(argv):
+        if now := commands.new_name(name):
+            raise InputError(f"--config.{name} is called --config.{now} now.")
         if name not in fields and not _group(name, fields):
             raise InputError(
                 f"the config has no such field: {name}, see configs/default.py"

@@ -148,7 +148,7 @@ def make(name: str) -> smto.Method:
     return smto.make(name, **own, **CHOSEN.get(name, {}))
 
 
-def way(method: Any) -> strategies.Way:
+def strategy(method: Any) -> strategies.Strategy:
     """How a method finds its direction."""
     if isinstance(method, smto.Perturbation):
         return strategies.by_perturbation(method)
@@ -173,7 +173,12 @@ def tasks_at(theta: Array, scale: float) -> strategies.Tasks:
 
 
 def descend(
-    way: strategies.Way, scale: float, blocks: int, every: int, start: Array, key: Array
+    strategy: strategies.Strategy,
+    scale: float,
+    blocks: int,
+    every: int,
+    start: Array,
+    key: Array,
 ) -> Trajectories:
     """Follow a method from one start; a point is kept every so many steps."""
     adam = optax.adam(RATE)
@@ -181,11 +186,11 @@ def descend(
     def step(number: Array, carry: tuple) -> tuple:
         theta, opt, state, residual = carry
         tasks = tasks_at(theta, scale)
-        found = way.find(tasks, state, jax.random.fold_in(key, number))
+        found = strategy.step(tasks, state, jax.random.fold_in(key, number))
         updates, opt = adam.update(found.grads.shared, opt)
         theta, state = theta + updates, found.smto
-        if way.look_back is not None:
-            state = way.look_back(tasks_at(theta, scale).losses(), state)
+        if strategy.after_update is not None:
+            state = strategy.after_update(tasks_at(theta, scale).losses(), state)
         return theta, opt, state, jnp.maximum(residual, state.residual)
 
     def block(carry: tuple, number: Array) -> tuple[tuple, Array]:
@@ -193,7 +198,7 @@ def descend(
         carry = lax.fori_loop(first, first + every, step, carry)
         return carry, carry[0]
 
-    state = way.init(tasks_at(start, scale).params, 2)
+    state = strategy.init(tasks_at(start, scale).params, 2)
     carry = (start, adam.init(start), state, jnp.zeros(()))
     (_, _, state, residual), points = lax.scan(block, carry, jnp.arange(blocks))
     points = jnp.concatenate([start[None], points])
@@ -208,7 +213,7 @@ def program(names: Sequence[str], scale: float, steps: int) -> Any:
     every = math.ceil(steps / POINTS)
     blocks = math.ceil(steps / every)
     follow = {
-        name: jax.vmap(partial(descend, way(make(name)), scale, blocks, every))
+        name: jax.vmap(partial(descend, strategy(make(name)), scale, blocks, every))
         for name in names
     }
     return jax.jit(lambda starts, keys: {n: f(starts, keys) for n, f in follow.items()})

@@ -32,7 +32,13 @@ LONG = (
     "test_bad_input",
 )
 LONG += ("test_compile", "test_resnet", "test_solvers", "test_strategies")
-LONG += ("test_study", "test_multihost", "test_run_axis", "test_glue_run", "test_roberta")
+LONG += (
+    "test_study",
+    "test_multihost",
+    "test_run_axis",
+    "test_glue_run",
+    "test_roberta",
+)
 LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
 LONG += ("test_options", "test_numbers")
 

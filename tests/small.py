@@ -36,7 +36,7 @@ CHANGES = {
     "trajectory.dense": 2,
     "trajectory.count": 3,
     "checkpoint.every": 5,
-    "chunk": 5,
+    "steps_per_dispatch": 5,
     "factors.names": (),
 }
 """What makes configs/digits.py small. Looked at after 0, 1, 2, 5 and 12 steps."""

@@ -68,9 +68,9 @@ def method(name="sum", *, lifted, weighted_heads=True, task_map=jax.vmap):
 
 
 def by(make, one, weighted_heads=False, *, task_map=jax.vmap):
-    """A method by one of the ways of `directions`."""
+    """A method by one of the strategies."""
     return Method(
-        way=make(one, weighted_heads),
+        strategy=make(one, weighted_heads),
         optimizer=lambda rate: optax.sgd(rate, momentum=0.5),
         task_map=task_map,
     )

@@ -19,7 +19,7 @@ CHANGES = {
     "base.trajectory.dense": 1,
     "base.trajectory.count": 3,
     "base.checkpoint.every": 4,
-    "base.chunk": 4,
+    "base.steps_per_dispatch": 4,
     "base.factors.names": (),
     "grid.learning_rates": (1e-2, 1e-3),
     "grid.batch_sizes": (8, 16),

@@ -38,7 +38,7 @@ class Screen:
             self._stream.flush()
 
 
-class Live:
+class ProgressBar:
     """Progress bar over steps; in a log file, one line a trajectory point."""
 
     def __init__(self, steps: int, done: int, console: Console | None = None) -> None:

@@ -114,7 +114,7 @@ def make(names: str | Iterable[str]) -> Transform | None:
     Raises:
       InputError: an unknown name, or one twice.
     """
-    chosen = some_of("augment", names, TRANSFORMS)
+    chosen = some_of("augmentations", names, TRANSFORMS)
     if not chosen:
         return None
 

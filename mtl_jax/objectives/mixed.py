@@ -15,7 +15,7 @@ from mtl_jax.objectives.scores import Score
 from mtl_jax.types import Array, PyTree
 
 
-class Kinded(NamedTuple):
+class MixedTargets(NamedTuple):
     """Targets of one of several kinds of tasks."""
 
     kind: Array
@@ -57,21 +57,21 @@ def of_head(objective: Objective, width: int) -> Objective:
 
 
 def of_kinds(objectives: Sequence[Objective]) -> Objective:
-    """One objective for tasks of several kinds: targets (`Kinded`) say which.
+    """One objective for tasks of several kinds: targets (`MixedTargets`) say which.
 
     All look at outputs of one shape, as `of_head` makes them. Scores of one name make
     the same of their statistics, of which a kind without the score has zeros, and one
     with fewer classes than another zeros for what it lacks.
     """
 
-    def choose(functions: Sequence[Callable], targets: Kinded, *args: Any) -> Any:
+    def choose(functions: Sequence[Callable], targets: MixedTargets, *args: Any) -> Any:
         return jax.lax.switch(targets.kind[0], functions, *args, targets.value)
 
     def score(name: str) -> Score:
         of = [objective.scores.get(name) for objective in objectives]
         own = [score for score in of if score]
 
-        def statistics(outputs: Array, targets: Kinded) -> PyTree:
+        def statistics(outputs: Array, targets: MixedTargets) -> PyTree:
             every = [
                 jax.eval_shape(one.statistics, outputs, targets.value) for one in own
             ]
@@ -93,7 +93,7 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
 
         return own[0]._replace(statistics=statistics)
 
-    def sample(key: Array, outputs: Array, targets: Kinded) -> Kinded:
+    def sample(key: Array, outputs: Array, targets: MixedTargets) -> MixedTargets:
         def of_kind(objective: Objective) -> Callable:
             def drawn(key: Array, outputs: Array, value: Array) -> Array:
                 found = objective.sample_targets(key, outputs, value)

@@ -36,8 +36,8 @@ class LossWeighting(NamedTuple):
     """``init(num_tasks) -> state``."""
     update: Callable[[Array, PyTree, Array], tuple[Array, PyTree]]
     """``update(losses [T], state, key) -> (weights [T], state)``."""
-    look_back: Callable[[Array, PyTree], PyTree] | None = None
-    """``look_back(losses [T], state) -> state``: told the losses of the same batch
+    after_update: Callable[[Array, PyTree], PyTree] | None = None
+    """``after_update(losses [T], state) -> state``: told the losses of the same batch
     after the parameters moved, by methods that want to know (one forward pass)."""
 
 

@@ -69,11 +69,11 @@ def famo(
         weights = jax.nn.softmax(jax.nn.log_softmax(state.logits) - logs)
         return reduce(weights, reduction), state._replace(log_losses=logs)
 
-    def look_back(losses: Array, state: FamoState) -> FamoState:
+    def after_update(losses: Array, state: FamoState) -> FamoState:
         shares = jax.nn.softmax(state.logits)
         gain = state.log_losses - jnp.log(positive(losses))
         grad = shares * (gain - jnp.dot(shares, gain))
         step, opt = adam.update(grad, state.opt, state.logits)
         return state._replace(logits=state.logits + step, opt=opt)
 
-    return LossWeighting(init, update, look_back)
+    return LossWeighting(init, update, after_update)

@@ -23,7 +23,7 @@ def as_gramian(inner: Any, outer: str) -> GramianWeighting:
     """
     if isinstance(inner, GramianWeighting):
         return inner
-    if not isinstance(inner, LossWeighting) or inner.look_back is not None:
+    if not isinstance(inner, LossWeighting) or inner.after_update is not None:
         raise InputError(
             f"{outer} is made of a method that weighs losses or a Gramian before the "
             f"step, such as 'mgda'; {inner!r} does not."

@@ -28,7 +28,7 @@ def reweighted(losses: Any = "si", inner: Any = "mgda") -> GramianWeighting:
     Raises:
       InputError: they are of other families.
     """
-    if not isinstance(losses, LossWeighting) or losses.look_back is not None:
+    if not isinstance(losses, LossWeighting) or losses.after_update is not None:
         raise InputError(f"reweighted's losses {losses!r} do not weigh losses.")
     first, second = losses, as_gramian(inner, "reweighted")
 

@@ -29,6 +29,28 @@ COMMANDS = {
 }
 
 
+RENAMED = {
+    "accumulate": "grad_accumulation",
+    "augment": "augmentations",
+    "batch_devices": "data_parallel",
+    "chunk": "steps_per_dispatch",
+    "compute": "compute_dtype",
+}
+"""Fields of a configuration by the names that they had before."""
+
+
+def new_name(field: str) -> str | None:
+    """Return what a field with a dotted name is called now; None if nothing changed.
+
+    >>> new_name("base.chunk"), new_name("steps")
+    ('base.steps_per_dispatch', None)
+    """
+    group, dot, name = field.rpartition(".")
+    if group not in ("", "base") or name not in RENAMED:
+        return None
+    return group + dot + RENAMED[name]
+
+
 def check_config(name: str, config: Any) -> None:
     """Raise an `InputError` unless a configuration is one for a command."""
     if not isinstance(config, ConfigDict):
@@ -37,6 +59,13 @@ def check_config(name: str, config: Any) -> None:
             f"{type(config).__name__}; let get_config return one as "
             f"{COMMANDS[name].config} does."
         )
+    groups: dict[str, Any] = {"": config, "base.": config.get("base", ())}
+    for group, fields in groups.items():
+        for field in RENAMED.keys() & set(fields):
+            raise InputError(
+                f"{group}{field} is called {group}{RENAMED[field]} now; rename it in "
+                f"the configuration."
+            )
     kinds = [other for other in COMMANDS if COMMANDS[other].field in config]
     if name not in kinds:
         kind = kinds[0] if kinds else "none of them"

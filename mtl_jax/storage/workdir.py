@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mtl_jax.devices import multihost
 from mtl_jax.storage import checkpoint, disk, lock
+from mtl_jax.storage.commands import new_name
 from mtl_jax.storage.disk import write_json
 from mtl_jax.types import Config, InputError
 
@@ -207,11 +208,13 @@ def _stored(folder: Path, file: str = CONFIG) -> tuple[dict[str, Any], str]:
             f"{path} cannot be read ({error}); put a sound copy back, or choose "
             f"another --workdir."
         ) from error
+    damage = ""
     try:
-        return disk.opened(content), ""
+        content = disk.opened(content)
     except ValueError as error:
         content.pop(disk.SEAL)
-        return content, str(error)
+        damage = str(error)
+    return {new_name(name) or name: value for name, value in content.items()}, damage
 
 
 def identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:

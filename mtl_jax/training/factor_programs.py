@@ -1,6 +1,6 @@
 """The factors of trajectories: measured inside training or over its checkpoints.
 
-Both ways run the same programs on the same arrays, so they find the same numbers bit
+Both run the same programs on the same arrays, so they give the same numbers, bit
 for bit. A task factor looks at one task of one run at a time, whatever the variant, so
 variants share its program.
 """
@@ -39,7 +39,7 @@ BATCH = 128
 """Examples of a task at once there."""
 
 
-class View(NamedTuple):
+class TaskView(NamedTuple):
     """One task of one run; stacked, the tasks of all runs of a variant ``[V, ...]``."""
 
     params: Params
@@ -66,7 +66,7 @@ class Program(NamedTuple):
 
     run: Callable[[Any], PyTree]
     temporaries: int
-    """As in `Gauge`."""
+    """As in `CompiledFactor`."""
 
 
 def compile_factors(
@@ -145,7 +145,7 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
     return jax.device_get(take(data_pool(setting), indices, tasks, setting.batch_axes))
 
 
-def views(setting: Setting, variant: Variant, states: TrainState) -> View:
+def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
     """Every task of every run, run by run, on the host."""
     runs, tasks = variant.task_ids.shape
 
@@ -156,7 +156,7 @@ def views(setting: Setting, variant: Variant, states: TrainState) -> View:
         return leaf.reshape(runs * tasks, *leaf.shape[2:])
 
     one_input = setting.batch_axes == ONE_INPUT
-    return View(
+    return TaskView(
         params=Params(
             jax.tree.map(repeated, states.params.shared),
             jax.tree.map(flat, states.params.heads),
@@ -182,11 +182,11 @@ def _compile_task(
     batch: Batch,
     seed: int,
     factor: TaskFactor,
-    like: View,
+    like: TaskView,
 ) -> Program:
     """Program of a task factor: views ``[V, ...]`` to values ``[V, 2]``."""
 
-    def of_view(view: View, batch: Batch) -> PyTree:
+    def of_view(view: TaskView, batch: Batch) -> PyTree:
         shared_input = setting.batch_axes.x is None
         return factor(
             TaskProbe(
@@ -237,7 +237,7 @@ def _compile_run(
 
         def update(losses: Array, grads: Params) -> tuple[PyTree, PyTree]:
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            combined, _ = method.way.combine(losses, grads, state.smto, key)
+            combined, _ = method.strategy.combine(losses, grads, state.smto, key)
             optimizer = method.optimizer(rate)
             updates: Any = optimizer.update(combined, state.opt, state.params)[0]
             return combined.shared, jax.tree.map(jnp.negative, updates.shared)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mtl_jax.console.progress import Live
+from mtl_jax.console.progress import ProgressBar
 from mtl_jax.console.signals import StopSignal
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.devices import memory, multihost
@@ -81,7 +81,7 @@ def run(
                 say(f"{folder} is finished: step {config.steps} of {config.steps}")
                 return Outcome(config.steps, None, 0.0, {})
             # From here on a signal waits for the next boundary, compilation included.
-            with StopSignal() as stop, Live(config.steps, start[0]) as live:
+            with StopSignal() as stop, ProgressBar(config.steps, start[0]) as live:
                 return _loop(made, folder, saved, start, stop, live)
 
 
@@ -137,7 +137,7 @@ def _loop(
     saved,
     start: tuple[int, list],
     stop: StopSignal,
-    live: Live,
+    live: ProgressBar,
 ) -> Outcome:
     """Train, look, record and save, from boundary to boundary."""
     config, setting, every, points = (
@@ -149,7 +149,7 @@ def _loop(
     evaluated = {name: made.splits[name] for name in splits}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
     levels = tuple(config.trajectory.loss_levels)
-    bounds = trajectory.boundaries(points, config.steps, config.chunk)
+    bounds = trajectory.boundaries(points, config.steps, config.steps_per_dispatch)
     chunk = int(np.diff(bounds).max())
     fed = make_feed(
         setting,
@@ -158,7 +158,7 @@ def _loop(
         config.batch_size,
         chunk,
         rounds,
-        config.batch_devices,
+        config.data_parallel,
         streaming.is_needed(config.data.stream, data_pool(setting)),
     )
     with watch("compilation"):

@@ -71,15 +71,15 @@ def resolve(config: Config) -> Experiment:
 
 def _check(config: Config) -> None:
     """Raise an `InputError` for the first value that is out of its range."""
-    for field in ("batch_size", "eval_batch_size", "probe_size", "chunk"):
+    for field in ("batch_size", "eval_batch_size", "probe_size", "steps_per_dispatch"):
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
-    _check_batch_devices(config)
+    _check_data_parallel(config)
     variants.optimizer(config)
-    if config.accumulate < 1 or config.batch_size % config.accumulate:
+    if config.grad_accumulation < 1 or config.batch_size % config.grad_accumulation:
         raise InputError(
-            f"batch_size {config.batch_size} cannot be cut into accumulate "
-            f"{config.accumulate} equal parts; choose a number that divides it."
+            f"batch_size {config.batch_size} cannot be cut into grad_accumulation "
+            f"{config.grad_accumulation} equal parts; choose a number that divides it."
         )
     one_of("data.stream", config.data.stream, streaming.CHOICES)
     if config.checkpoint.every < 1:
@@ -116,17 +116,17 @@ def check_rates(field: str, rates: Sequence[Any]) -> None:
     check_items(field, rates, is_positive, rule)
 
 
-def _check_batch_devices(config: Config) -> None:
-    share, devices = config.batch_devices, jax.device_count()
+def _check_data_parallel(config: Config) -> None:
+    share, devices = config.data_parallel, jax.device_count()
     for field in ("batch_size", "eval_batch_size"):
         if share > 0 and config[field] % share:
             raise InputError(
-                f"{field} {config[field]} cannot be split evenly over batch_devices "
+                f"{field} {config[field]} cannot be split evenly over data_parallel "
                 f"{share}; choose a multiple."
             )
     if share < 1 or devices % share:
         raise InputError(
-            f"batch_devices is {share}, and there are {devices} devices; choose 1 or "
+            f"data_parallel is {share}, and there are {devices} devices; choose 1 or "
             f"a number that divides them."
         )
 

@@ -20,7 +20,7 @@ from mtl_jax.models.trunk import Linear, SharedOutput, Trunk
 from mtl_jax.models.weights import load as load_weights
 from mtl_jax.objectives import targets
 from mtl_jax.objectives.losses import OBJECTIVES, Objective
-from mtl_jax.objectives.mixed import Kinded, of_head, of_kinds
+from mtl_jax.objectives.mixed import MixedTargets, of_head, of_kinds
 from mtl_jax.options import one_of
 from mtl_jax.smto.rotation import GENERATOR, rotation
 from mtl_jax.types import (
@@ -94,13 +94,13 @@ def make_setting(config: Config, *, rotated: bool = False) -> Setting:
     options, weights = dict(config.data), config.model.weights
     if "vocabulary" in options:  # that of the weights, where none is named
         options["vocabulary"] = options["vocabulary"] or weights
-    transform = augment.make(config.augment)
-    one_of("compute", config.compute, COMPUTE)
+    transform = augment.make(config.augmentations)
+    one_of("compute_dtype", config.compute_dtype, COMPUTE)
     dataset = load_dataset(config.setting, directory=options.pop("dir"), **options)
     if transform and dataset.x.ndim != 4:
         raise InputError(
-            f"augment {tuple(config.augment)} is for images; {config.setting} has "
-            f"inputs of shape {dataset.x.shape[1:]}."
+            f"augmentations {tuple(config.augmentations)} is for images; "
+            f"{config.setting} has inputs of shape {dataset.x.shape[1:]}."
         )
     kind = config.model.name
     trunk = models.make(kind, weights, **config.model.get(kind, {}))
@@ -110,7 +110,7 @@ def make_setting(config: Config, *, rotated: bool = False) -> Setting:
         trunk,
         rotated=rotated,
         weights=weights,
-        compute=config.compute,
+        compute=config.compute_dtype,
         transform=transform,
     )
 
@@ -307,10 +307,12 @@ def _augment(dataset: Dataset, transform: Transform | None) -> Augment | None:
         if not has_pixels:
             return Batch(of_batch(key, x, nothing)[0], y)
         depth = jnp.asarray(is_depth)[task_ids]
-        value = y.value if isinstance(y, Kinded) else y  # [T, B, H, W]
+        value = y.value if isinstance(y, MixedTargets) else y  # [T, B, H, W]
         pixels = Pixels(value, jnp.where(depth, 0.0, -1.0), depth)
         x, (value, *_) = of_batch(key, x, pixels)
-        return Batch(x, y._replace(value=value) if isinstance(y, Kinded) else value)
+        return Batch(
+            x, y._replace(value=value) if isinstance(y, MixedTargets) else value
+        )
 
     return augment
 

@@ -16,9 +16,9 @@ from jax.custom_batching import custom_vmap
 from mtl_jax import tree
 from mtl_jax.devices.axis_map import AxisMap, sequential
 from mtl_jax.gradients.gramian import compared
-from mtl_jax.objectives.mixed import Kinded
+from mtl_jax.objectives.mixed import MixedTargets
 from mtl_jax.smto import SmtoState
-from mtl_jax.smto.strategies import Tasks, Way
+from mtl_jax.smto.strategies import Strategy, Tasks
 from mtl_jax.training.setting import Setting
 from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
 
@@ -61,7 +61,7 @@ class Data(NamedTuple):
 class Method(NamedTuple):
     """How the tasks of a run become one update."""
 
-    way: Way
+    strategy: Strategy
     """From the tasks to a direction."""
     optimizer: Callable[[Any], optax.GradientTransformation]
     """``optimizer(learning_rate)``."""
@@ -69,8 +69,8 @@ class Method(NamedTuple):
     parts: int = 1
     """Equal parts of a batch that gradients are accumulated over."""
     is_watched: bool = False
-    """The way makes no task's own gradient, so that cosines of the direction with them
-    are made apart, at the steps that somebody looks at."""
+    """The strategy makes no task's own gradient, so that cosines of the direction with
+    them are made apart, at the steps that somebody looks at."""
 
 
 def init_state(
@@ -93,7 +93,7 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
-        smto=method.way.init(params, num_tasks),
+        smto=method.strategy.init(params, num_tasks),
         opt=method.optimizer(0.0).init(params),
         key=jax.random.key_data(step_key),
         running_loss=jnp.full(num_tasks, jnp.inf),
@@ -121,7 +121,7 @@ def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
     if data.kinds is None:
         return Batch(x, y)
     kind = jnp.broadcast_to(data.kinds[task_ids][:, None], y.shape[:2])
-    return Batch(x, Kinded(kind, y))
+    return Batch(x, MixedTargets(kind, y))
 
 
 def train_step(
@@ -149,7 +149,7 @@ def train_step(
         task_map=method.task_map,
         parts=method.parts,
     )
-    losses, grads, model_state, smto = method.way.find(tasks, state.smto, key)
+    losses, grads, model_state, smto = method.strategy.step(tasks, state.smto, key)
     if method.is_watched:
         cosines = lax.cond(
             looked_at,
@@ -160,8 +160,10 @@ def train_step(
     optimizer = method.optimizer(learning_rate)
     updates, opt = optimizer.update(grads, state.opt, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    if method.way.look_back:
-        smto = method.way.look_back(tasks._replace(params=params).losses(), smto)
+    if method.strategy.after_update:
+        smto = method.strategy.after_update(
+            tasks._replace(params=params).losses(), smto
+        )
     first = state.step == 0
     running = jnp.where(
         first, losses, SMOOTHING * state.running_loss + (1 - SMOOTHING) * losses

@@ -24,7 +24,7 @@ from mtl_jax.smto import (
     Rotation,
     strategies,
 )
-from mtl_jax.smto.strategies import Way
+from mtl_jax.smto.strategies import Strategy
 from mtl_jax.training.optimizers import make_optimizer
 from mtl_jax.training.step import Method
 from mtl_jax.types import Config, InputError
@@ -35,9 +35,9 @@ UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
 HEAD_GRADS = ("default", "weighted", "unweighted")
-WayMaker = Callable[[Any, bool], Way]
-"""``(method, weighted heads) -> way``."""
-PATHS: dict[str, WayMaker] = {
+StrategyMaker = Callable[[Any, bool], Strategy]
+"""``(method, weighted heads) -> strategy``."""
+PATHS: dict[str, StrategyMaker] = {
     "auto": strategies.by_size,
     "jacobian": strategies.by_jacobian,
     "gramian": strategies.by_gramian,
@@ -141,10 +141,10 @@ def make(
         name=name,
         smto=NO_SMTO if single else chosen,
         method=Method(
-            way=_way(chosen, config, len(pairs[0][1]), sizes),
+            strategy=_strategy(chosen, config, len(pairs[0][1]), sizes),
             optimizer=optimizer(config),
             task_map=axis_map.make(config.task_map),
-            parts=config.accumulate,
+            parts=config.grad_accumulation,
             is_watched=not single and _is_watched(chosen, config, sizes),
         ),
         task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
@@ -171,7 +171,9 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
     return [(rate, np.array([tasks.index(task)])) for task, rate in named]
 
 
-def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way:
+def _strategy(
+    name: str, config: Config, num_tasks: int, sizes: Sequence[int]
+) -> Strategy:
     """How the direction of a variant of ``num_tasks`` tasks is found."""
     one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
     one_of("smto.path", config.smto.path, PATHS)
@@ -187,7 +189,7 @@ def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way
     # One backward pass suffices for a loss weighting, but tasks mapped one after
     # another would have to keep what that pass needs of all of them.
     one_by_one = _goes_one_by_one(config)
-    ways: dict[type, WayMaker] = {
+    makers: dict[type, StrategyMaker] = {
         LossWeighting: strategies.by_jacobian if one_by_one else strategies.by_losses,
         GramianWeighting: PATHS[config.smto.path],
         CrossWeighting: strategies.by_samples,
@@ -202,17 +204,17 @@ def _way(name: str, config: Config, num_tasks: int, sizes: Sequence[int]) -> Way
                 f"variant multi-{name} asks for {base} at the representation, but that "
                 f"does not weigh a Gramian; name one that does, such as mgda-ub."
             )
-        ways[GramianWeighting] = strategies.by_representation
+        makers[GramianWeighting] = strategies.by_representation
     weighted = config.smto.head_grad == "weighted" or (
         config.smto.head_grad == "default" and isinstance(method, LossWeighting)
     )
-    make_way = ways[type(method)]
-    if make_way in CUT and config.accumulate > 1:
+    make_strategy = makers[type(method)]
+    if make_strategy in CUT and config.grad_accumulation > 1:
         raise InputError(
             f"variant multi-{name} looks at the representation of a whole batch; leave "
-            f"accumulate {config.accumulate} at 1, or the variant out."
+            f"grad_accumulation {config.grad_accumulation} at 1, or the variant out."
         )
-    return make_way(method, weighted)
+    return make_strategy(method, weighted)
 
 
 def _goes_one_by_one(config: Config) -> bool:

@@ -5,7 +5,7 @@ import time
 import pytest
 from rich.console import Console
 
-from mtl_jax.console.progress import Live
+from mtl_jax.console.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 def test_terminal_that_is_lost_does_not_end_a_run(error, is_lost, monkeypatch):
     terminal = Terminal(error, is_lost=is_lost)
     monkeypatch.setattr("sys.stderr", terminal)
-    with Live(9, 0) as live:
+    with ProgressBar(9, 0) as live:
         live.show(1, {"multi": 2.0}, True)
         terminal.is_lost = True
         live.show(2, {"multi": 1.0}, True)
@@ -41,7 +41,7 @@ def test_terminal_that_is_lost_does_not_end_a_run(error, is_lost, monkeypatch):
 
 def test_log_has_a_line_a_point():
     log = io.StringIO()
-    with Live(9, 0, Console(file=log, force_terminal=False)) as live:
+    with ProgressBar(9, 0, Console(file=log, force_terminal=False)) as live:
         live.show(1, {"multi": 2.0}, True)
         live.show(2, {"multi": 1.0}, False)
     assert log.getvalue() == "step 1/9  loss multi 2.000\n"

@@ -21,7 +21,7 @@ CHANGES = {
     "seeds": (0, 1, 2),  # of 4 devices one has a copy
     "variants": ("multi",),
     "checkpoint.every": 20,
-    "chunk": 4,
+    "steps_per_dispatch": 4,
     "trajectory.count": 4,
     "factors.names": ("conflict",),
 }

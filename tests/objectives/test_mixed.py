@@ -14,7 +14,7 @@ from mtl_jax.objectives.losses import (
     SEGMENTATION,
     SOFTMAX,
 )
-from mtl_jax.objectives.mixed import Kinded, of_head, of_kinds
+from mtl_jax.objectives.mixed import MixedTargets, of_head, of_kinds
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import init_state
 from tests.tiny import CLASSES, MLP, SEED, TASKS, T, batch, dataset, method, stepped
@@ -29,7 +29,7 @@ MAPS = pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", 
 
 
 def targets(kind, value=LABELS):
-    return Kinded(jnp.full(len(value), kind, jnp.int32), value)
+    return MixedTargets(jnp.full(len(value), kind, jnp.int32), value)
 
 
 @MAPS
@@ -38,7 +38,7 @@ def test_a_target_of_one_kind_that_is_none_of_another_harms_no_gradient(task_map
     names, widths = ("softmax", "bernoulli", "gaussian"), (W, 1, 1)
     kinds = [of_head(OBJECTIVES[n], w) for n, w in zip(names, widths, strict=True)]
     values = jnp.stack([3 * LABELS, LABELS, LABELS - 2.5])
-    both = Kinded(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
+    both = MixedTargets(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
     outputs = jnp.stack([OUTPUTS] * 3)
     losses = task_map(of_kinds(kinds).example_loss, (0, 0))
     slopes = jax.grad(lambda o: losses(o, both).sum())(outputs)
@@ -83,7 +83,7 @@ def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
     outputs = jnp.asarray(rng.normal(size=(3, B, W)), jnp.float32)
     values = jnp.asarray(rng.integers(2, size=(3, B)), jnp.float32)
     kinds = [of_head(OBJECTIVES[n], w) for n, w in zip(names, widths, strict=True)]
-    both = Kinded(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
+    both = MixedTargets(jnp.repeat(jnp.arange(3)[:, None], B, axis=1), values)
     scores = of_kinds(kinds).scores
     assert set(scores) == {"matthews", "accuracy", "pearson", "spearman", "mse"}
 
@@ -125,7 +125,7 @@ def pixels():
 def test_pixels_of_two_kinds_side_by_side(task_map):
     outputs, values = pixels()
     every = of_kinds([of_head(SEGMENTATION, W), of_head(DEPTH, 1)])
-    both = Kinded(jnp.repeat(jnp.arange(2)[:, None], B, axis=1), values)
+    both = MixedTargets(jnp.repeat(jnp.arange(2)[:, None], B, axis=1), values)
     found = task_map(every.example_loss, (0, 0))(outputs, both)
     depths = DEPTH.example_loss(outputs[1, ..., 0], values[1])
     labels = SEGMENTATION.example_loss(outputs[0], values[0])

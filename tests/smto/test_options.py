@@ -45,8 +45,8 @@ def update_all(method):
     def step(state, batch):
         grads, losses, key = batch
         direction, state = optimizer.update(grads, state, losses=losses, key=key)
-        if isinstance(method, smto.LossWeighting) and method.look_back:
-            told = method.look_back(losses**2, state.method)
+        if isinstance(method, smto.LossWeighting) and method.after_update:
+            told = method.after_update(losses**2, state.method)
             state = state._replace(method=told)
         return state, direction
 

@@ -271,7 +271,7 @@ def test_famo():
     @jax.jit
     def step(losses, later, state):
         found, state = method.update(losses, state, None)
-        return found, method.look_back(later, state)
+        return found, method.after_update(later, state)
 
     for row, later in zip(LOSSES, np.roll(LOSSES, 1, axis=0), strict=True):
         expected = slopes(scalarizer, row)

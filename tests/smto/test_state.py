@@ -74,7 +74,7 @@ def test_famo_moves_away_from_the_task_that_gained():
     weights, state = method.update(jnp.array([1.0, 4.0]), method.init(2), None)
     np.testing.assert_allclose(weights, (1.6, 0.4), rtol=1e-5)
     # The gradient is (ln 2 / 4, -ln 2 / 4): Adam's first step is one learning rate.
-    state = method.look_back(jnp.array([0.5, 4.0]), state)
+    state = method.after_update(jnp.array([0.5, 4.0]), state)
     np.testing.assert_allclose(state.logits, (-0.025, 0.025), rtol=1e-4)
     np.testing.assert_allclose(state.opt[1][0].mu, (0.017329, -0.017329), rtol=1e-4)
     weights, _ = method.update(jnp.array([1.0, 1.0]), state, None)
@@ -86,7 +86,7 @@ def test_famo_decays_its_logits():
     method = make("famo", weight_decay=10.0)
     state = method.init(2)._replace(logits=jnp.array([0.3, -0.3]))
     _, state = method.update(jnp.ones(2), state, None)
-    state = method.look_back(jnp.ones(2), state)  # nothing gained
+    state = method.after_update(jnp.ones(2), state)  # nothing gained
     np.testing.assert_allclose(state.logits, (0.275, -0.275), rtol=1e-4)
 
 

@@ -40,7 +40,7 @@ def test_one_process_holds_it(folder, monkeypatch, number):
 def test_the_dead_hold_nothing(folder):
     code = f"""
 import errno, fcntl, os, pathlib
-from mtl_jax import lock
+from mtl_jax.storage import lock
 def fail(*_): raise OSError(errno.ENOLCK, "no locks")
 fcntl.flock = fail
 with lock.hold(pathlib.Path({str(folder)!r})):

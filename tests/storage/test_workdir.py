@@ -47,7 +47,7 @@ def test_second_claim_waits_for_the_first_to_end(tmp_path):
 
 
 def test_killed_process_holds_no_claim(tmp_path):
-    code = f"import os; from mtl_jax import workdir\nwith workdir.claim({str(tmp_path)!r}): os.kill(os.getpid(), 9)"  # noqa: E501
+    code = f"import os; from mtl_jax.storage import workdir\nwith workdir.claim({str(tmp_path)!r}): os.kill(os.getpid(), 9)"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -9
     with workdir.claim(tmp_path):
@@ -105,6 +105,12 @@ def test_admit_writes_nothing(tmp_path):
     workdir.bind(tmp_path, config(), DATA)
     with pytest.raises(InputError, match="steps was 10, now 11"):
         workdir.admit(tmp_path, config(steps=11), DATA)
+
+
+def test_config_of_before_a_field_was_renamed(tmp_path):
+    workdir.bind(tmp_path, config(chunk=5), DATA)
+    assert workdir.config(tmp_path).steps_per_dispatch == 5
+    workdir.check(tmp_path, config(steps_per_dispatch=5), DATA)
 
 
 def test_bind_keeps_the_config(tmp_path):

@@ -266,7 +266,11 @@ def test_loss_levels_add_points_at_chunk_ends(folder):
         "trajectory__count": 1,
         "learning_rates": (0.02,),
     }
-    every = {"checkpoint__every": 1, "checkpoint__keep_last": 99, "chunk": 3}
+    every = {
+        "checkpoint__every": 1,
+        "checkpoint__keep_last": 99,
+        "steps_per_dispatch": 3,
+    }
     level = 2.25
     plain = small.run(folder / "plain", **changes, **every).records
     found = small.run(

@@ -19,7 +19,7 @@ from tests import small
 CHANGES = {
     "steps": 60,
     "checkpoint.every": 4,
-    "chunk": 4,
+    "steps_per_dispatch": 4,
     "trajectory.count": 8,
     "factors.names": ("sharpness_and_coherence", "conflict"),
 }

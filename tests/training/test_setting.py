@@ -228,7 +228,7 @@ def test_lowest_loss_is_kept_where_the_running_loss_rises():
 
 @pytest.mark.parametrize("one_input", [True, False])
 def test_a_watched_way_has_cosines_at_the_step_that_is_looked_at(one_input):
-    """Those of the gradients, which the way itself does not make task by task."""
+    """Those of the gradients, which the strategy itself does not make task by task."""
     one = setting(MLP, one_input=one_input)
     watched = method(lifted=False)._replace(is_watched=True)
     state = init_state(one, watched, SEED, TASKS)
@@ -335,7 +335,7 @@ class Embedded(Trunk):
         return nn.Embed(7, 6)(x).mean(axis=1)
 
 
-@pytest.mark.parametrize("compute", COMPUTE)
+@pytest.mark.parametrize("compute_dtype", COMPUTE)
 def test_whole_numbers_stay_whole(compute):
     data = dataset(one_input=False)
     tokens: Any = np.abs(data.x).astype(np.int32) % 7
@@ -350,8 +350,8 @@ def test_whole_numbers_stay_whole(compute):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"compute": "float16"}, "'float16' is not one of: float32, bfloat16"),
-        ({"augment": ("flop",)}, "flip, crop, scale"),
+        ({"compute_dtype": "float16"}, "'float16' is not one of: float32, bfloat16"),
+        ({"augmentations": ("flop",)}, "flip, crop, scale"),
     ],
 )
 def test_bad_options_of_training(changes, words):

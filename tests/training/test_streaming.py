@@ -24,12 +24,12 @@ from tests import small
 T, EXAMPLES, CHUNK, BATCH = 2, 400, 5, 16
 CHANGES = {
     "factors.names": ("conflict",),
-    "chunk": CHUNK,
+    "steps_per_dispatch": CHUNK,
     "batch_size": BATCH,
     "eval_batch_size": 16,
 }
 """Chunks end at 1, 2, 5, 10 and 12; the last piece of the evaluation is filled up."""
-CASES = {"own inputs": {}, "one input": {"batch_devices": 2, "variants": ("multi",)}}
+CASES = {"own inputs": {}, "one input": {"data_parallel": 2, "variants": ("multi",)}}
 
 
 class Mapped(np.memmap):
@@ -86,7 +86,7 @@ def fed(made, streams):
         {name: made.splits[name] for name in made.config.evaluate},
         made.config.eval_batch_size,
     )
-    sharing, train = made.config.batch_devices, made.splits["train"]
+    sharing, train = made.config.data_parallel, made.splits["train"]
     options = (BATCH, CHUNK, rounds, sharing, streams)
     return make_feed(made.setting, made.variants, train, *options), rounds
 

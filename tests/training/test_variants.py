@@ -93,9 +93,11 @@ LOSSES: Any = np.array([2.0, 8.0], np.float32)
 
 def combined(name, **changes):
     """Direction and heads' gradients of a variant for two given gradients."""
-    way = variants.make(name, config(**changes), THREE[:2], SIZES[:2]).method.way
-    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
-    found, after = way.combine(LOSSES, TWO, state, jax.random.key(0))
+    strategy = variants.make(
+        name, config(**changes), THREE[:2], SIZES[:2]
+    ).method.strategy
+    state = strategy.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
+    found, after = strategy.combine(LOSSES, TWO, state, jax.random.key(0))
     return found, after
 
 
@@ -143,21 +145,25 @@ def test_methods_inside_methods_take_their_own_options():
 
 
 def test_epochs_are_those_of_the_data():
-    way = variants.make("multi-dwa", config(), THREE[:2], SIZES[:2]).method.way
-    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
+    strategy = variants.make(
+        "multi-dwa", config(), THREE[:2], SIZES[:2]
+    ).method.strategy
+    state = strategy.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
     for losses in ([4.0, 1.0], [4.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
-        _, state = way.combine(jnp.array(losses), TWO, state, jax.random.key(0))
+        _, state = strategy.combine(jnp.array(losses), TWO, state, jax.random.key(0))
     # Half the loss of an epoch earlier, and all of it.
     rate = np.exp(np.array([0.5, 1.0]) / 2)
     np.testing.assert_allclose(state.weights, 2 * rate / rate.sum(), rtol=1e-5)
 
 
 def test_tasks_are_drawn_by_their_sizes():
-    way = variants.make("multi-sampled", config(), THREE[:2], (3, 1)).method.way
-    state = way.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
+    strategy = variants.make(
+        "multi-sampled", config(), THREE[:2], (3, 1)
+    ).method.strategy
+    state = strategy.init(Params(jnp.zeros(2), jnp.zeros((2, 3))), 2)
     keys = jax.random.split(jax.random.key(0), 1_000)
     draw = jax.jit(
-        jax.vmap(lambda key: way.combine(LOSSES, TWO, state, key)[1].weights)
+        jax.vmap(lambda key: strategy.combine(LOSSES, TWO, state, key)[1].weights)
     )
     weights = draw(keys)
     np.testing.assert_array_equal(weights.sum(axis=1), 2)
@@ -174,7 +180,11 @@ def test_tasks_are_drawn_by_their_sizes():
         ("multi-sdmgrad", {"batch_size": 2}, ["batch_size 2", "3 parts"]),
         ("multi-cr_mogm", {"smto__cr_mogm__inner": "moco"}, ["cr_mogm", "'mgda'"]),
         ("multi-cr_mogm", {"smto__cr_mogm__inner": "mgad"}, ["'mgad'", "mgda"]),
-        ("multi-mgda-ub", {"accumulate": 2}, ["multi-mgda-ub", "accumulate 2"]),
+        (
+            "multi-mgda-ub",
+            {"grad_accumulation": 2},
+            ["multi-mgda-ub", "grad_accumulation 2"],
+        ),
         ("multi-fixed", {"smto__fixed__weights": (1.0,)}, ["1 weights", "2 tasks"]),
     ],
 )

@@ -1,11 +1,11 @@
 """From tasks to one direction: how a method's gradients are made.
 
-Each way makes what a family of methods looks at, at the least cost: one backward pass
+Each makes what a family of methods looks at, at the least cost: one backward pass
 of a weighted loss, gradients of all tasks, their Gramian only, gradients at the
 representation, of parts of the batch, or at other points.
 """
 
-from mtl_jax.smto.strategies.contract import Found, Tasks, Way
+from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks
 from mtl_jax.smto.strategies.cotangent import by_cotangent, by_representation
 from mtl_jax.smto.strategies.gramian import by_gramian, by_size
 from mtl_jax.smto.strategies.jacobian import by_jacobian
@@ -15,9 +15,9 @@ from mtl_jax.smto.strategies.rotation import by_rotation
 from mtl_jax.smto.strategies.samples import by_samples
 
 __all__ = [
-    "Found",
+    "Direction",
     "Tasks",
-    "Way",
+    "Strategy",
     "by_cotangent",
     "by_gramian",
     "by_jacobian",

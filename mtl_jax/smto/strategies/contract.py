@@ -1,4 +1,4 @@
-"""What a way to the direction is given, and what it finds."""
+"""Strategies: what one is given, and the direction that it takes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -89,8 +89,8 @@ class Tasks(NamedTuple):
         return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
 
 
-class Found(NamedTuple):
-    """What a way finds."""
+class Direction(NamedTuple):
+    """The direction that a strategy takes, and what it leaves behind."""
 
     losses: Array
     """``[T]``, before the step."""
@@ -100,23 +100,23 @@ class Found(NamedTuple):
     smto: SmtoState
 
 
-class Way(NamedTuple):
-    """A way to the direction."""
+class Strategy(NamedTuple):
+    """How the losses of a run's tasks become a direction, at the least cost."""
 
     init: Callable[[Params, int], SmtoState]
     """``init(params, T) -> state``."""
-    find: Callable[[Tasks, SmtoState, Array], Found]
-    """``find(tasks, state, key) -> found``."""
+    step: Callable[[Tasks, SmtoState, Array], Direction]
+    """``step(tasks, state, key) -> direction``."""
     combine: Callable[[Array, Params, SmtoState, Array], tuple[Params, SmtoState]]
     """``combine(losses, grads [T, ...], state, key)``: the same of gradients that are
     given. A method that looks at something else than the gradients combines them with
     the weights of its latest update."""
-    look_back: Callable[[Array, SmtoState], SmtoState] | None = None
-    """``look_back(losses, state)``: told the losses after the step, on its batch."""
+    after_update: Callable[[Array, SmtoState], SmtoState] | None = None
+    """``after_update(losses, state)``: told the losses after the step, on its batch."""
 
 
 def starting(init: Callable[[int], PyTree]) -> Callable[[Params, int], SmtoState]:
-    """``Way.init`` of a method whose state depends on the number of tasks only."""
+    """``Strategy.init`` of a method whose state depends on the number of tasks only."""
 
     def starting_at(params: Params, num_tasks: int) -> SmtoState:
         return initial(num_tasks, init(num_tasks), params.shared)
@@ -132,7 +132,7 @@ def weigh_heads(weighted: bool, weights: Array, heads: PyTree) -> PyTree:
 def with_latest(
     weighted_heads: bool,
 ) -> Callable[[Array, Params, SmtoState, Array], tuple[Params, SmtoState]]:
-    """``Way.combine`` by the weights of the latest update."""
+    """``Strategy.combine`` by the weights of the latest update."""
 
     def combine(losses: Array, grads: Params, state: SmtoState, key: Array) -> Any:
         del losses, key

@@ -9,9 +9,9 @@ from mtl_jax.gradients.gramian import gramian
 from mtl_jax.smto import Cotangent, GramianWeighting, SmtoState, Solution
 from mtl_jax.smto.lift import weigh_gram
 from mtl_jax.smto.strategies.contract import (
-    Found,
+    Direction,
+    Strategy,
     Tasks,
-    Way,
     after,
     settled,
     starting,
@@ -26,7 +26,9 @@ Pull = Callable[[Array, Array, Array, SmtoState, Array], tuple[Array, Solution, 
 D], solution, the method's state)``."""
 
 
-def by_representation(method: GramianWeighting, weighted_heads: bool = False) -> Way:
+def by_representation(
+    method: GramianWeighting, weighted_heads: bool = False
+) -> Strategy:
     """Weights from the Gramian of the gradients at the shared representation.
 
     The "-UB" variant of a method (Sener & Koltun, NeurIPS 2018, section 3.3): one
@@ -43,10 +45,10 @@ def by_representation(method: GramianWeighting, weighted_heads: bool = False) ->
         solution, inner = weigh_gram(method, gramian(rows), losses, state.method, key)
         return tree.scale_rows(solution.weights, grads), solution, inner
 
-    return _way(method.init, pull, weighted_heads)
+    return _strategy(method.init, pull, weighted_heads)
 
 
-def by_cotangent(method: Cotangent, weighted_heads: bool = False) -> Way:
+def by_cotangent(method: Cotangent, weighted_heads: bool = False) -> Strategy:
     """What a method makes of the gradients at the shared representation.
 
     Such a method has no weights: all are 1, on the heads, too.
@@ -58,11 +60,11 @@ def by_cotangent(method: Cotangent, weighted_heads: bool = False) -> Way:
         pulled, inner = method.update(z, grads, state.method, key)
         return pulled, Solution(jnp.ones_like(losses), jnp.zeros(())), inner
 
-    return _way(method.init, pull, weighted_heads)
+    return _strategy(method.init, pull, weighted_heads)
 
 
-def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+def _strategy(init_method: Callable, pull: Pull, weighted_heads: bool) -> Strategy:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         z, pull_back, trunk = represent(tasks)
         losses, heads, grads, states = at_heads(tasks, z)
         own_inputs = tasks.axes.x is not None
@@ -75,6 +77,6 @@ def _way(init_method: Callable, pull: Pull, weighted_heads: bool) -> Way:
         found = after(state, *solution, shared, None, method)
         shared, found = settled(losses, shared, found, state)
         combined = Params(shared, weigh_heads(weighted_heads, solution.weights, heads))
-        return Found(losses, combined, ModelState(trunk, states), found)
+        return Direction(losses, combined, ModelState(trunk, states), found)
 
-    return Way(starting(init_method), find, with_latest(weighted_heads))
+    return Strategy(starting(init_method), step, with_latest(weighted_heads))

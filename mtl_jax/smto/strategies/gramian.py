@@ -8,7 +8,7 @@ from mtl_jax.gradients import summed_grads, task_gram, weighted_grads
 from mtl_jax.gradients.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
 from mtl_jax.smto.lift import settle, weigh_gram
-from mtl_jax.smto.strategies.contract import Found, Tasks, Way
+from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks
 from mtl_jax.smto.strategies.jacobian import by_jacobian
 from mtl_jax.types import Array, Params
 
@@ -16,7 +16,7 @@ HELD_BYTES = 2**30
 """Of gradients that are held at once where tasks are mapped one after another."""
 
 
-def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Way:
+def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Strategy:
     """The direction from inner products of the gradients, formed leaf by leaf.
 
     Memory: where tasks are mapped together, the gradients of one leaf at a time and the
@@ -26,7 +26,7 @@ def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Way:
     """
     other = by_jacobian(method, weighted_heads)
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         together = tasks.task_map is not sequential
         count = len(state.weights)
         (losses, model_states), gram = task_gram(
@@ -52,23 +52,23 @@ def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Way:
         usable = jnp.isfinite(gram.lengths).all() & jnp.isfinite(losses).all()
         shared, found = settle(usable, grads.shared, found, state)
         combined = Params(shared, grads.heads)
-        return Found(losses, combined, tasks.updated(model_states), found)
+        return Direction(losses, combined, tasks.updated(model_states), found)
 
-    return Way(other.init, find, other.combine)
+    return Strategy(other.init, step, other.combine)
 
 
-def by_size(method: GramianWeighting, weighted_heads: bool = False) -> Way:
+def by_size(method: GramianWeighting, weighted_heads: bool = False) -> Strategy:
     """`by_jacobian`, and `by_gramian` where all gradients take over `HELD_BYTES`."""
     held, formed = (
         by_jacobian(method, weighted_heads),
         by_gramian(method, weighted_heads),
     )
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         fits = len(state.weights) * _row_bytes(tasks) <= HELD_BYTES
-        return (held if fits else formed).find(tasks, state, key)
+        return (held if fits else formed).step(tasks, state, key)
 
-    return held._replace(find=find)
+    return held._replace(step=step)
 
 
 def _row_bytes(tasks: Tasks) -> int:

@@ -4,12 +4,12 @@ from typing import Any
 
 from mtl_jax.smto import LossWeighting, SmtoState, lift
 from mtl_jax.smto.lift import Liftable
-from mtl_jax.smto.strategies.contract import Found, Tasks, Way, weigh_heads
-from mtl_jax.smto.strategies.losses import look_back
+from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, weigh_heads
+from mtl_jax.smto.strategies.losses import after_update
 from mtl_jax.types import Array, Params
 
 
-def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Way:
+def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Strategy:
     """The direction from ``[T, ...]`` gradients, by `smto.lift`.
 
     Memory: the gradients of all tasks, ``T`` times the trunk. A step in which a
@@ -20,10 +20,10 @@ def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Way:
         state: Any = lift(method, num_tasks).init(params.shared)
         return state
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         (losses, model_states), grads = tasks.grads()
         combined, found = combine(losses, grads, state, key)
-        return Found(losses, combined, tasks.updated(model_states), found)
+        return Direction(losses, combined, tasks.updated(model_states), found)
 
     def combine(
         losses: Array, grads: Params, state: SmtoState, key: Array
@@ -33,5 +33,5 @@ def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Way:
         heads = weigh_heads(weighted_heads, found.weights, grads.heads)
         return Params(shared, heads), found
 
-    told = look_back(method) if isinstance(method, LossWeighting) else None
-    return Way(init, find, combine, told)
+    told = after_update(method) if isinstance(method, LossWeighting) else None
+    return Strategy(init, step, combine, told)

@@ -6,9 +6,9 @@ from mtl_jax import tree
 from mtl_jax.gradients import weighted_grads
 from mtl_jax.smto import LossWeighting, SmtoState
 from mtl_jax.smto.strategies.contract import (
-    Found,
+    Direction,
+    Strategy,
     Tasks,
-    Way,
     after,
     settled,
     starting,
@@ -17,10 +17,10 @@ from mtl_jax.smto.strategies.contract import (
 from mtl_jax.types import Array, Params
 
 
-def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
+def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Strategy:
     """Weights from the losses: the cost of unitary scalarization."""
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         def weigh(losses: Array) -> tuple[Array, Array, tuple]:
             weights, method = weighting.update(losses, state.method, key)
             heads = weights if weighted_heads else jnp.ones_like(weights)
@@ -32,7 +32,7 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
         found = after(state, weights, jnp.zeros(()), grads.shared, None, method)
         shared, found = settled(losses, grads.shared, found, state)
         grads = Params(shared, grads.heads)
-        return Found(losses, grads, tasks.updated(model_states), found)
+        return Direction(losses, grads, tasks.updated(model_states), found)
 
     def combine(
         losses: Array, grads: Params, state: SmtoState, key: Array
@@ -44,12 +44,12 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Way:
         shared, found = settled(losses, shared, found, state)
         return Params(shared, heads), found
 
-    return Way(starting(weighting.init), find, combine, look_back(weighting))
+    return Strategy(starting(weighting.init), step, combine, after_update(weighting))
 
 
-def look_back(weighting: LossWeighting):
-    """``Way.look_back`` of a weighting; None if it does not look back."""
-    told = weighting.look_back
+def after_update(weighting: LossWeighting):
+    """``Strategy.after_update`` of a weighting; None if it does not look back."""
+    told = weighting.after_update
     if told is None:
         return None
     return lambda losses, state: state._replace(method=told(losses, state.method))

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 from mtl_jax.smto import Perturbation, SmtoState
 from mtl_jax.smto.strategies.contract import (
-    Found,
+    Direction,
+    Strategy,
     Tasks,
-    Way,
     after,
     settled,
     starting,
@@ -17,14 +17,14 @@ from mtl_jax.smto.strategies.contract import (
 from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
 
 
-def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Way:
+def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Strategy:
     """The direction from gradients of every task at its own offset from the parameters.
 
     Batch statistics move by the pass at the parameters only. Memory: the gradients of
     all tasks, twice.
     """
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         (losses, model_states), grads = tasks.grads()
 
         def loss_at(offset: Params, params: Params, inputs: Batch) -> Scalar:
@@ -46,6 +46,8 @@ def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Way:
         found = after(state, *solution, direction, grads.shared, inner)
         shared, found = settled(losses, direction, found, state)
         heads = weigh_heads(weighted_heads, solution.weights, heads)
-        return Found(losses, Params(shared, heads), tasks.updated(model_states), found)
+        return Direction(
+            losses, Params(shared, heads), tasks.updated(model_states), found
+        )
 
-    return Way(starting(method.init), find, with_latest(weighted_heads))
+    return Strategy(starting(method.init), step, with_latest(weighted_heads))

@@ -3,9 +3,9 @@
 from mtl_jax.smto import Rotation, SmtoState
 from mtl_jax.smto.rotation import GENERATOR
 from mtl_jax.smto.strategies.contract import (
-    Found,
+    Direction,
+    Strategy,
     Tasks,
-    Way,
     after,
     settled,
     starting,
@@ -16,7 +16,7 @@ from mtl_jax.smto.strategies.representation import at_heads, represent
 from mtl_jax.types import Array, ModelState, Params
 
 
-def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
+def by_rotation(method: Rotation, weighted_heads: bool = False) -> Strategy:
     """Weights and rotations from the gradients at the shared representation.
 
     The heads' parameters hold a generator `rotation.GENERATOR`, whose gradient is the
@@ -24,7 +24,7 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
     correspond, and gradients are summed over the batch.
     """
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         z, pull_back, trunk = represent(tasks)
         losses, heads, grads, states = at_heads(tasks, z)
         own_inputs = tasks.axes.x is not None
@@ -38,6 +38,6 @@ def by_rotation(method: Rotation, weighted_heads: bool = False) -> Way:
         shared, found = settled(losses, shared, found, state)
         heads = {**weigh_heads(weighted_heads, weights, heads), GENERATOR: slopes}
         model_state = ModelState(trunk, states)
-        return Found(losses, Params(shared, heads), model_state, found)
+        return Direction(losses, Params(shared, heads), model_state, found)
 
-    return Way(starting(method.init), find, with_latest(weighted_heads))
+    return Strategy(starting(method.init), step, with_latest(weighted_heads))

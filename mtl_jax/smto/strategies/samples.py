@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.smto import CrossWeighting, SmtoState, lift
-from mtl_jax.smto.strategies.contract import Found, Tasks, Way, weigh_heads
+from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, weigh_heads
 from mtl_jax.smto.strategies.jacobian import by_jacobian
 from mtl_jax.types import Array, Batch, Params
 
 
-def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
+def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Strategy:
     """Weights from the first two parts of the batch, applied to those it names.
 
     The batch is cut into equal parts, so a step costs what it costs any other method;
@@ -21,7 +21,7 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
     other = by_jacobian(method, weighted_heads)
     parts = method.parts
 
-    def find(tasks: Tasks, state: SmtoState, key: Array) -> Found:
+    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         pieces = Batch(
             _cut(tasks.batch.x, parts, 0 if tasks.axes.x is None else 1),
             jax.tree.map(lambda leaf: _cut(leaf, parts, 1), tasks.batch.y),
@@ -42,9 +42,9 @@ def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Way:
         heads = jax.tree.map(lambda g: g.mean(axis=0), grads.heads)
         heads = weigh_heads(weighted_heads, found.weights, heads)
         combined = Params(shared, heads)
-        return Found(losses, combined, tasks.updated(model_states), found)
+        return Direction(losses, combined, tasks.updated(model_states), found)
 
-    return Way(other.init, find, other.combine)
+    return Strategy(other.init, step, other.combine)
 
 
 def _mean(leaf: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The ways to a direction: equal to each other, and to what is worked out densely."""
+"""Strategies: equal to each other, and to what is worked out densely."""
 
 import functools
 from typing import Any
@@ -63,7 +63,7 @@ def found_by(
     chosen = by(make, method, weighted)
     state = start(one, chosen)
     tasks = tasks_of(one, state, own, task_map, parts)
-    return jax.jit(lambda tasks: chosen.way.find(tasks, state.smto, KEY))(tasks)
+    return jax.jit(lambda tasks: chosen.strategy.step(tasks, state.smto, KEY))(tasks)
 
 
 # A batch and functions in one tuple: jit sees the functions as static leaves.
@@ -134,7 +134,7 @@ def test_parts_take_the_memory_of_one():
 
     def size(parts):
         tasks = tasks_of(one, state, own, parts=parts)
-        find = jax.jit(lambda tasks: chosen.way.find(tasks, state.smto, KEY))
+        find = jax.jit(lambda tasks: chosen.strategy.step(tasks, state.smto, KEY))
         return memory.temporaries(find.lower(tasks).compile())
 
     assert size(16) < 0.4 * size(1)
@@ -184,10 +184,10 @@ def test_gramian_only_never_holds_the_jacobian():
     row = 4 * layers * width**2
 
     def megabytes(make):
-        way = make(smto.make("pcgrad"))
-        state = way.init(params, count)
+        strategy = make(smto.make("pcgrad"))
+        state = strategy.init(params, count)
 
-        def find(params, own):
+        def step(params, own):
             tasks = strategies.Tasks(
                 represent,
                 head_loss,
@@ -197,9 +197,9 @@ def test_gramian_only_never_holds_the_jacobian():
                 Batch(0, 0),
                 jax.vmap,
             )
-            return way.find(tasks, state, KEY).grads
+            return strategy.step(tasks, state, KEY).grads
 
-        memory: Any = jax.jit(find).lower(params, own).compile().memory_analysis()
+        memory: Any = jax.jit(step).lower(params, own).compile().memory_analysis()
         return memory.temp_size_in_bytes
 
     assert megabytes(strategies.by_jacobian) > count * row
@@ -249,7 +249,7 @@ def test_sign_dropout_at_the_representation(one_input, leak):
     total = jax.tree.map(lambda leaf: leaf.sum(axis=0), grads.shared)
 
     def shared(key):
-        return chosen.way.find(tasks_of(one, state), state.smto, key).grads.shared
+        return chosen.strategy.step(tasks_of(one, state), state.smto, key).grads.shared
 
     if leak:  # nothing is dropped
         close(jax.jit(shared)(KEY), total, rtol=1e-4)
@@ -354,7 +354,7 @@ def test_famo_looks_back_at_the_same_batch(one_input, task_map):
     np.testing.assert_allclose(gained.log_losses, logs, rtol=1e-5)
     moved = before._replace(params=after.params)
     later = np.log(tasks_of(one, moved).losses())
-    told = method.look_back(
+    told = method.after_update(
         jnp.exp(jnp.asarray(later)), before.smto.method._replace(log_losses=logs)
     )
     close(gained.logits, told.logits, rtol=1e-3, atol=1e-6)
@@ -399,11 +399,13 @@ def test_a_gradient_that_is_not_finite_is_skipped(make, name):
 def test_gradients_given_are_combined_by_the_latest_weights():
     one = setting(MLP)
     losses, _, grads = rows_of(one)
-    way = by(strategies.by_representation, smto.make("pcgrad")).way
+    strategy = by(strategies.by_representation, smto.make("pcgrad")).strategy
     weights = jnp.array([0.5, 2.0, 1.0])
-    state = way.init(start(one, by(strategies.by_jacobian, smto.make("sum"))).params, T)
+    state = strategy.init(
+        start(one, by(strategies.by_jacobian, smto.make("sum"))).params, T
+    )
     state = state._replace(weights=weights)
-    combined, after = way.combine(losses, grads, state, KEY)
+    combined, after = strategy.combine(losses, grads, state, KEY)
     close(combined.shared, tree.combine(weights, grads.shared))
     close(combined.heads, grads.heads)
     np.testing.assert_array_equal(after.weights, weights)
@@ -439,7 +441,9 @@ def test_rotograd_balances_and_turns(one_input):
     turned = jax.random.normal(KEY, (T, 6, 6)) / 4
     heads = {**state.params.heads, GENERATOR: turned}
     state = state._replace(params=state.params._replace(heads=heads))
-    found = jax.jit(lambda t: chosen.way.find(t, state.smto, KEY))(tasks_of(one, state))
+    found = jax.jit(lambda t: chosen.strategy.step(t, state.smto, KEY))(
+        tasks_of(one, state)
+    )
     (losses, _), grads = GRADS(tasks_of(one, state))
     close(found.losses, losses)
     # The loss does not train the rotations; the direction is that of the weights.
