@@ -58,7 +58,7 @@ def name_list(kind: str, entries: str | Iterable[str]) -> tuple[str, ...]:
 
     A flag without quotes, ``--field=a,b``, arrives as one entry.
 
-    >>> names("augmentations", ("flip,crop", "scale "))
+    >>> name_list("augmentations", ("flip,crop", "scale "))
     ('flip', 'crop', 'scale')
 
     Raises:

@@ -12,8 +12,8 @@ ROOT = Path(mtl_jax.__path__[0])
 # Rooms of one layer do not know each other. A new room must be put in its place.
 LAYERS = [
     {"types"},
-    {"options", "tree", "objectives"},
-    {"devices", "analysis"},
+    {"options", "tree"},
+    {"objectives", "devices", "analysis"},
     {"gradients", "storage", "console"},
     {"smto", "metrics", "data", "models", "report"},
     {"training"},

@@ -1,5 +1,6 @@
 """A setting of three tasks and five features, and steps of training on it."""
 
+import copy
 import functools
 from typing import Any
 
@@ -50,10 +51,18 @@ def dataset(*, one_input):
     )
 
 
+def with_methods(one, **methods) -> Any:
+    """The setting with other methods than its own."""
+    changed = copy.copy(one)
+    for name, method in methods.items():
+        object.__setattr__(changed, name, method)
+    return changed
+
+
 @functools.cache
 def setting(trunk, *, one_input=False, rotated=False) -> Any:
     one = from_dataset("tiny", dataset(one_input=one_input), trunk, rotated=rotated)
-    return one._replace(init=jax.jit(one.init))
+    return with_methods(one, init=jax.jit(one.init))
 
 
 MLP: Any = mlp(widths=(6,))

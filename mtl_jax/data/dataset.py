@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mtl_jax.objectives.losses import Objective
+
 
 class Dataset(NamedTuple):
     """Examples of all tasks in one pool; tasks and splits are rows of it.
@@ -23,8 +25,8 @@ class Dataset(NamedTuple):
     rows: dict[str, tuple[np.ndarray, ...]]
     """Per split (``train``, ``validation``, ``test``) and task: int32 rows of
     the pool, ``[n]``."""
-    objectives: tuple[str, ...]
-    """What every task is judged by, names in `losses.OBJECTIVES`."""
+    objectives: tuple[str | Objective, ...]
+    """Objective of every task, or its name in `losses.OBJECTIVES`."""
     widths: tuple[int, ...]
     """Numbers that every task's head gives, an example or a pixel: the classes, or
     1."""

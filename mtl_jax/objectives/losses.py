@@ -45,6 +45,7 @@ from mtl_jax.objectives.scores import (
     ratio,
 )
 from mtl_jax.objectives.targets import Targets, is_class
+from mtl_jax.options import one_of
 from mtl_jax.types import Array, PyTree
 
 
@@ -70,6 +71,9 @@ class Objective(NamedTuple):
     targets: Targets | None = None
     """Those that the likelihood knows: others are refused where they can be read, and
     their losses are NaN where not. None: others are left out."""
+    labelled: Callable[[Any], Array] | None = None
+    """Targets ``[B, ...]`` to whether each is there ``[B]``; None where all are, see
+    `missing`."""
 
 
 def _knowing(
@@ -342,3 +346,14 @@ OBJECTIVES: dict[str, Objective] = {
     )._replace(targets=Targets(_says_number, "words that say a number")),
 }
 """Every objective by its name; those of one loss differ in their scores."""
+
+
+def named(objective: str | Objective) -> Objective:
+    """Return the objective of a name; one that is given stays.
+
+    Raises:
+      InputError: an unknown name.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    return OBJECTIVES[one_of("objective", objective, OBJECTIVES)]

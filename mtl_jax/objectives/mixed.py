@@ -51,6 +51,7 @@ def of_head(objective: Objective, width: int) -> Objective:
         },
         probabilities=chances and narrowed(chances),
         observations=observed and narrowed(observed),
+        labelled=objective.labelled,
         targets=known
         and known._replace(knows=lambda _, labels: known.knows(outputs_like, labels)),
     )
@@ -111,11 +112,18 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
     losses = [objective.example_loss for objective in objectives]
     observed = [objective.observations or one for objective in objectives]
     names = dict.fromkeys(name for own in objectives for name in own.scores)
+
+    def all_there(value: Array) -> Array:
+        return jnp.ones(value.shape[0], bool)
+
+    there = [objective.labelled or all_there for objective in objectives]
+    skips = any(objective.labelled for objective in objectives)
     return Objective(
         example_loss=lambda outputs, targets: choose(losses, targets, outputs),
         sample_targets=sample,
         scores={name: score(name) for name in names},
         observations=lambda outputs, targets: choose(observed, targets, outputs),
+        labelled=(lambda targets: choose(there, targets)) if skips else None,
     )
 
 

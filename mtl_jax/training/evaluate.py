@@ -11,6 +11,7 @@ from jax.custom_batching import custom_vmap
 
 from mtl_jax import types
 from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.objectives.losses import named
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.step import Data, take
 from mtl_jax.types import TASK_AXES, Array, ModelState, Params, PyTree
@@ -44,6 +45,18 @@ def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds
     return Rounds(
         np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), np.array(names)
     )
+
+
+def labelled(rounds: Rounds, setting: Setting) -> Rounds:
+    """Take examples whose label is missing out of the mask of their task."""
+    data = setting.data
+    mask = rounds.mask.copy()
+    for task, objective in enumerate(map(named, data.objectives)):
+        if objective.labelled:
+            rows = rounds.rows[task]
+            y = data.y[rows, task] if data.one_input else data.y[rows]
+            mask[task] *= np.asarray(objective.labelled(y))
+    return rounds._replace(mask=mask)
 
 
 def sums(

@@ -24,6 +24,7 @@ from mtl_jax.metrics.factors.contract import (
     TaskFactor,
     TaskProbe,
 )
+from mtl_jax.objectives.missing import mean_loss
 from mtl_jax.storage.records import Row
 from mtl_jax.training.record_rows import RowOf
 from mtl_jax.training.resolve import PROBE, Experiment
@@ -173,7 +174,7 @@ def _mean_loss(
     setting: Setting, params: Params, state: ModelState, batch: Batch
 ) -> Scalar:
     outputs = setting.predict(params, state, batch.x)
-    return setting.objective.example_loss(outputs, batch.y).mean()
+    return mean_loss(setting.objective, outputs, batch.y)
 
 
 def _compile_task(

@@ -148,6 +148,7 @@ def _loop(
     splits = name_list("evaluate", config.evaluate)
     evaluated = {name: made.splits[name] for name in splits}
     rounds = evaluate.rounds(evaluated, config.eval_batch_size)
+    rounds = evaluate.labelled(rounds, setting)
     levels = tuple(config.trajectory.loss_levels)
     bounds = trajectory.boundaries(points, config.steps, config.steps_per_dispatch)
     chunk = int(np.diff(bounds).max())

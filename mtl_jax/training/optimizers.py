@@ -43,7 +43,7 @@ def make_optimizer(
 ) -> Callable[[Any], optax.GradientTransformation]:
     """Make an optimizer, as a function of its learning rate.
 
-    >>> make("sgd", momentum=2.0)
+    >>> make_optimizer("sgd", momentum=2.0)
     Traceback (most recent call last):
     mtl_jax.types.InputError: optimizer.sgd.momentum is 2.0; it must be at least 0 and \
 below 1.

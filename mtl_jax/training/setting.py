@@ -6,7 +6,8 @@ set's name or linen; above it nothing builds a model.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,16 @@ from flax import linen as nn
 
 from mtl_jax import data, models
 from mtl_jax.data import Dataset, augment
-from mtl_jax.data.augment import Pixels, Transform, no_pixels
+from mtl_jax.data.augment import Transform
 from mtl_jax.models.trunk import Linear, SharedOutput, Trunk
 from mtl_jax.models.weights import load as load_weights
 from mtl_jax.objectives import targets
-from mtl_jax.objectives.losses import OBJECTIVES, Objective
-from mtl_jax.objectives.mixed import MixedTargets, of_head, of_kinds
+from mtl_jax.objectives.losses import Objective, named
+from mtl_jax.objectives.missing import mean_loss
+from mtl_jax.objectives.mixed import of_head, of_kinds
 from mtl_jax.options import one_of
 from mtl_jax.smto.rotation import GENERATOR, rotation
+from mtl_jax.training.augmentation import augmented
 from mtl_jax.types import (
     ONE_INPUT,
     OWN_INPUTS,
@@ -39,45 +42,140 @@ from mtl_jax.types import (
 COMPUTE = ("float32", "bfloat16")
 DROPOUT = 0x64726F70
 """Folded into a module's key: what it draws in training, not its parameters."""
-Augment = Callable[[Array, Array, Batch], Batch]
-"""``(key, task_ids [T], batch) -> batch``."""
 
 
-class Setting(NamedTuple):
-    """What is trained on what."""
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Tasks, their data, and the model that they share: what is trained on what.
+
+    Made by `from_dataset`, and from a configuration by `make_setting`.
+    """
 
     name: str
-    tasks: tuple[str, ...]
-    """Names of all ``T`` tasks."""
-    init: Callable[..., tuple[Params, ModelState]]
-    """``init(key, task_ids [T], start=None) -> (params, model_state)``. The trunk
-    depends on the key only, or is ``start`` as far as that is given, and a head on the
-    key and its task, so that single-task and multi-task runs of one seed start from the
-    same point."""
-    start: PyTree
-    """Variables of a pre-trained trunk, or some of them, to be passed to `init`; None
-    where there are none. Beside it, for what a program closes over is stored with the
-    program."""
-    represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
-    """``(parameters and state of the trunk, x [B, ...]) -> (representation [B, ...],
-    state)``, in training mode."""
-    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]]
-    """``(parameters and state of one head, representation [B, ...], y [B, ...]) ->
-    (mean loss, state)``, in training mode."""
-    predict: Callable[[Params, ModelState, Array], Array]
-    """``(params of one task, its model state, x [B, ...]) -> outputs``, in evaluation
-    mode."""
+    data: Dataset
+    trunk: Trunk
+    """The model that tasks share, with the output layer where they share that."""
+    head: nn.Module
+    """On top of it; every task has parameters of its own for it."""
     objective: Objective
     """Of all tasks; of several kinds by `mixed.of_kinds`."""
     kinds: np.ndarray | None
     """Number of every task's kind ``[T]``; None where all are alike."""
     scores: tuple[tuple[str, ...], ...]
     """Names of every task's scores."""
-    data: Dataset
-    batch_axes: Batch
-    """`OWN_INPUTS` or `ONE_INPUT`."""
-    augment: Augment | None = None
-    """Random changes of a training batch."""
+    sample: jax.ShapeDtypeStruct
+    """Shape of one example as the trunk takes it, ``[1, ...]``."""
+    features: jax.ShapeDtypeStruct
+    """Shape of its representation, ``[1, ...]``."""
+    start: PyTree = None
+    """Variables of a pre-trained trunk, or some of them, to be passed to `init`; None
+    where there are none. Beside it, for what a program closes over is stored with the
+    program."""
+    rotated: bool = False
+    """Heads see the representation through a rotation each, the identity at first, that
+    the loss does not train: for methods that turn it."""
+    compute_dtype: str = "float32"
+    """Type of passes in training, one of `COMPUTE`."""
+    transform: Transform | None = None
+    """Random change of a training example."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of all ``T`` tasks."""
+        return self.data.tasks
+
+    @property
+    def batch_axes(self) -> Batch:
+        """Axes of a batch over tasks: `OWN_INPUTS` or `ONE_INPUT`."""
+        return ONE_INPUT if self.data.one_input else OWN_INPUTS
+
+    def init(
+        self, key: Array, task_ids: Array, start: PyTree = None
+    ) -> tuple[Params, ModelState]:
+        """Draw the parameters and the model state of the tasks ``task_ids [T]``.
+
+        The trunk depends on the key only, or is ``start`` as far as that is given, and
+        a head on the key and its task, so that single-task and multi-task runs of one
+        seed start from the same point.
+        """
+        trunk_key, heads_key = jax.random.split(key)
+        sample = jnp.zeros(self.sample.shape, self.sample.dtype)
+        zeros = jnp.zeros(self.features.shape, self.features.dtype)
+
+        def of_trunk(task: Array | int) -> tuple[PyTree, PyTree]:
+            variables = self.trunk.init(_keys(trunk_key, task), sample, train=False)
+            return _cut(_over(variables, start or {}))
+
+        def of_head(task: Array) -> tuple[PyTree, PyTree]:
+            key = jax.random.fold_in(heads_key, task)
+            return _cut(self.head.init(_keys(key, task), zeros, train=False))
+
+        shared, trunk_state = of_trunk(0)
+        if not self.data.one_input:  # own inputs, own batch statistics and dropout
+            trunk_state = jax.vmap(lambda task: of_trunk(task)[1])(task_ids)
+        heads, heads_state = jax.vmap(of_head)(task_ids)
+        if self.rotated:
+            square = (len(task_ids), zeros.shape[-1], zeros.shape[-1])
+            heads = {**heads, GENERATOR: jnp.zeros(square, zeros.dtype)}
+        return Params(shared, heads), ModelState(trunk_state, heads_state)
+
+    def represent(
+        self, shared: PyTree, state: PyTree, x: Array
+    ) -> tuple[Array, PyTree]:
+        """Apply the trunk in training mode: ``x [B, ...]`` to the representation.
+
+        Args:
+          shared: its parameters.
+          state: its state, such as batch statistics.
+          x: inputs of one task.
+
+        Returns:
+          The representation ``[B, ...]`` and the new state.
+        """
+        return self._features(shared, state, x, train=True)
+
+    def head_loss(
+        self, heads: PyTree, state: PyTree, z: Array, y: PyTree
+    ) -> tuple[Scalar, PyTree]:
+        """Return the mean loss of one task in training mode, and its head's new state.
+
+        Args:
+          heads: parameters of the task's head.
+          state: its state.
+          z: representation ``[B, ...]``.
+          y: targets ``[B, ...]``.
+        """
+        outputs, state = self._outputs(heads, state, z, train=True)
+        return mean_loss(self.objective, outputs, y), state
+
+    def predict(self, params: Params, state: ModelState, x: Array) -> Array:
+        """Return outputs of one task for ``x [B, ...]``, in evaluation mode."""
+        z, _ = self._features(params.shared, state.trunk, x, train=False)
+        return self._outputs(params.heads, state.heads, z, train=False)[0]
+
+    def augment(self, key: Array, task_ids: Array, batch: Batch) -> Batch:
+        """Change the images of a training batch at random, and pixels that are targets.
+
+        An image of own inputs is changed as its task and its place in the batch say.
+        """
+        if self.transform is None:
+            return batch
+        return augmented(self.data, self.transform, key, task_ids, batch)
+
+    def _features(
+        self, shared: PyTree, state: PyTree, x: Array, train: bool
+    ) -> tuple[Array, PyTree]:
+        inputs = _as_inputs(x)
+        return _pass(self.trunk, shared, state, inputs, train, self.compute_dtype)
+
+    def _outputs(
+        self, heads: PyTree, state: PyTree, z: Array, train: bool
+    ) -> tuple[Array, PyTree]:
+        if self.rotated:
+            heads = dict(heads)
+            generator = jax.lax.stop_gradient(heads.pop(GENERATOR))
+            z = z @ rotation(generator).T
+        return _pass(self.head, heads, state, z, train, self.compute_dtype)
 
 
 def make_setting(config: Config, *, rotated: bool = False) -> Setting:
@@ -85,7 +183,7 @@ def make_setting(config: Config, *, rotated: bool = False) -> Setting:
 
     Args:
       config: the configuration.
-      rotated: as in `from_dataset`.
+      rotated: as `Setting.rotated`.
 
     Raises:
       InputError: an unknown name or option, a value out of range, or data or weights
@@ -97,11 +195,6 @@ def make_setting(config: Config, *, rotated: bool = False) -> Setting:
     transform = augment.make(config.augmentations)
     one_of("compute_dtype", config.compute_dtype, COMPUTE)
     dataset = load_dataset(config.setting, directory=options.pop("dir"), **options)
-    if transform and dataset.x.ndim != 4:
-        raise InputError(
-            f"augmentations {tuple(config.augmentations)} is for images; "
-            f"{config.setting} has inputs of shape {dataset.x.shape[1:]}."
-        )
     kind = config.model.name
     trunk = models.make(kind, weights, **config.model.get(kind, {}))
     return from_dataset(
@@ -119,7 +212,7 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     """Load a data set by the name of its setting; options it lacks are ignored.
 
     Raises:
-      InputError: as `make`.
+      InputError: as `make_setting`.
     """
     loader = data.LOADERS[one_of("setting", name, data.LOADERS)]
     known = inspect.signature(loader).parameters
@@ -131,19 +224,20 @@ def from_dataset(
     dataset: Dataset,
     trunk: Trunk,
     *,
+    head: Callable[[int], nn.Module] | None = None,
     rotated: bool = False,
     weights: str = "",
     compute: str = "float32",
     transform: Transform | None = None,
 ) -> Setting:
-    """The tasks of a data set on one trunk, with a head each.
+    """Put the tasks of a data set on one trunk, with a head each.
 
     Args:
       name: of the setting.
       dataset: its tasks and data.
       trunk: the model below the heads.
-      rotated: heads see the representation through a rotation each, the identity at
-        first, that the loss does not train: for methods that turn it.
+      head: makes the head of so many outputs; the trunk's own if it is not given.
+      rotated: as `Setting.rotated`.
       weights: file or folder that the trunk starts from, as `models.weights.load`
         reads it.
       compute: type of what training computes, one of `COMPUTE`; parameters, their
@@ -152,92 +246,46 @@ def from_dataset(
 
     Raises:
       InputError: images that the trunk cannot take, labels that an objective does not
-        know, weights that do not fit the trunk, or rotations of what is no vector.
+        know, weights that do not fit the trunk, outputs that are not what an objective
+        takes, or rotations of what is no vector.
     """
     trunk.check_inputs(dataset.x)
     _check_targets(name, dataset)
-    sample = _as_inputs(jnp.zeros((1, *dataset.x.shape[1:]), dataset.x.dtype))
-    like, variables = _shapes(trunk, sample)
+    if transform and dataset.x.ndim != 4:
+        raise InputError(
+            f"augmentations are for images [N, H, W, C]; {name} has inputs of shape "
+            f"{dataset.x.shape[1:]}."
+        )
+    example = jax.ShapeDtypeStruct((1, *dataset.x.shape[1:]), dataset.x.dtype)
+    sample = jax.eval_shape(_as_inputs, example)
+    features, variables = _shapes(trunk, sample)
     pretrained = load_weights(weights, trunk, variables) if weights else None
     width = max(dataset.widths)
     if dataset.shared_output:
         trunk = SharedOutput(trunk, Linear(width, parent=None))
-        like, _ = _shapes(trunk, sample)
+        features, _ = _shapes(trunk, sample)
         if pretrained:
-            pretrained = {kind: {"trunk": own} for kind, own in pretrained.items()}
-    head = trunk.head(width)
-    if rotated and len(like.shape) != 2:
+            pretrained = {kind: {"trunk": tree} for kind, tree in pretrained.items()}
+    if rotated and len(features.shape) != 2:
         raise InputError(
             f"rotograd turns representations [B, D], and this trunk's are "
-            f"{like.shape}; leave it out, or choose another model."
+            f"{features.shape}; leave it out, or choose another model."
         )
-    batch_axes = ONE_INPUT if dataset.one_input else OWN_INPUTS
     objective, kinds = _objective(dataset)
-
-    def init(
-        key: Array, task_ids: Array, start: PyTree = None
-    ) -> tuple[Params, ModelState]:
-        trunk_key, heads_key = jax.random.split(key)
-        zeros = jnp.zeros(like.shape, like.dtype)
-
-        def of_trunk(task: Array | int) -> tuple[PyTree, PyTree]:
-            found = trunk.init(_keys(trunk_key, task), sample, train=False)
-            return _cut(_over(found, start or {}))
-
-        def of_head(task: Array) -> tuple[PyTree, PyTree]:
-            own = jax.random.fold_in(heads_key, task)
-            return _cut(head.init(_keys(own, task), zeros, train=False))
-
-        shared, trunk_state = of_trunk(0)
-        if not dataset.one_input:  # own inputs, own batch statistics and dropout
-            trunk_state = jax.vmap(lambda task: of_trunk(task)[1])(task_ids)
-        heads, heads_state = jax.vmap(of_head)(task_ids)
-        if rotated:
-            square = (len(task_ids), like.shape[-1], like.shape[-1])
-            heads = {**heads, GENERATOR: jnp.zeros(square, like.dtype)}
-        return Params(shared, heads), ModelState(trunk_state, heads_state)
-
-    def features(
-        shared: PyTree, state: PyTree, x: Array, train: bool
-    ) -> tuple[Array, PyTree]:
-        return _pass(trunk, shared, state, _as_inputs(x), train, compute)
-
-    def outputs(
-        heads: PyTree, state: PyTree, z: Array, train: bool
-    ) -> tuple[Array, PyTree]:
-        if rotated:
-            heads = dict(heads)
-            generator = jax.lax.stop_gradient(heads.pop(GENERATOR))
-            z = z @ rotation(generator).T
-        return _pass(head, heads, state, z, train, compute)
-
-    def represent(shared: PyTree, state: PyTree, x: Array) -> tuple[Array, PyTree]:
-        return features(shared, state, x, train=True)
-
-    def head_loss(
-        heads: PyTree, state: PyTree, z: Array, y: PyTree
-    ) -> tuple[Scalar, PyTree]:
-        found, state = outputs(heads, state, z, train=True)
-        return objective.example_loss(found, y).mean(), state
-
-    def predict(params: Params, state: ModelState, x: Array) -> Array:
-        z, _ = features(params.shared, state.trunk, x, train=False)
-        return outputs(params.heads, state.heads, z, train=False)[0]
-
     return Setting(
         name=name,
-        tasks=dataset.tasks,
-        init=init,
-        start=pretrained,
-        represent=represent,
-        head_loss=head_loss,
-        predict=predict,
+        data=dataset,
+        trunk=trunk,
+        head=(head or trunk.head)(width),
         objective=objective,
         kinds=kinds,
-        scores=tuple(tuple(OBJECTIVES[o].scores) for o in dataset.objectives),
-        data=dataset,
-        batch_axes=batch_axes,
-        augment=_augment(dataset, transform),
+        scores=tuple(tuple(named(o).scores) for o in dataset.objectives),
+        sample=sample,
+        features=features,
+        start=pretrained,
+        rotated=rotated,
+        compute_dtype=compute,
+        transform=transform,
     )
 
 
@@ -247,8 +295,8 @@ def _keys(key: Array, task: Array | int) -> dict[str, Array]:
     return {"params": key, "dropout": later}
 
 
-def _shapes(trunk: Trunk, sample: Array) -> tuple[Any, PyTree]:
-    """Of a trunk's outputs and variables."""
+def _shapes(trunk: Trunk, sample: Any) -> tuple[Any, PyTree]:
+    """Shapes of a trunk's outputs and variables."""
     return jax.eval_shape(
         lambda x: trunk.init_with_output(_keys(jax.random.key(0), 0), x, train=False),
         sample,
@@ -265,7 +313,7 @@ def _over(variables: PyTree, start: PyTree) -> PyTree:
     """Variables with those of ``start`` in their places."""
     if not isinstance(start, Mapping):
         return start
-    return {**variables, **{k: _over(variables[k], own) for k, own in start.items()}}
+    return {**variables, **{k: _over(variables[k], v) for k, v in start.items()}}
 
 
 def _pass(
@@ -279,65 +327,38 @@ def _pass(
     if train:
         params, x = jax.tree.map(cast, (params, x))
     mutable = list(state) if train else []
-    found: Any = module.apply({"params": params, **state}, x, train, mutable=mutable)
-    outputs, state = found
+    applied: Any = module.apply({"params": params, **state}, x, train, mutable=mutable)
+    outputs, state = applied
     return outputs.astype(jnp.float32), state
-
-
-def _augment(dataset: Dataset, transform: Transform | None) -> Augment | None:
-    """The transform of an example, of batches ``x [T, B, ...]`` or ``[B, ...]``."""
-    if transform is None:
-        return None
-    is_depth = np.array([name == "depth" for name in dataset.objectives])
-    has_pixels = dataset.y.ndim > 1 + dataset.one_input
-
-    def of_batch(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
-        axes = Pixels(1, None, None)  # type: ignore[arg-type]
-        mapped = jax.vmap(transform, (0, 0, axes), (0, axes))
-        return mapped(jax.random.split(key, len(x)), x, pixels)
-
-    def augment(key: Array, task_ids: Array, batch: Batch) -> Batch:
-        x, y = batch
-        nothing = no_pixels(*x.shape[-3:-1])
-        nothing = nothing._replace(value=nothing.value[:, None].repeat(x.shape[-4], 1))
-        if not dataset.one_input:
-            keys = jax.vmap(lambda task: jax.random.fold_in(key, task))(task_ids)
-            alone = jax.vmap(lambda key, x: of_batch(key, x, nothing)[0])
-            return Batch(alone(keys, x), y)
-        if not has_pixels:
-            return Batch(of_batch(key, x, nothing)[0], y)
-        depth = jnp.asarray(is_depth)[task_ids]
-        value = y.value if isinstance(y, MixedTargets) else y  # [T, B, H, W]
-        pixels = Pixels(value, jnp.where(depth, 0.0, -1.0), depth)
-        x, (value, *_) = of_batch(key, x, pixels)
-        return Batch(
-            x, y._replace(value=value) if isinstance(y, MixedTargets) else value
-        )
-
-    return augment
 
 
 def _check_targets(name: str, dataset: Dataset) -> None:
     """Refuse targets, of any split, that their task's objective does not know."""
     for t, task in enumerate(dataset.tasks):
-        known = OBJECTIVES[dataset.objectives[t]].targets
-        if known is None:
+        objective = named(dataset.objectives[t])
+        if objective.targets is None:
             continue
         outputs = np.empty((0, dataset.widths[t]))
         for split, rows in dataset.rows.items():
             y = dataset.y[rows[t], t] if dataset.one_input else dataset.y[rows[t]]
+            if objective.labelled:
+                y = y[np.asarray(objective.labelled(y))]
             whose = f"task {task!r} of {name} ({split}, {dataset.widths[t]} outputs)"
-            targets.refuse_others(known, outputs, y, whose)
+            targets.refuse_others(objective.targets, outputs, y, whose)
 
 
 def _objective(dataset: Dataset) -> tuple[Objective, np.ndarray | None]:
     """The objective of all tasks, and the kind of each where they are not alike."""
     of_tasks = list(zip(dataset.objectives, dataset.widths, strict=True))
-    kinds = list(dict.fromkeys(of_tasks))
-    every = [of_head(OBJECTIVES[name], width) for name, width in kinds]
+    kinds: list[tuple[str | Objective, int]] = []
+    for kind in of_tasks:
+        if kind not in kinds:
+            kinds.append(kind)
+    objectives = [of_head(named(objective), width) for objective, width in kinds]
     if len(kinds) == 1:
-        return every[0], None
-    return of_kinds(every), np.array([kinds.index(own) for own in of_tasks], np.int32)
+        return objectives[0], None
+    numbers = [kinds.index(kind) for kind in of_tasks]
+    return of_kinds(objectives), np.array(numbers, np.int32)
 
 
 def _as_inputs(x: Array) -> Array:

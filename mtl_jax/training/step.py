@@ -245,7 +245,7 @@ def train_chunk(
     def body(carry: tuple) -> tuple:
         i, state, losses = carry
         batch = take(data, rows[i], task_ids, setting.batch_axes)
-        if setting.augment:
+        if setting.transform:
             key = jax.random.fold_in(step_key(state), AUGMENT)
             batch = setting.augment(key, task_ids, batch)
         is_last = looked_at & (i == count - 1)

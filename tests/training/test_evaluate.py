@@ -17,7 +17,7 @@ from mtl_jax.training import evaluate, record_rows
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import data_pool
 from mtl_jax.training.variants import Variant
-from tests.tiny import MLP, D
+from tests.tiny import MLP, D, with_methods
 
 T, B = 3, 4
 SIZES = {"validation": (3, 19, 8), "test": (13, 3, 6)}
@@ -154,7 +154,7 @@ def counted(one, calls):
         jax.debug.callback(lambda: calls.append(1))
         return one.predict(params, state, x)
 
-    return one._replace(predict=predict)
+    return with_methods(one, predict=predict)
 
 
 def rounds_of(task):

@@ -335,7 +335,7 @@ class Embedded(Trunk):
         return nn.Embed(7, 6)(x).mean(axis=1)
 
 
-@pytest.mark.parametrize("compute_dtype", COMPUTE)
+@pytest.mark.parametrize("compute", COMPUTE)
 def test_whole_numbers_stay_whole(compute):
     data = dataset(one_input=False)
     tokens: Any = np.abs(data.x).astype(np.int32) % 7

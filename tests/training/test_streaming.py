@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
 def case(request, folder, monkeypatch):
     """Changes that make an experiment, whose data is mapped from a file."""
     own = dataset(request.param, folder)
-    monkeypatch.setattr(settings, "load", lambda *_, **__: own)
+    monkeypatch.setattr(settings, "load_dataset", lambda *_, **__: own)
     return {**CHANGES, **CASES[request.param]}
 
 

@@ -32,6 +32,7 @@ from tests.tiny import (
     of_task,
     setting,
     stepped,
+    with_methods,
 )
 
 KEY = jax.random.key(7)
@@ -385,7 +386,7 @@ def test_a_gradient_that_is_not_finite_is_skipped(make, name):
         del y
         return jnp.mean(head["bias"] ** 2) + jnp.sum(jnp.sqrt(jnp.abs(0 * z))), state
 
-    one = one._replace(head_loss=head_loss)
+    one = with_methods(one, head_loss=head_loss)
     chosen = by(make, smto.make(name, **options))
     before = start(one, chosen)
     after, losses = stepped(one, chosen, before, batch(one))
