@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mtl_jax import smto
+from mtl_jax.training import optimizers
 
 # Of all methods, and known from the data.
 SHARED = ("reduction", "steps_per_epoch", "sizes")
@@ -86,12 +87,17 @@ def get_config() -> ConfigDict:
     config.model.mlp = ConfigDict()
     config.model.mlp.widths = (128, 128)
 
-    # Optimizer: constant learning rate, as in the paper.
+    # Optimizer, the same for all variants: one of optax's by name, with its options
+    # under its name, optimizer.adamw.weight_decay. The paper's rate is constant.
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # adam | adamw | sgd
-    config.optimizer.adam = ConfigDict({"b1": 0.9, "b2": 0.999, "eps": 1e-8})
-    config.optimizer.adamw = ConfigDict({"weight_decay": 1e-4})
-    config.optimizer.sgd = ConfigDict({"momentum": 0.0})
+    config.optimizer.name = "adam"
+    config.optimizer.schedule = "constant"  # constant | cosine | linear
+    config.optimizer.warmup_steps = 0  # in which the rate grows from 0
+    config.optimizer.final_fraction = 0.0  # of the rate, at the end of a decay
+    config.optimizer.clip_norm = 0.0  # of all gradients together; 0: never clipped
+    config.optimizer.decayed = "all"  # by weight decay: all | matrices (no biases)
+    for name in optimizers.OPTIMIZERS:
+        config.optimizer[name] = ConfigDict(optimizers.options(name))
 
     # Multi-task optimizers. A name here adds the variant multi-NAME.
     config.smto = ConfigDict()

@@ -1,8 +1,10 @@
 """mtl_jax: what training tasks together does to the way each is optimised.
 
-The names a user needs: per-task gradients, multi-task optimizers, records. Training
-from a configuration is ``mtl_jax.training.loop.run``.
+The names a user needs: per-task gradients and multi-task optimizers for a loop of one's
+own; `setting` and `train` for one's own data and model in ours.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from mtl_jax import smto, tree
 from mtl_jax.gradients import task_grads, task_losses, weighted_grads
@@ -16,6 +18,10 @@ from mtl_jax.types import (
     Params,
 )
 
+if TYPE_CHECKING:
+    from mtl_jax.data.arrays import Task
+    from mtl_jax.training.tasks import setting
+
 __all__ = [
     "ONE_INPUT",
     "OWN_INPUTS",
@@ -24,9 +30,23 @@ __all__ = [
     "InputError",
     "LossFn",
     "Params",
+    "Task",
+    "setting",
     "smto",
     "task_grads",
     "task_losses",
     "tree",
     "weighted_grads",
 ]
+
+_LATER = {"Task": "data.arrays", "setting": "training.tasks"}
+"""Names whose modules are imported when they are first asked for: they need data and
+models, which a loop of one's own does without."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from mtl_jax.objectives.losses import Objective
 from mtl_jax.objectives.scores import Score
-from mtl_jax.objectives.targets import NUMBERS
+from mtl_jax.objectives.targets import BINARY, CLASSES
 from mtl_jax.types import Array, PyTree, Scalar
 
 NO_CLASS = -1
@@ -31,7 +31,8 @@ def is_labelled(objective: Objective, targets: Any) -> Array:
     """Tell which targets ``[B]`` are there, as bool ``[B]``."""
     targets = jnp.asarray(targets)
     there = targets == targets  # NaN is not itself
-    return there if objective.targets is NUMBERS else there & (targets != NO_CLASS)
+    has_classes = objective.targets in (BINARY, CLASSES)
+    return there & (targets != NO_CLASS) if has_classes else there
 
 
 def skip_missing(objective: Objective) -> Objective:

@@ -4,28 +4,52 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from mtl_jax.options import is_positive, one_of
-from mtl_jax.types import InputError
+from mtl_jax.types import InputError, PyTree
+
+OptimizerMaker = Callable[[Any], optax.GradientTransformation]
+"""A learning rate, or a schedule of it, to an optimizer: any chain of optax."""
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adabelief": optax.adabelief,
+    "adadelta": optax.adadelta,
+    "adagrad": optax.adagrad,
     "adam": optax.adam,
+    "adamax": optax.adamax,
     "adamw": optax.adamw,
+    "adan": optax.adan,
+    "amsgrad": optax.amsgrad,
+    "lamb": optax.lamb,
+    "lion": optax.lion,
+    "nadam": optax.nadam,
+    "nadamw": optax.nadamw,
+    "novograd": optax.novograd,
+    "radam": optax.radam,
+    "rmsprop": optax.rmsprop,
     "sgd": optax.sgd,
+    "yogi": optax.yogi,
 }
 """Every optimizer by its name."""
 
+DECAYED: dict[str, Any] = {
+    "all": None,
+    "matrices": lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+}
+"""Parameters that weight decay is for: all, or none of biases and scales."""
+
 
 class Limit(NamedTuple):
-    """What an option may be."""
+    """The range of an option."""
 
     text: str
     holds: Callable[[float], bool]
 
 
 DECAY = Limit("at least 0 and below 1", lambda value: 0 <= value < 1)
-"""Of a running mean; at 1 it would never move."""
+"""Decay of a running mean; at 1 it would never move."""
 AMOUNT = Limit("at least 0 and finite", lambda value: 0 <= value < float("inf"))
 LIMITS = {
     "b1": DECAY,
@@ -38,15 +62,43 @@ LIMITS = {
 """By the names that optax gives options, whichever optimizer has them."""
 
 
+def options(name: str) -> dict[str, Any]:
+    """Return the numbers that an optimizer can be given, with optax's defaults.
+
+    >>> options("sgd")
+    {'momentum': 0.0, 'nesterov': False}
+
+    Raises:
+      InputError: an unknown name.
+    """
+    factory = OPTIMIZERS[one_of("optimizer", name, OPTIMIZERS)]
+    defaults = {
+        option: 0.0 if option == "momentum" else parameter.default
+        for option, parameter in inspect.signature(factory).parameters.items()
+    }
+    return {k: v for k, v in defaults.items() if isinstance(v, int | float)}
+
+
 def make_optimizer(
-    name: str, **options: Any
-) -> Callable[[Any], optax.GradientTransformation]:
+    name: str,
+    schedule: optax.Schedule | None = None,
+    clip_norm: float = 0.0,
+    decayed: str = "all",
+    **options: Any,
+) -> OptimizerMaker:
     """Make an optimizer, as a function of its learning rate.
 
     >>> make_optimizer("sgd", momentum=2.0)
     Traceback (most recent call last):
     mtl_jax.types.InputError: optimizer.sgd.momentum is 2.0; it must be at least 0 and \
 below 1.
+
+    Args:
+      name: one of `OPTIMIZERS`.
+      schedule: factor of the learning rate, as `schedules.make_schedule` makes it.
+      clip_norm: length that all gradients together are cut down to; 0 for any.
+      decayed: parameters that weight decay is for, one of `DECAYED`.
+      **options: as optax has them.
 
     Raises:
       InputError: an unknown name or option, or a value out of its range.
@@ -55,10 +107,62 @@ below 1.
     known = [*inspect.signature(factory).parameters][1:]
     for option, value in options.items():
         one_of(f"option of {name}", option, known)
-        limit = LIMITS.get(option)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if limit and not (is_number and limit.holds(value)):
+        _check(f"optimizer.{name}.{option}", value, LIMITS.get(option))
+    _check("optimizer.clip_norm", clip_norm, AMOUNT)
+    mask = DECAYED[one_of("optimizer.decayed", decayed, DECAYED)]
+    if mask is not None:
+        decay_mask = {"mask", "weight_decay_mask"} & set(known)
+        if not decay_mask:
             raise InputError(
-                f"optimizer.{name}.{option} is {value!r}; it must be {limit.text}."
+                f"optimizer.decayed is {decayed!r}, and {name} has no weight decay to "
+                f"mask; leave it at 'all', or choose adamw."
             )
-    return lambda learning_rate: factory(learning_rate, **options)
+        options |= dict.fromkeys(decay_mask, mask)
+
+    def scheduled(learning_rate: Any) -> Any:
+        def rate(count: Any) -> Any:
+            assert schedule is not None
+            return learning_rate * schedule(count)
+
+        return learning_rate if schedule is None else rate
+
+    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
+        chosen = factory(scheduled(learning_rate), **options)
+        if not clip_norm:
+            return chosen
+        return optax.chain(optax.clip_by_global_norm(clip_norm), chosen)
+
+    return optimizer
+
+
+def check_optimizer(optimizer: OptimizerMaker, params: PyTree) -> None:
+    """Raise an `InputError` for what makes no optimizer of a learning rate.
+
+    Args:
+      optimizer: to be called with a learning rate that is traced.
+      params: parameters, or their shapes.
+    """
+
+    def updates(rate: Any, params: PyTree) -> PyTree:
+        made = optimizer(rate)
+        return made.update(params, made.init(params), params)[0]
+
+    try:
+        shapes = jax.eval_shape(updates, jax.ShapeDtypeStruct((), "float32"), params)
+    except Exception as error:
+        raise InputError(
+            f"the optimizer is to make an optax.GradientTransformation of a learning "
+            f"rate, as lambda rate: optax.adam(rate) does, and it raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if jax.tree.structure(shapes) != jax.tree.structure(params):
+        raise InputError(
+            "the optimizer makes updates of another structure than the parameters; "
+            "pass a chain of optax."
+        )
+
+
+def _check(field: str, value: Any, limit: Limit | None) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if limit and not (is_number and limit.holds(value)):
+        raise InputError(f"{field} is {value!r}; it must be {limit.text}.")

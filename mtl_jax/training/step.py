@@ -4,7 +4,6 @@ Nothing here knows of runs side by side: whoever wants several maps these functi
 over a run axis.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from mtl_jax.gradients.gramian import compared
 from mtl_jax.objectives.mixed import MixedTargets
 from mtl_jax.smto import SmtoState
 from mtl_jax.smto.strategies import Strategy, Tasks
+from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.setting import Setting
 from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
 
@@ -63,7 +63,7 @@ class Method(NamedTuple):
 
     strategy: Strategy
     """From the tasks to a direction."""
-    optimizer: Callable[[Any], optax.GradientTransformation]
+    optimizer: OptimizerMaker
     """``optimizer(learning_rate)``."""
     task_map: AxisMap
     parts: int = 1

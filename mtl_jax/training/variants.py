@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import optax
 
 from mtl_jax import smto
 from mtl_jax.devices import axis_map
@@ -25,7 +24,8 @@ from mtl_jax.smto import (
     strategies,
 )
 from mtl_jax.smto.strategies import Strategy
-from mtl_jax.training.optimizers import make_optimizer
+from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
+from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import Method
 from mtl_jax.types import Config, InputError
 
@@ -103,18 +103,31 @@ def rotate(config: Config) -> bool:
     return any(isinstance(method, Rotation) for method in every)
 
 
-def optimizer(config: Config) -> Callable[[Any], optax.GradientTransformation]:
+def optimizer(config: Config) -> OptimizerMaker:
     """Return the optimizer of a configuration, as a function of its learning rate.
 
     Raises:
       InputError: an unknown name or option, or a value out of its range.
     """
-    name = config.optimizer.name
-    return make_optimizer(name, **config.optimizer.get(name, {}))
+    fields = config.optimizer
+    schedule = make_schedule(
+        fields.schedule, config.steps, fields.warmup_steps, fields.final_fraction
+    )
+    return make_optimizer(
+        fields.name,
+        schedule,
+        fields.clip_norm,
+        fields.decayed,
+        **fields.get(fields.name, {}),
+    )
 
 
 def make(
-    name: str, config: Config, tasks: Sequence[str], sizes: Sequence[int]
+    name: str,
+    config: Config,
+    tasks: Sequence[str],
+    sizes: Sequence[int],
+    override: OptimizerMaker | None = None,
 ) -> Variant:
     """Resolve a variant of a configuration.
 
@@ -124,6 +137,7 @@ def make(
       tasks: names of the setting's tasks.
       sizes: training examples of every task, for methods that go by them or count
         epochs: an epoch is a pass over the largest task.
+      override: optimizer of a learning rate; the configuration's if not given.
 
     Raises:
       InputError: an unknown name, or a value out of range.
@@ -142,7 +156,7 @@ def make(
         smto=NO_SMTO if single else chosen,
         method=Method(
             strategy=_strategy(chosen, config, len(pairs[0][1]), sizes),
-            optimizer=optimizer(config),
+            optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
             parts=config.grad_accumulation,
             is_watched=not single and _is_watched(chosen, config, sizes),
