@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtl_jax import smto
+from mtl_jax import models, smto
+from mtl_jax.metrics import factors
 from mtl_jax.training import optimizers
 
 # Of all methods, and known from the data.
@@ -44,48 +45,16 @@ def get_config() -> ConfigDict:
     # the same results; auto: where it takes more than half of a device's memory.
     config.data.stream = "auto"  # auto | always | never
 
-    # Model: a trunk by name; the options of every trunk stand ready.
+    # Model: a trunk by name. Options of a trunk stand under its name, model.cnn.hidden;
+    # see mtl_jax/models. Sizes are the weights' own where those are given.
     config.model = ConfigDict()
     config.model.name = "cnn"
     # Where the trunk starts: a file of torchvision's names, .safetensors, .pth or .pt,
     # for resnet with stem "imagenet" and deeplab; a folder of Hugging Face's for
     # roberta. Empty: drawn anew for every seed.
     config.model.weights = ""
-    config.model.cnn = ConfigDict()
-    config.model.cnn.channels = (16, 32)
-    config.model.cnn.kernel_size = 3
-    config.model.cnn.padding = "same"  # same | valid
-    config.model.cnn.hidden = 128
-    config.model.cnn.conv = "auto"  # auto | lax | gemm | gemm_forward
-    config.model.resnet = ConfigDict()
-    config.model.resnet.widths = (16, 32, 64, 128)
-    config.model.resnet.blocks = (1, 1, 1, 1)
-    config.model.resnet.stem = "cifar"  # cifar (3x3) | imagenet (7x7 and max-pool)
-    config.model.resnet.stem_stride = 1  # of cifar
-    config.model.resnet.pool = 0  # side of averaged windows; 0 for all positions
-    config.model.resnet.norm = "batch"  # batch | group
-    config.model.resnet.remat = False  # less memory, a forward pass more
-    config.model.resnet.conv = "auto"
-    config.model.deeplab = ConfigDict()
-    config.model.deeplab.widths = (8, 16, 32, 64)
-    config.model.deeplab.blocks = (1, 1, 1, 1)
-    config.model.deeplab.channels = 32  # of a head's layers
-    config.model.deeplab.rates = (12, 24, 36)  # dilations in a head
-    config.model.deeplab.norm = "batch"
-    config.model.deeplab.remat = False
-    config.model.deeplab.conv = "auto"
-    # Sizes are the weights' own where those are given.
-    config.model.roberta = ConfigDict()
-    config.model.roberta.vocabulary = 8_000
-    config.model.roberta.width = 128
-    config.model.roberta.layers = 4
-    config.model.roberta.heads = 4
-    config.model.roberta.hidden = 512
-    config.model.roberta.dropout = 0.1
-    config.model.roberta.attention = "xla"  # xla | cudnn (with bfloat16, on a GPU)
-    config.model.roberta.remat = False
-    config.model.mlp = ConfigDict()
-    config.model.mlp.widths = (128, 128)
+    for name in models.TRUNKS:
+        config.model[name] = ConfigDict(models.options(name))
 
     # Optimizer, the same for all variants: one of optax's by name, with its options
     # under its name, optimizer.adamw.weight_decay. The paper's rate is constant.
@@ -126,31 +95,16 @@ def get_config() -> ConfigDict:
     # Where losses and scores are evaluated at those points.
     config.evaluate = ("probe", "validation", "test")
 
-    # Factors: what is measured of every task at those points, on its probe (see
-    # mtl_jax/factors). More of them: sharpness, coherence, adaptive_sharpness,
-    # average_sharpness, empirical_fisher_trace, example_coherence, batch_cosines,
-    # hessian, gauss_newton, affinity, multi_task_curvature. Assumption: the paper names
+    # Factors: what is measured of every task at those points, on its probe. More of
+    # them: sharpness, coherence, adaptive_sharpness, average_sharpness,
+    # empirical_fisher_trace, example_coherence, batch_cosines, hessian, gauss_newton,
+    # affinity, multi_task_curvature. Options of a factor stand under its name,
+    # factors.sharpness.rho; see mtl_jax/metrics/factors. Assumption: the paper names
     # neither the norm of sharpness nor the kind of coherence.
     config.factors = ConfigDict()
     config.factors.names = ("sharpness_and_coherence", "fisher_trace", "conflict")
-    batch = {"batch_size": 128}  # examples of a mini-batch
-    config.factors.sharpness_and_coherence = ConfigDict()
-    config.factors.sharpness_and_coherence.rho = 1e-3
-    config.factors.sharpness_and_coherence.batch_size = 128  # of sharpness
-    config.factors.sharpness_and_coherence.small_batch_size = 16  # of coherence
-    config.factors.sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
-    config.factors.adaptive_sharpness = ConfigDict({"rho": 1e-3, "steps": 1, **batch})
-    config.factors.average_sharpness = ConfigDict({"rho": 1e-3, "draws": 8, **batch})
-    config.factors.fisher_trace = ConfigDict()
-    config.factors.fisher_trace.estimator = "minibatch"  # per_example | exact
-    config.factors.fisher_trace.batch_size = 16
-    config.factors.fisher_trace.per_parameter = False
-    config.factors.empirical_fisher_trace = ConfigDict({"batch_size": 16})
-    config.factors.coherence = ConfigDict({"batch_size": 16})
-    config.factors.example_coherence = ConfigDict({"batch_size": 32})
-    config.factors.batch_cosines = ConfigDict(batch)
-    config.factors.hessian = ConfigDict({"iterations": 20, "draws": 4, **batch})
-    config.factors.gauss_newton = ConfigDict({"iterations": 20, "draws": 4, **batch})
+    for name in factors.FACTORS:
+        config.factors[name] = ConfigDict(factors.options(name))
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 500  # steps

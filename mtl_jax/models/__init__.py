@@ -28,22 +28,42 @@ CHECKPOINTS: dict[str, Callable[[str], dict[str, Any]]] = {
 """Readers of the options that the weights of a trunk bring along, by its name."""
 
 
-def make(name: str, weights: str = "", /, **options: Any) -> Trunk:
+def options(name: str) -> dict[str, Any]:
+    """Return the options of a trunk and their defaults.
+
+    >>> options("mlp")
+    {'widths': (128, 128)}
+
+    Raises:
+      InputError: unknown trunk.
+    """
+    parameters = inspect.signature(TRUNKS[one_of("model", name, TRUNKS)]).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
+
+
+def make(name: str, weights: str = "", /, **chosen: Any) -> Trunk:
     """Make a trunk by name.
+
+    >>> import jax, jax.numpy as jnp
+    >>> trunk = make("mlp", widths=(16,))
+    >>> variables = trunk.init(jax.random.key(0), jnp.ones((1, 3)), train=False)
+    >>> trunk.apply(variables, jnp.ones((4, 3)), train=False).shape
+    (4, 16)
 
     Args:
       name: one of `TRUNKS`.
       weights: path of the weights that the trunk is to start from, if any. Where they
         bring options along, as roberta's sizes and epsilon, these replace the given
         ones; the arrays themselves are read by `weights.load`.
-      **options: those of the trunk's factory.
+      **chosen: options of the trunk's factory.
 
     Raises:
       InputError: unknown trunk or option, a value out of its range, or weights that
         should bring options along and do not.
     """
-    known = inspect.signature(TRUNKS[one_of("model", name, TRUNKS)]).parameters
-    for option in options:
+    known = options(name)
+    for option in chosen:
         one_of(f"option of {name}", option, known)
-    own = CHECKPOINTS[name](weights) if weights and name in CHECKPOINTS else {}
-    return TRUNKS[name](**{**options, **own})
+    if weights and name in CHECKPOINTS:
+        chosen |= CHECKPOINTS[name](weights)
+    return TRUNKS[name](**chosen)

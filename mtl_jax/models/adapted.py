@@ -1,11 +1,8 @@
 """Models of anybody as trunks: linen, NNX and equinox modules, and pairs of functions.
 
 >>> from flax import linen as nn
->>> as_trunk(nn.Dense(8)).head(3)
-Linear(
-    # attributes
-    features = 3
-)
+>>> as_trunk(nn.Dense(8)).head(3).features
+3
 """
 
 import inspect

@@ -1,9 +1,9 @@
 """Factors by name: what is measured of a task, or of a whole run, on the fixed probe.
 
 A factor is a function of a `TaskProbe` or a `RunProbe`; its values become rows of the
-records under the names given in its docstring. Choices are options of its factory and
-fields of the config. ``shared`` values are those of the trunk's parameters, ``task``
-values those of trunk and head together.
+records under the names given in its docstring. Options of its factory, with their
+defaults, are fields of the config. ``shared`` values are those of the trunk's
+parameters, ``task`` values those of trunk and head together.
 """
 
 import inspect
@@ -52,42 +52,58 @@ RUN_FACTORS: dict[str, Callable[..., RunFactor]] = {
 """Factors of runs of several tasks."""
 
 
+FACTORS: dict[str, Callable[..., Any]] = {**TASK_FACTORS, **RUN_FACTORS}
+"""Factories of all factors; their signatures declare the options and the defaults."""
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return the options of a factor and their defaults.
+
+    >>> options("average_sharpness")
+    {'rho': 0.001, 'draws': 8, 'batch_size': 128}
+
+    Raises:
+      InputError: unknown factor.
+    """
+    parameters = inspect.signature(FACTORS[one_of("factor", name, FACTORS)]).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
+
+
 def names(chosen: Config) -> tuple[str, ...]:
-    """Names of the factors that ``config.factors`` asks for.
+    """Return the names of the factors that ``config.factors`` asks for.
 
     Raises:
       InputError: an unknown one, or one twice.
     """
-    return some_of("factor", chosen.names, {**TASK_FACTORS, **RUN_FACTORS})
+    return some_of("factor", chosen.names, FACTORS)
 
 
 def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
-    """Factors of tasks and of runs by name, with the options of ``config.factors``.
+    """Make the factors of tasks and of runs, with the options of ``config.factors``.
 
     Raises:
       InputError: as `names`; an unknown option, or a value out of its range.
     """
-    every = names(chosen)
-    options = {name: dict(chosen.get(name, {})) for name in every}
-    for name, own in options.items():
-        _check(name, own)
-    return (
-        {
-            name: TASK_FACTORS[name](**options[name])
-            for name in every
-            if name in TASK_FACTORS
-        },
-        {
-            name: RUN_FACTORS[name](**options[name])
-            for name in every
-            if name in RUN_FACTORS
-        },
-    )
+    selected = {name: dict(chosen.get(name, {})) for name in names(chosen)}
+    for name, values in selected.items():
+        _check(name, values)
+    return _make_of(TASK_FACTORS, selected), _make_of(RUN_FACTORS, selected)
 
 
-def _check(name: str, options: dict[str, Any]) -> None:
-    known = inspect.signature({**TASK_FACTORS, **RUN_FACTORS}[name]).parameters
-    for option, value in options.items():
+def _make_of(
+    factories: dict[str, Callable[..., Any]], selected: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Make those factors that are among the factories."""
+    return {
+        name: factories[name](**values)
+        for name, values in selected.items()
+        if name in factories
+    }
+
+
+def _check(name: str, values: dict[str, Any]) -> None:
+    known = options(name)
+    for option, value in values.items():
         one_of(f"option of factor {name}", option, known)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and not 0 < value < math.inf:

@@ -12,7 +12,7 @@ from mtl_jax.types import Array, Batch, Params, PyTree
 
 
 def conflict() -> RunFactor:
-    """Conflict of the task gradients on the trunk, over 1,024 examples of the probe.
+    """Measure conflict of the task gradients on the trunk, over 1,024 examples.
 
     Of the run: ``mean_cosine``, ``min_cosine``, ``negative_pairs`` (fraction),
     ``magnitude_similarity``, ``unit_mean``. Of a task: ``gradient_norm``,
@@ -21,8 +21,8 @@ def conflict() -> RunFactor:
     stands in front, freed of noise by split halves.
     """
 
-    def measure(of: RunProbe) -> RunMeasured:
-        losses, first, second = _half_grads(of)
+    def measure(run: RunProbe) -> RunMeasured:
+        losses, first, second = _half_grads(run)
         grads = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
         measured = metrics.conflict(gramian(grads.shared))
         debiased = metrics.split_half_cosines(first.shared, second.shared)
@@ -31,7 +31,7 @@ def conflict() -> RunFactor:
         def mean_of_others(cosines: Array) -> Array:
             return jnp.mean(cosines, axis=1, where=others)
 
-        direction, update = of.update(losses, grads)
+        direction, update = run.update(losses, grads)
         return RunMeasured(
             run={
                 "mean_cosine": measured.mean_cosine,
@@ -55,60 +55,60 @@ def conflict() -> RunFactor:
 
 
 def affinity() -> RunFactor:
-    """``affinity`` of pairs: what a step on the first task does to the second's loss.
+    """Measure ``affinity`` of pairs: by how much a step on one lowers the other's loss.
 
     The step is the trunk's gradient times the learning rate (TAG, Fifty et al., 2021).
     """
 
-    def measure(of: RunProbe) -> RunMeasured:
-        _, first, second = _half_grads(of)
+    def measure(run: RunProbe) -> RunMeasured:
+        _, first, second = _half_grads(run)
         grads = jax.tree.map(lambda a, b: (a + b) / 2, first.shared, second.shared)
 
         def losses_of(shared: PyTree) -> Array:
-            return _mean_losses(of, of.params._replace(shared=shared))
+            return _mean_losses(run, run.params._replace(shared=shared))
 
-        found = metrics.affinity(losses_of, of.params.shared, grads, of.learning_rate)
-        return RunMeasured(run={}, task={}, pair={"affinity": found})
+        gains = metrics.affinity(losses_of, run.params.shared, grads, run.learning_rate)
+        return RunMeasured(run={}, task={}, pair={"affinity": gains})
 
     return measure
 
 
 def multi_task_curvature() -> RunFactor:
-    """``multi_task_curvature`` of each task along the run's next update."""
+    """Measure ``multi_task_curvature`` of the tasks along the run's next update."""
 
-    def measure(of: RunProbe) -> RunMeasured:
-        losses, first, second = _half_grads(of)
+    def measure(run: RunProbe) -> RunMeasured:
+        losses, first, second = _half_grads(run)
         grads = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
-        step = jax.tree.map(jnp.negative, of.update(losses, grads)[1])
-        moved = jax.tree.map(jnp.add, of.params.shared, step)
-        after = _mean_losses(of, of.params._replace(shared=moved))
-        found = metrics.multi_task_curvature(losses, after, grads.shared, step)
-        return RunMeasured(run={}, task={"multi_task_curvature": found}, pair={})
+        step = jax.tree.map(jnp.negative, run.update(losses, grads)[1])
+        moved = jax.tree.map(jnp.add, run.params.shared, step)
+        after = _mean_losses(run, run.params._replace(shared=moved))
+        curvatures = metrics.multi_task_curvature(losses, after, grads.shared, step)
+        return RunMeasured(run={}, task={"multi_task_curvature": curvatures}, pair={})
 
     return measure
 
 
-def _half_grads(of: RunProbe) -> tuple[Array, Params, Params]:
-    """Losses ``[T]`` and the task gradients of both halves of the examples."""
-    middle = len(of.batches.y) // 2
+def _half_grads(run: RunProbe) -> tuple[Array, Params, Params]:
+    """Compute losses ``[T]``, and task gradients of both halves of the examples."""
+    middle = len(run.batches.y) // 2
 
     def mean(batches: Batch) -> tuple[Array, Params]:
         def add(total: PyTree, batch: Batch) -> tuple[PyTree, None]:
-            found = of.task_grads(of.params, batch)
-            return jax.tree.map(jnp.add, total, found), None
+            values = run.task_grads(run.params, batch)
+            return jax.tree.map(jnp.add, total, values), None
 
-        start = of.task_grads(of.params, jax.tree.map(lambda leaf: leaf[0], batches))
+        start = run.task_grads(run.params, jax.tree.map(lambda leaf: leaf[0], batches))
         rest = jax.tree.map(lambda leaf: leaf[1:], batches)
         total, _ = jax.lax.scan(add, start, rest)
         return jax.tree.map(lambda leaf: leaf / len(batches.y), total)
 
     with jax.default_matmul_precision("highest"):
-        a, first = mean(jax.tree.map(lambda leaf: leaf[:middle], of.batches))
-        b, second = mean(jax.tree.map(lambda leaf: leaf[middle:], of.batches))
+        a, first = mean(jax.tree.map(lambda leaf: leaf[:middle], run.batches))
+        b, second = mean(jax.tree.map(lambda leaf: leaf[middle:], run.batches))
     return (a + b) / 2, first, second
 
 
-def _mean_losses(of: RunProbe, params: Params) -> Array:
-    """Losses ``[T]`` over all examples."""
+def _mean_losses(run: RunProbe, params: Params) -> Array:
+    """Average the losses ``[T]`` over all examples."""
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(partial(of.losses, params), of.batches).mean(axis=0)
+        return jax.lax.map(partial(run.losses, params), run.batches).mean(axis=0)

@@ -1,4 +1,4 @@
-"""What a factor sees and what it says: the contract between factors and runs."""
+"""The contract between factors and runs: a probe to look at, and values by name."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -60,7 +60,7 @@ class RunMeasured(NamedTuple):
     task: dict[str, Array]
     """``[T]``."""
     pair: dict[str, Array]
-    """``[T, T]``: of a task (row) with another."""
+    """``[T, T]``: a task (row) with another."""
 
 
 TaskFactor = Callable[[TaskProbe], dict[str, Measured]]
@@ -69,18 +69,19 @@ RunFactor = Callable[[RunProbe], RunMeasured]
 
 
 def scoped_dot(a: Params, b: Params) -> Array:
-    """Inner product in every scope ``[2]``."""
+    """Return the inner product in both of the `SCOPES` ``[2]``."""
     shared = tree.dot(a.shared, b.shared)
     return jnp.stack([shared + tree.dot(a.heads, b.heads), shared])
 
 
-def in_each_scope(of: TaskProbe, metric: Callable[..., PyTree]) -> PyTree:
-    """``metric(lift, params)`` of all parameters and of the trunk's, leaves ``[2]``.
+def in_each_scope(task: TaskProbe, metric: Callable[..., PyTree]) -> PyTree:
+    """Apply ``metric(lift, params)`` in both of the `SCOPES`, to leaves ``[2]``.
 
-    ``lift`` makes the parameters of the task from those that are looked at.
+    ``params`` are those of trunk and head, or those of the trunk; ``lift`` makes the
+    parameters of the task from them.
     """
-    found = (
-        metric(lambda params: params, of.params),
-        metric(lambda shared: of.params._replace(shared=shared), of.params.shared),
+    scopes = (
+        metric(lambda params: params, task.params),
+        metric(lambda shared: task.params._replace(shared=shared), task.params.shared),
     )
-    return jax.tree.map(lambda *scopes: jnp.stack(scopes), *found)
+    return jax.tree.map(lambda *values: jnp.stack(values), *scopes)

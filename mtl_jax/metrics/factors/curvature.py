@@ -1,4 +1,4 @@
-"""Curvature of a task's loss on its probe: of the Hessian, of Gauss-Newton."""
+"""Curvature of a task's loss on its probe, by its Hessian or by Gauss-Newton."""
 
 from collections.abc import Callable
 
@@ -12,22 +12,36 @@ from mtl_jax.metrics.factors.contract import (
 from mtl_jax.types import Params, PyTree
 
 
-def hessian(iterations: int, draws: int, batch_size: int) -> TaskFactor:
-    """``hessian_top_eigenvalue``, its ``..._bound``, and ``hessian_trace``."""
+def hessian(iterations: int = 20, draws: int = 4, batch_size: int = 128) -> TaskFactor:
+    """Measure ``hessian_top_eigenvalue``, its ``..._bound``, and ``hessian_trace``.
 
-    def operator(of: TaskProbe, lift: Callable[[PyTree], Params]) -> metric.Operator:
-        return metric.hessian_operator(lambda p, b: of.loss_fn(lift(p), b))
+    Args:
+      iterations: of Lanczos, for the eigenvalue.
+      draws: random vectors, for the trace.
+      batch_size: examples of a mini-batch.
+    """
+
+    def operator(task: TaskProbe, lift: Callable[[PyTree], Params]) -> metric.Operator:
+        return metric.hessian_operator(lambda p, b: task.loss_fn(lift(p), b))
 
     return _curvature("hessian", operator, iterations, draws, batch_size)
 
 
-def gauss_newton(iterations: int, draws: int, batch_size: int) -> TaskFactor:
-    """``gauss_newton_top_eigenvalue``, its ``..._bound``, ``gauss_newton_trace``."""
+def gauss_newton(
+    iterations: int = 20, draws: int = 4, batch_size: int = 128
+) -> TaskFactor:
+    """Measure what `hessian` does of the Gauss-Newton matrix: ``gauss_newton_...``.
 
-    def operator(of: TaskProbe, lift: Callable[[PyTree], Params]) -> metric.Operator:
+    Args:
+      iterations: as of `hessian`.
+      draws: as of `hessian`.
+      batch_size: as of `hessian`.
+    """
+
+    def operator(task: TaskProbe, lift: Callable[[PyTree], Params]) -> metric.Operator:
         return metric.gauss_newton_operator(
-            lambda p, b: of.predict(lift(p), b.x),
-            lambda o, b: of.objective.example_loss(o, b.y).mean(),
+            lambda p, b: task.predict(lift(p), b.x),
+            lambda o, b: task.objective.example_loss(o, b.y).mean(),
         )
 
     return _curvature("gauss_newton", operator, iterations, draws, batch_size)
@@ -36,15 +50,15 @@ def gauss_newton(iterations: int, draws: int, batch_size: int) -> TaskFactor:
 def _curvature(
     name: str, operator: Callable, iterations: int, draws: int, batch_size: int
 ) -> TaskFactor:
-    def measure(of: TaskProbe) -> dict[str, Measured]:
-        options = {"key": of.key, "batch_size": batch_size}
+    def measure(task: TaskProbe) -> dict[str, Measured]:
+        options = {"key": task.key, "batch_size": batch_size}
 
         def in_scope(lift: Callable[[PyTree], Params], params: PyTree) -> tuple:
-            args = operator(of, lift), params, of.batch
+            args = operator(task, lift), params, task.batch
             top = metric.top_eigenvalue(*args, iterations=iterations, **options)
             return top, metric.trace(*args, draws=draws, **options)
 
-        top, trace = in_each_scope(of, in_scope)
+        top, trace = in_each_scope(task, in_scope)
         return {
             f"{name}_top_eigenvalue": Measured(top.value),
             f"{name}_top_eigenvalue_bound": Measured(top.error_bound),

@@ -28,17 +28,30 @@ from mtl_jax.types import Array, Batch, Params
 DUAL = {"l2": "l2", "linf": "l1"}
 
 
-def sharpness(rho: float, batch_size: int, steps: int) -> TaskFactor:
-    """``sharpness_l2``, ``sharpness_linf`` (nats), ``gradient_l2``, ``gradient_l1``.
+def sharpness(rho: float = 1e-3, batch_size: int = 128, steps: int = 1) -> TaskFactor:
+    """Measure ``sharpness_l2`` and ``..._linf`` (nats), ``gradient_l2`` and ``..._l1``.
 
     The gradients are the mean dual norms of mini-batch gradients: ``sharpness_l2 - rho
     * gradient_l2`` is what curvature adds.
+
+    Args:
+      rho: radius of the ball.
+      batch_size: examples of a mini-batch.
+      steps: of the ascent within the ball.
     """
     return _sharpness(rho, batch_size, steps, jnp.ones_like, "")
 
 
-def adaptive_sharpness(rho: float, batch_size: int, steps: int) -> TaskFactor:
-    """`sharpness` relative to the parameters; ``adaptive_`` in front of the names."""
+def adaptive_sharpness(
+    rho: float = 1e-3, batch_size: int = 128, steps: int = 1
+) -> TaskFactor:
+    """Measure `sharpness` relative to the parameters: ``adaptive_sharpness_l2``, ...
+
+    Args:
+      rho: radius of the ball, in units of the parameters.
+      batch_size: as of `sharpness`.
+      steps: as of `sharpness`.
+    """
     return _sharpness(rho, batch_size, steps, jnp.abs, "adaptive_")
 
 
@@ -49,47 +62,52 @@ def _sharpness(
     scale: Callable[[Array], Array],
     prefix: str,
 ) -> TaskFactor:
-    def measure(of: TaskProbe) -> dict[str, Measured]:
+    def measure(task: TaskProbe) -> dict[str, Measured]:
         options = {"rho": rho, "steps": steps, "batch_size": batch_size}
-        balls = _balls(of.params, scale)
-        found = sharpness_in(balls, of.loss_fn, of.params, of.batch, **options)
-        return {prefix + name: value for name, value in _named(found).items()}
+        balls = _balls(task.params, scale)
+        rises = sharpness_in(balls, task.loss_fn, task.params, task.batch, **options)
+        return {prefix + name: value for name, value in _named(rises).items()}
 
     return measure
 
 
 def sharpness_and_coherence(
-    rho: float, batch_size: int, small_batch_size: int
+    rho: float = 1e-3, batch_size: int = 128, small_batch_size: int = 16
 ) -> TaskFactor:
-    """What `sharpness` and `coherence` say, for a gradient pass less.
+    """Measure what `sharpness` and `coherence` do, for a gradient pass less.
 
     The gradient of a mini-batch is the mean of those of smaller ones, whose norms are
     what coherence needs.
+
+    Args:
+      rho: as of `sharpness`.
+      batch_size: as of `sharpness`.
+      small_batch_size: as ``batch_size`` of `coherence`.
     """
 
-    def measure(of: TaskProbe) -> dict[str, Measured]:
-        balls = _balls(of.params, jnp.ones_like)
+    def measure(task: TaskProbe) -> dict[str, Measured]:
+        balls = _balls(task.params, jnp.ones_like)
         # A probe that is smaller than two small mini-batches is halved.
-        small = min(small_batch_size, probe.size(of.batch) // 2)
+        small = min(small_batch_size, probe.size(task.batch) // 2)
 
-        def gradient(one: Batch) -> tuple[tuple[Array, Params], tuple[Array, Array]]:
-            found = jax.value_and_grad(of.loss_fn)(of.params, one)
-            length = precision.norm(found[1], scoped_dot)
-            size = jnp.full(1, probe.size(one), length.dtype)
-            return found, (length[None], size)
+        def gradient(part: Batch) -> tuple[tuple[Array, Params], tuple[Array, Array]]:
+            loss, grads = jax.value_and_grad(task.loss_fn)(task.params, part)
+            length = precision.norm(grads, scoped_dot)
+            size = jnp.full(1, probe.size(part), length.dtype)
+            return (loss, grads), (length[None], size)
 
-        def visit(one: Batch) -> tuple[Params, tuple]:
-            (loss, mean), smaller = probe.mean_and_rows(gradient, one, small)
+        def visit(part: Batch) -> tuple[Params, tuple]:
+            (loss, mean), smaller = probe.mean_and_rows(gradient, part, small)
             rises, norms = batch_rises(
-                balls, of.loss_fn, of.params, one, loss, mean, rho=rho
+                balls, task.loss_fn, task.params, part, loss, mean, rho=rho
             )
             return mean, (rises[None], norms[None], smaller)
 
         with jax.default_matmul_precision("highest"):
-            mean, rows = probe.mean_and_rows(visit, of.batch, batch_size)
+            mean, rows = probe.mean_and_rows(visit, task.batch, batch_size)
             length = precision.norm(mean, scoped_dot)
         rises, norms, (lengths, small_sizes) = rows
-        sizes = probe.sizes(probe.size(of.batch), batch_size)
+        sizes = probe.sizes(probe.size(task.batch), batch_size)
         sharp = sharpness_of(rises, norms, sizes)
         return _named(sharp) | named_noise(noise_of(lengths, length, small_sizes))
 
@@ -97,15 +115,15 @@ def sharpness_and_coherence(
 
 
 def _balls(params: Params, scale: Callable[[Array], Array]) -> list[Ball]:
-    """Of every norm, one in each scope."""
+    """Make a ball of each norm in each scope."""
     whole = jax.tree.map(scale, params)
     trunk = whole._replace(heads=jax.tree.map(jnp.zeros_like, whole.heads))
     return [Ball(norm, c) for norm in DUAL for c in (whole, trunk)]
 
 
-def _named(found: Sharpness) -> dict[str, Measured]:
-    """Values by name from those of `_balls`."""
-    value, error, gradient = (leaf.reshape(len(DUAL), -1) for leaf in found)
+def _named(measured: Sharpness) -> dict[str, Measured]:
+    """Name the values of `_balls`."""
+    value, error, gradient = (leaf.reshape(len(DUAL), -1) for leaf in measured)
     rises = {
         f"sharpness_{norm}": Measured(value[i], error[i]) for i, norm in enumerate(DUAL)
     }
@@ -116,22 +134,30 @@ def _named(found: Sharpness) -> dict[str, Measured]:
     return rises | gradients
 
 
-def average_sharpness(rho: float, draws: int, batch_size: int) -> TaskFactor:
-    """``average_sharpness`` (nats) under Gaussian noise."""
+def average_sharpness(
+    rho: float = 1e-3, draws: int = 8, batch_size: int = 128
+) -> TaskFactor:
+    """Measure ``average_sharpness`` (nats), the mean rise under Gaussian noise.
 
-    def measure(of: TaskProbe) -> dict[str, Measured]:
-        found = in_each_scope(
-            of,
+    Args:
+      rho: standard deviation of the noise, of a parameter.
+      draws: of noise, for each mini-batch.
+      batch_size: examples of a mini-batch.
+    """
+
+    def measure(task: TaskProbe) -> dict[str, Measured]:
+        rise = in_each_scope(
+            task,
             lambda lift, params: metrics.average_sharpness(
-                lambda p, b: of.loss_fn(lift(p), b),
+                lambda p, b: task.loss_fn(lift(p), b),
                 params,
-                of.batch,
-                key=of.key,
+                task.batch,
+                key=task.key,
                 rho=rho,
                 draws=draws,
                 batch_size=batch_size,
             ),
         )
-        return {"average_sharpness": Measured(found.value, found.standard_error)}
+        return {"average_sharpness": Measured(rise.value, rise.standard_error)}
 
     return measure
