@@ -2,6 +2,8 @@
 
 from mtl_jax.gradients.gramian import Gram, Gramian
 from mtl_jax.gradients.tasks import (
+    TaskInputs,
+    input_axes,
     summed_grads,
     task_grads,
     task_gram,
@@ -12,6 +14,8 @@ from mtl_jax.gradients.tasks import (
 __all__ = [
     "Gram",
     "Gramian",
+    "TaskInputs",
+    "input_axes",
     "summed_grads",
     "task_grads",
     "task_gram",

@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +28,39 @@ from mtl_jax.types import (
     Batch,
     InputError,
     LossFn,
+    ModelState,
     Params,
     PyTree,
+    state_axes,
 )
 
 LossFns = Callable[..., Any] | tuple[LossFn, ...]
 """One loss for tasks alike; a tuple, one a task, where heads or targets differ."""
 
 
+class TaskInputs(NamedTuple):
+    """A batch, and the model states from which its tasks see it.
+
+    Its vmap axes over tasks are again a ``TaskInputs``, as those of a `Batch` are a
+    `Batch`: it takes the place of one in the functions below.
+    """
+
+    batch: Batch
+    state: ModelState
+
+
+def input_axes(batch_axes: Batch) -> TaskInputs:
+    """Return the vmap axes of a `TaskInputs`, from those of its batch.
+
+    >>> from mtl_jax.types import ONE_INPUT
+    >>> input_axes(ONE_INPUT).state  # a trunk that is fed once has one state
+    ModelState(trunk=None, heads=0)
+    """
+    return TaskInputs(batch_axes, state_axes(batch_axes))
+
+
 def _one_task(params: Params, batch: Batch, axes: Batch, task: int) -> tuple:
-    """Parameters and batch of one of several unlike tasks, from their tuples."""
+    """Select the parameters and the batch of one of several unlike tasks."""
     x = batch.x if axes.x is None else batch.x[task]
     return Params(params.shared, params.heads[task]), Batch(x, batch.y[task])
 
@@ -45,12 +68,23 @@ def _one_task(params: Params, batch: Batch, axes: Batch, task: int) -> tuple:
 def task_losses(
     loss_fn: LossFns,
     params: Params,
-    batch: Batch,
-    batch_axes: Batch = OWN_INPUTS,
+    batch: PyTree,
+    batch_axes: PyTree = OWN_INPUTS,
     *,
     task_map: AxisMap = jax.vmap,
 ) -> PyTree:
-    """What ``loss_fn`` returns for every task, stacked to ``[T, ...]``."""
+    """Compute the loss of every task, or whatever ``loss_fn`` returns, ``[T, ...]``.
+
+    Arguments are those of `task_grads`.
+
+    >>> from mtl_jax.types import ONE_INPUT, Batch, Params
+    >>> def loss_fn(params, batch):
+    ...     return jnp.mean(batch.x @ params.shared * params.heads - batch.y)
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, -1.0]))
+    >>> batch = Batch(x=jnp.ones((4, 2)), y=jnp.zeros((2, 4)))
+    >>> task_losses(loss_fn, params, batch, ONE_INPUT)
+    Array([ 2., -2.], dtype=float32)
+    """
     if isinstance(loss_fn, tuple):
         values = [
             fn(*_one_task(params, batch, batch_axes, t)) for t, fn in enumerate(loss_fn)
@@ -62,13 +96,13 @@ def task_losses(
 def task_grads(
     loss_fn: LossFns,
     params: Params,
-    batch: Batch,
-    batch_axes: Batch = OWN_INPUTS,
+    batch: PyTree,
+    batch_axes: PyTree = OWN_INPUTS,
     *,
     task_map: AxisMap = jax.vmap,
     has_aux: bool = False,
 ) -> tuple[Any, Params]:
-    """Loss and gradient of every task on its own.
+    """Compute the loss and the gradient of every task on its own.
 
     With an own input per task this costs the flops of the summed gradient. With one
     input and ``T`` labels (``batch_axes=ONE_INPUT``) XLA shares the forward pass of
@@ -80,8 +114,9 @@ def task_grads(
         heads or targets differ in shape; ``params.heads``, ``batch.y`` (and
         ``batch.x``, if mapped) are tuples then.
       params: shared leaves ``[...]``, head leaves ``[T, ...]``.
-      batch: ``x`` and ``y`` with a leading ``T`` where ``batch_axes`` says 0.
-      batch_axes: `OWN_INPUTS` or `ONE_INPUT`.
+      batch: a `Batch`, or another tree that ``loss_fn`` takes, such as a `TaskInputs`;
+        leaves have a leading ``T`` where ``batch_axes`` says 0.
+      batch_axes: `OWN_INPUTS` or `ONE_INPUT`, or those of the other tree.
       task_map: ``jax.vmap`` or `axis_map.sequential`.
       has_aux: ``loss_fn`` returns a pair.
 
@@ -108,11 +143,11 @@ def task_grads(
 def weighted_grads(
     loss_fn: LossFns,
     params: Params,
-    batch: Batch,
+    batch: PyTree,
     weigh: Callable[[Array], tuple[Array, Array, PyTree]],
-    batch_axes: Batch = OWN_INPUTS,
+    batch_axes: PyTree = OWN_INPUTS,
 ) -> tuple[Any, Params, PyTree]:
-    """Gradient of the weighted loss in one backward pass, weights from the losses.
+    """Compute the gradient of a weighted loss in one backward pass.
 
     Args:
       loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
@@ -125,6 +160,17 @@ def weighted_grads(
     Returns:
       ``(losses [T], aux)``, gradients (shared ``[...]``, heads ``[T, ...]``), and
       what else ``weigh`` returned.
+
+    >>> from mtl_jax.types import Batch, Params
+    >>> def loss_fn(params, batch):
+    ...     return jnp.mean(batch.x @ params.shared) * params.heads, ()
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, 3.0]))
+    >>> batch = Batch(x=jnp.ones((2, 4, 2)), y=jnp.zeros((2, 4)))
+    >>> (losses, _), grads, _ = weighted_grads(
+    ...     loss_fn, params, batch, lambda losses: (1 / losses, jnp.ones(2), ())
+    ... )
+    >>> losses, grads.shared  # 1 / 2 of (1, 1), and 1 / 6 of (3, 3)
+    (Array([2., 6.], dtype=float32), Array([1., 1.], dtype=float32))
     """
     losses, pullback, aux = jax.vjp(
         lambda p: task_losses(loss_fn, p, batch, batch_axes), params, has_aux=True
@@ -139,16 +185,16 @@ def weighted_grads(
 def summed_grads(
     loss_fn: Callable[..., Any],
     params: Params,
-    batch: Batch,
+    batch: PyTree,
     weights: Array,
     head_weights: Array,
 ) -> Params:
-    """Weighted sum of the tasks' gradients, task by task: memory of one of them.
+    """Sum the weighted gradients of the tasks one by one, in the memory of one.
 
     Args:
       loss_fn: as in `task_grads`, returning ``(scalar, aux)``.
       params: as in `task_grads`, heads alike.
-      batch: an own input per task.
+      batch: as in `task_grads`, all leaves with a leading ``T``.
       weights: of the trunk's gradients ``[T]``.
       head_weights: of the heads' gradients ``[T]``.
 
@@ -157,9 +203,8 @@ def summed_grads(
     """
 
     def add(total: PyTree, task: tuple) -> tuple[PyTree, PyTree]:
-        heads, own, weight = task
-        one = Params(params.shared, heads)
-        grads, _ = jax.grad(loss_fn, has_aux=True)(one, own)
+        heads, inputs, weight = task
+        grads, _ = jax.grad(loss_fn, has_aux=True)(Params(params.shared, heads), inputs)
         total = jax.tree.map(
             lambda t, g: t + weight.astype(g.dtype) * g, total, grads.shared
         )
@@ -173,14 +218,14 @@ def summed_grads(
 def task_gram(
     loss_fn: LossFns,
     params: Params,
-    batch: Batch,
-    batch_axes: Batch = OWN_INPUTS,
+    batch: PyTree,
+    batch_axes: PyTree = OWN_INPUTS,
     *,
     chunk: int = 1,
     hold: int | None = None,
     has_aux: bool = False,
 ) -> tuple[Any, Gramian]:
-    """Losses, and the Gramian of all tasks' gradients on the trunk, in little memory.
+    """Compute losses, and the Gramian of the gradients on the trunk, in little memory.
 
     One input is pushed through the trunk once, and its linearisation pulled back task
     by task, so that memory is that of one backward pass and of ``T`` gradients; or of
@@ -214,9 +259,7 @@ def task_gram(
     """
     if chunk < 1 or (hold is not None and hold < 1):
         raise InputError(f"chunk is {chunk} and hold {hold}; both must be positive.")
-    row = _row_of(loss_fn, params, batch, batch_axes, has_aux)
-    is_tuple = isinstance(loss_fn, tuple)
-    count = len(loss_fn) if is_tuple else jax.tree.leaves(batch.y)[0].shape[0]
+    row, count = _row_of(loss_fn, params, batch, batch_axes, has_aux)
     width = min(hold or count, count)
 
     def over(fn: Callable[[Array], Any], tasks: Array) -> Any:
@@ -226,8 +269,8 @@ def task_gram(
     values, gram, scales = [], jnp.zeros((count, count), dtype), []
     for start in range(0, count, width):
         stop = min(start + width, count)
-        found, held = over(row, jnp.arange(start, stop))
-        values.append(found)
+        losses, held = over(row, jnp.arange(start, stop))
+        values.append(losses)
         block = gramian(held)
         scales.append(block.scales)
         gram = gram.at[start:stop, start:stop].set(block.values)
@@ -246,18 +289,22 @@ def task_gram(
 
 
 def _row_of(
-    loss_fn: LossFns, params: Params, batch: Batch, axes: Batch, has_aux: bool
-) -> Callable[[Array], tuple[Any, PyTree]]:
-    """Task to what its ``loss_fn`` returns and its gradient on the trunk."""
-    if axes.x is not None and not isinstance(loss_fn, tuple):
+    loss_fn: LossFns, params: Params, batch: PyTree, axes: PyTree, has_aux: bool
+) -> tuple[Callable[[Array], tuple[Any, PyTree]], int]:
+    """Make a function from a task to its loss and its gradient on the trunk.
+
+    Returns:
+      The function, and the number of tasks.
+    """
+    if _maps_all(axes) and not isinstance(loss_fn, tuple):
 
         def alone(task: Array) -> tuple[Any, PyTree]:
-            heads, own = jax.tree.map(lambda leaf: leaf[task], (params.heads, batch))
-            one = Params(params.shared, heads)
-            value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(one, own)
+            heads, inputs = jax.tree.map(lambda leaf: leaf[task], (params.heads, batch))
+            of_task = Params(params.shared, heads)
+            value, grads = jax.value_and_grad(loss_fn, has_aux=has_aux)(of_task, inputs)
             return value, grads.shared
 
-        return alone
+        return alone, len(jax.tree.leaves(batch)[0])
 
     def losses_of(shared: PyTree) -> tuple[Array, Any]:
         values = task_losses(loss_fn, Params(shared, params.heads), batch, axes)
@@ -267,7 +314,12 @@ def _row_of(
 
     def row(task: Array) -> tuple[Any, PyTree]:
         chosen = jnp.arange(losses.shape[0]) == task
-        own = jax.tree.map(lambda leaf: leaf[task], values)
-        return own, pullback(chosen.astype(losses.dtype))[0]
+        value = jax.tree.map(lambda leaf: leaf[task], values)
+        return value, pullback(chosen.astype(losses.dtype))[0]
 
-    return row
+    return row, len(losses)
+
+
+def _maps_all(axes: PyTree) -> bool:
+    """Tell whether each task brings all of its inputs."""
+    return None not in jax.tree.leaves(axes, is_leaf=lambda axis: axis is None)

@@ -227,14 +227,11 @@ def _compile_run(
     method, axes = variant.method, setting.batch_axes
 
     def of_run(state: TrainState, rate: Array, tasks: Array, batches: Batch) -> PyTree:
-        def of_task(params: Params, inputs: Batch) -> Scalar:
-            (x, trunk), (y, heads) = inputs
-            own = ModelState(trunk, heads)
-            return _mean_loss(setting, params, own, Batch(x, y))
+        def of_task(params: Params, inputs: gradients.TaskInputs) -> Scalar:
+            return _mean_loss(setting, params, inputs.state, inputs.batch)
 
-        def inputs(batch: Batch) -> Batch:
-            own = state.model_state
-            return Batch((batch.x, own.trunk), (batch.y, own.heads))
+        def inputs(batch: Batch) -> gradients.TaskInputs:
+            return gradients.TaskInputs(batch, state.model_state)
 
         def update(losses: Array, grads: Params) -> tuple[PyTree, PyTree]:
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -243,7 +240,8 @@ def _compile_run(
             updates: Any = optimizer.update(combined, state.opt, state.params)[0]
             return combined.shared, jax.tree.map(jnp.negative, updates.shared)
 
-        options = {"batch_axes": axes, "task_map": method.task_map}
+        input_axes = gradients.input_axes(axes)
+        options = {"batch_axes": input_axes, "task_map": method.task_map}
         x = batches.x if axes.x is None else batches.x[:, tasks]
         return factor(
             RunProbe(

@@ -14,6 +14,7 @@ from jax.custom_batching import custom_vmap
 
 from mtl_jax import tree
 from mtl_jax.devices.axis_map import AxisMap, sequential
+from mtl_jax.gradients import TaskInputs
 from mtl_jax.gradients.gramian import compared
 from mtl_jax.objectives.mixed import MixedTargets
 from mtl_jax.smto import SmtoState
@@ -193,12 +194,13 @@ def train_step(
 def _cosines(tasks: Tasks, direction: PyTree) -> Array:
     """Cosines ``[T]`` of a direction with the tasks' gradients, in memory of one."""
 
-    def of_task(params: Params, inputs: Batch) -> Array:
+    def of_task(params: Params, inputs: TaskInputs) -> Array:
         loss = lambda shared: tasks.loss(params._replace(shared=shared), inputs)[0]  # noqa: E731
         row = jax.tree.map(lambda leaf: leaf[None], jax.grad(loss)(params.shared))
         return compared(row, direction)[1][0]
 
-    return sequential(of_task, (TASK_AXES, tasks.axes))(tasks.params, tasks.inputs)
+    mapped = sequential(of_task, (TASK_AXES, tasks.input_axes))
+    return mapped(tasks.params, tasks.inputs)
 
 
 @custom_vmap

@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +8,16 @@ import pytest
 
 from mtl_jax import tree
 from mtl_jax.devices.axis_map import sequential
-from mtl_jax.gradients import task_grads, task_gram, task_losses, weighted_grads
+from mtl_jax.gradients import (
+    TaskInputs,
+    input_axes,
+    task_grads,
+    task_gram,
+    task_losses,
+    weighted_grads,
+)
 from mtl_jax.gradients.gramian import gramian
-from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, Params
+from mtl_jax.types import ONE_INPUT, OWN_INPUTS, Batch, InputError, ModelState, Params
 
 T, B, D, H = 3, 6, 4, 5
 AXES = pytest.mark.parametrize("axes", [OWN_INPUTS, ONE_INPUT], ids=["own", "one"])
@@ -89,6 +97,30 @@ def test_auxiliary_output_comes_along(axes, task_map):
     close(aux["double"], 2 * losses)
     x = [one(params, batch, axes, t)[1].x.sum() for t in range(T)]
     close(aux["x"], jnp.stack(x))
+
+
+@AXES
+def test_model_states_are_mapped_beside_the_batch(axes):
+    params, batch = problem(axes)
+    trunk = jnp.zeros(()) if axes.x is None else jnp.arange(3.0)
+    state = ModelState(trunk, jnp.arange(T))
+
+    def with_state(params, inputs):
+        loss = loss_fn(params, inputs.batch)
+        return loss * (1 + inputs.state.heads), inputs.state
+
+    args = params, TaskInputs(batch, state), input_axes(axes)
+    (losses, states), grads = task_grads(with_state, *args, has_aux=True)
+    scales = 1 + jnp.arange(T)
+    expected, rows = loop(params, batch, axes)
+    rows = tree.scale_rows(scales, rows)
+    chex.assert_trees_all_close((losses, grads), (expected * scales, rows), rtol=1e-4)
+    _, gram = task_gram(with_state, *args, has_aux=True)
+    chex.assert_trees_all_close(
+        gram.entries, gramian(rows.shared).entries, rtol=1e-4, atol=1e-5
+    )
+    # A state of the trunk that tasks share comes back once a task, as the loss does.
+    assert states.trunk.tolist() == ([0.0] * T if axes.x is None else [0.0, 1.0, 2.0])
 
 
 def as_tuples(params, batch, axes):

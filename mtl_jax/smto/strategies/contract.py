@@ -9,7 +9,7 @@ from jax import lax
 
 from mtl_jax import tree
 from mtl_jax.devices.axis_map import AxisMap
-from mtl_jax.gradients import task_grads, task_losses
+from mtl_jax.gradients import TaskInputs, input_axes, task_grads, task_losses
 from mtl_jax.gradients.gramian import compared
 from mtl_jax.smto import SmtoState
 from mtl_jax.smto.lift import initial, settle
@@ -34,19 +34,21 @@ class Tasks(NamedTuple):
     """Equal parts of a batch that `loss` goes through one after another."""
 
     @property
-    def inputs(self) -> Batch:
-        """The batch for `loss`: the trunk's state is mapped over tasks as inputs are,
-        the heads' as targets."""
-        state = self.model_state
-        return Batch((self.batch.x, state.trunk), (self.batch.y, state.heads))
+    def inputs(self) -> TaskInputs:
+        """Arguments of `loss` beside the parameters; over tasks as `input_axes` say."""
+        return TaskInputs(self.batch, self.model_state)
 
-    def loss(self, params: Params, inputs: Batch) -> tuple[Scalar, ModelState]:
-        """Loss of one task, and its model state.
+    @property
+    def input_axes(self) -> TaskInputs:
+        """Axes of `inputs` over tasks."""
+        return input_axes(self.axes)
+
+    def loss(self, params: Params, inputs: TaskInputs) -> tuple[Scalar, ModelState]:
+        """Compute the loss of one task, and its model state.
 
         Of several parts it is the mean of theirs; in a backward pass each is computed
         again, so that the activations of one are held, and their gradients added up.
         """
-        (x, trunk), (y, heads) = inputs
 
         def of_part(state: ModelState, part: Batch) -> tuple[ModelState, Scalar]:
             z, trunk = self.represent(params.shared, state.trunk, part.x)
@@ -56,12 +58,11 @@ class Tasks(NamedTuple):
         def cut(leaf: Array) -> Array:  # evenly from what a device has of the batch
             return leaf.reshape(-1, self.parts, *leaf.shape[1:]).swapaxes(0, 1)
 
-        state, batch = ModelState(trunk, heads), Batch(x, y)
         if self.parts == 1:
-            state, loss = of_part(state, batch)
+            state, loss = of_part(inputs.state, inputs.batch)
             return loss, state
-        pieces = jax.tree.map(cut, batch)
-        state, losses = lax.scan(jax.checkpoint(of_part), state, pieces)
+        pieces = jax.tree.map(cut, inputs.batch)
+        state, losses = lax.scan(jax.checkpoint(of_part), inputs.state, pieces)
         return losses.mean(), state
 
     def grads(self) -> tuple[tuple[Array, ModelState], Params]:
@@ -70,7 +71,7 @@ class Tasks(NamedTuple):
             self.loss,
             self.params,
             self.inputs,
-            self.axes,
+            self.input_axes,
             task_map=self.task_map,
             has_aux=True,
         )
@@ -78,7 +79,7 @@ class Tasks(NamedTuple):
     def losses(self) -> Array:
         """Losses ``[T]``."""
         return task_losses(
-            self.loss, self.params, self.inputs, self.axes, task_map=self.task_map
+            self.loss, self.params, self.inputs, self.input_axes, task_map=self.task_map
         )[0]
 
     def updated(self, states: ModelState) -> ModelState:

@@ -33,7 +33,7 @@ def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Strate
             tasks.loss,
             tasks.params,
             tasks.inputs,
-            tasks.axes,
+            tasks.input_axes,
             chunk=count if together else 1,
             hold=None if together else max(1, HELD_BYTES // _row_bytes(tasks)),
             has_aux=True,
@@ -86,5 +86,5 @@ def _weighted(tasks: Tasks, weights: Array, weighted_heads: bool) -> Params:
         tasks.params,
         tasks.inputs,
         lambda _: (weights, heads, ()),
-        tasks.axes,
+        tasks.input_axes,
     )[1]

@@ -27,7 +27,7 @@ def by_losses(weighting: LossWeighting, weighted_heads: bool = True) -> Strategy
             return weights, heads, (weights, method)
 
         (losses, model_states), grads, (weights, method) = weighted_grads(
-            tasks.loss, tasks.params, tasks.inputs, weigh, tasks.axes
+            tasks.loss, tasks.params, tasks.inputs, weigh, tasks.input_axes
         )
         found = after(state, weights, jnp.zeros(()), grads.shared, None, method)
         shared, found = settled(losses, grads.shared, found, state)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.gradients import TaskInputs
 from mtl_jax.smto import Perturbation, SmtoState
 from mtl_jax.smto.strategies.contract import (
     Direction,
@@ -14,7 +15,7 @@ from mtl_jax.smto.strategies.contract import (
     weigh_heads,
     with_latest,
 )
-from mtl_jax.types import Array, Batch, Params, PyTree, Scalar
+from mtl_jax.types import Array, Params, PyTree, Scalar
 
 
 def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Strategy:
@@ -27,10 +28,10 @@ def by_perturbation(method: Perturbation, weighted_heads: bool = False) -> Strat
     def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
         (losses, model_states), grads = tasks.grads()
 
-        def loss_at(offset: Params, params: Params, inputs: Batch) -> Scalar:
+        def loss_at(offset: Params, params: Params, inputs: TaskInputs) -> Scalar:
             return tasks.loss(jax.tree.map(jnp.add, params, offset), inputs)[0]
 
-        axes = (Params(0, 0), Params(None, 0), tasks.axes)  # type: ignore[arg-type]
+        axes = (Params(0, 0), Params(None, 0), tasks.input_axes)  # type: ignore[arg-type]
 
         def losses_at(offset: Params) -> Array:
             mapped = tasks.task_map(loss_at, axes)
