@@ -4,6 +4,7 @@ Nothing here knows of runs side by side: whoever wants several maps these functi
 over a run axis.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -162,9 +163,8 @@ def train_step(
     updates, opt = optimizer.update(grads, state.opt, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     if method.strategy.after_update:
-        smto = method.strategy.after_update(
-            tasks._replace(params=params).losses(), smto
-        )
+        losses_after = replace(tasks, params=params).losses()
+        smto = method.strategy.after_update(losses_after, smto)
     first = state.step == 0
     running = jnp.where(
         first, losses, SMOOTHING * state.running_loss + (1 - SMOOTHING) * losses

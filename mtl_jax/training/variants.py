@@ -42,7 +42,11 @@ PATHS: dict[str, StrategyMaker] = {
     "jacobian": strategies.by_jacobian,
     "gramian": strategies.by_gramian,
 }
-CUT = (strategies.by_representation, strategies.by_cotangent, strategies.by_rotation)
+CUT: tuple[StrategyMaker, ...] = (
+    strategies.by_representation,
+    strategies.by_cotangent,
+    strategies.by_rotation,
+)
 """Ways that cut the loss in two."""
 
 

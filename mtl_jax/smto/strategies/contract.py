@@ -1,6 +1,8 @@
-"""Strategies: what one is given, and the direction that it takes."""
+"""The contract of strategies: tasks at a point, and the direction that is taken."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,26 +13,34 @@ from mtl_jax import tree
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.gradients import TaskInputs, input_axes, task_grads, task_losses
 from mtl_jax.gradients.gramian import compared
-from mtl_jax.smto import SmtoState
+from mtl_jax.smto import LossWeighting, SmtoState
 from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Batch, ModelState, Params, PyTree, Scalar
 
+STATIC: Any = {"static": True}
 
-class Tasks(NamedTuple):
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tasks:
     """The tasks of a run at one point, on one batch; their losses are cut in two."""
 
-    represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
+    represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]] = field(
+        metadata=STATIC
+    )
     """``(parameters and state of the trunk, x [B, ...]) -> (z [B, ...], state)``."""
-    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]]
+    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]] = field(
+        metadata=STATIC
+    )
     """``(parameters and state of one head, z [B, ...], y [B, ...]) -> (mean loss,
     state)``."""
     params: Params
     model_state: ModelState
     batch: Batch
-    axes: Batch
+    axes: Batch = field(metadata=STATIC)
     """`OWN_INPUTS` or `ONE_INPUT`."""
-    task_map: AxisMap
-    parts: int = 1
+    task_map: AxisMap = field(metadata=STATIC)
+    parts: int = field(default=1, metadata=STATIC)
     """Equal parts of a batch that `loss` goes through one after another."""
 
     @property
@@ -66,7 +76,7 @@ class Tasks(NamedTuple):
         return losses.mean(), state
 
     def grads(self) -> tuple[tuple[Array, ModelState], Params]:
-        """``(losses [T], model states [T, ...])`` and gradients ``[T, ...]``."""
+        """Compute ``(losses [T], model states [T, ...])``, gradients ``[T, ...]``."""
         return task_grads(
             self.loss,
             self.params,
@@ -77,14 +87,16 @@ class Tasks(NamedTuple):
         )
 
     def losses(self) -> Array:
-        """Losses ``[T]``."""
+        """Compute the losses ``[T]``."""
         return task_losses(
             self.loss, self.params, self.inputs, self.input_axes, task_map=self.task_map
         )[0]
 
     def updated(self, states: ModelState) -> ModelState:
-        """Model state from what every task made of it: the trunk of one input has the
-        first's."""
+        """Return the model state of the run, from what each task made of it.
+
+        The trunk of one input has the first's.
+        """
         if self.axes.x is not None:
             return states
         return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
@@ -101,47 +113,58 @@ class Direction(NamedTuple):
     smto: SmtoState
 
 
-class Strategy(NamedTuple):
-    """How the losses of a run's tasks become a direction, at the least cost."""
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """A way from the losses of a run's tasks to a direction: a class for each family.
 
-    init: Callable[[Params, int], SmtoState]
-    """``init(params, T) -> state``."""
-    step: Callable[[Tasks, SmtoState, Array], Direction]
-    """``step(tasks, state, key) -> direction``."""
-    combine: Callable[[Array, Params, SmtoState, Array], tuple[Params, SmtoState]]
-    """``combine(losses, grads [T, ...], state, key)``: the same of gradients that are
-    given. A method that looks at something else than the gradients combines them with
-    the weights of its latest update."""
-    after_update: Callable[[Array, SmtoState], SmtoState] | None = None
-    """``after_update(losses, state)``: told the losses after the step, on its batch."""
+    As it stands here, the state is a function of the number of tasks, and gradients
+    that are given are combined by the weights of the latest update.
+    """
 
+    method: Any
+    """A multi-task optimizer, as `smto.make` makes it."""
+    weighted_heads: bool = False
+    """A head's gradient is multiplied by the weight of its task, too."""
 
-def starting(init: Callable[[int], PyTree]) -> Callable[[Params, int], SmtoState]:
-    """``Strategy.init`` of a method whose state depends on the number of tasks only."""
+    def init(self, params: Params, num_tasks: int) -> SmtoState:
+        """Make the state before the first update."""
+        return initial(num_tasks, self.method.init(num_tasks), params.shared)
 
-    def starting_at(params: Params, num_tasks: int) -> SmtoState:
-        return initial(num_tasks, init(num_tasks), params.shared)
+    @abstractmethod
+    def step(self, tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+        """Compute losses, direction and state, at the least cost."""
 
-    return starting_at
+    def combine(
+        self, losses: Array, grads: Params, state: SmtoState, key: Array
+    ) -> tuple[Params, SmtoState]:
+        """Combine gradients ``[T, ...]`` that are given, as `step` does those it makes.
 
-
-def weigh_heads(weighted: bool, weights: Array, heads: PyTree) -> PyTree:
-    """Heads' gradients times the task's weight, or as they are."""
-    return tree.scale_rows(weights, heads) if weighted else heads
-
-
-def with_latest(
-    weighted_heads: bool,
-) -> Callable[[Array, Params, SmtoState, Array], tuple[Params, SmtoState]]:
-    """``Strategy.combine`` by the weights of the latest update."""
-
-    def combine(losses: Array, grads: Params, state: SmtoState, key: Array) -> Any:
+        A method that looks at something else than the gradients combines them with the
+        weights of its latest update.
+        """
         del losses, key
         shared = tree.combine(state.weights, grads.shared)
-        heads = weigh_heads(weighted_heads, state.weights, grads.heads)
-        return Params(shared, heads), state
+        return Params(shared, self.weigh_heads(state.weights, grads.heads)), state
 
-    return combine
+    @property
+    def after_update(self) -> Callable[[Array, SmtoState], SmtoState] | None:
+        """Function ``(losses [T], state) -> state``; None unless the method has one.
+
+        It is told the losses after the step, on the batch of the step.
+        """
+        method = self.method
+        if not isinstance(method, LossWeighting) or method.after_update is None:
+            return None
+        tell = method.after_update
+        return lambda losses, state: state._replace(method=tell(losses, state.method))
+
+    def weigh_heads(self, weights: Array, heads: PyTree) -> PyTree:
+        """Weigh the heads' gradients ``[T, ...]``, or leave them as they are."""
+        return tree.scale_rows(weights, heads) if self.weighted_heads else heads
+
+    def head_weights(self, weights: Array) -> Array:
+        """Return the weights ``[T]`` of the heads' gradients, from the trunk's."""
+        return weights if self.weighted_heads else jnp.ones_like(weights)
 
 
 def after(
@@ -152,7 +175,7 @@ def after(
     rows: PyTree | None,
     method: PyTree,
 ) -> SmtoState:
-    """State after an update; without the tasks' gradients ``rows`` no cosines."""
+    """Make the state after an update; without the gradients ``rows`` no cosines."""
     if rows is None:
         norm, angles = tree.norm(direction), jnp.full_like(state.cosines, jnp.nan)
     else:
@@ -161,7 +184,7 @@ def after(
 
 
 def settled(
-    losses: Array, direction: PyTree, found: SmtoState, before: SmtoState
+    losses: Array, direction: PyTree, after: SmtoState, before: SmtoState
 ) -> tuple[PyTree, SmtoState]:
     """Settle as `smto.lift` does; losses that are not finite allow no update."""
-    return settle(jnp.isfinite(losses).all(), direction, found, before)
+    return settle(jnp.isfinite(losses).all(), direction, after, before)

@@ -1,5 +1,7 @@
 """The Gramian first, without holding the gradients; then one weighted backward pass."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
@@ -8,25 +10,28 @@ from mtl_jax.gradients import summed_grads, task_gram, weighted_grads
 from mtl_jax.gradients.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
 from mtl_jax.smto.lift import settle, weigh_gram
-from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks
-from mtl_jax.smto.strategies.jacobian import by_jacobian
+from mtl_jax.smto.strategies.contract import Direction, Tasks
+from mtl_jax.smto.strategies.jacobian import ByJacobian
 from mtl_jax.types import Array, Params
 
 HELD_BYTES = 2**30
 """Of gradients that are held at once where tasks are mapped one after another."""
 
 
-def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Strategy:
+@dataclass(frozen=True)
+class ByGramian(ByJacobian):
     """The direction from inner products of the gradients, formed leaf by leaf.
 
     Memory: where tasks are mapped together, the gradients of one leaf at a time and the
     activations of all tasks; one after another, as many gradients as fit `HELD_BYTES`,
     with more backward passes where that is fewer than ``T``. Time: one forward and one
-    backward pass more than `by_jacobian`.
+    backward pass more than `ByJacobian`.
     """
-    other = by_jacobian(method, weighted_heads)
 
-    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+    method: GramianWeighting
+
+    def step(self, tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+        """Compute the Gramian, then the gradient of the weighted loss."""
         together = tasks.task_map is not sequential
         count = len(state.weights)
         (losses, model_states), gram = task_gram(
@@ -38,37 +43,40 @@ def by_gramian(method: GramianWeighting, weighted_heads: bool = False) -> Strate
             hold=None if together else max(1, HELD_BYTES // _row_bytes(tasks)),
             has_aux=True,
         )
-        (weights, residual), inner = weigh_gram(method, gram, losses, state.method, key)
-        grads = _weighted(tasks, weights, weighted_heads)
+        (weights, residual), method = weigh_gram(
+            self.method, gram, losses, state.method, key
+        )
+        grads = _weighted(tasks, weights, self.head_weights(weights))
         norm, cosines = weighted(gram, weights)
-        found = SmtoState(
+        smto = SmtoState(
             weights=weights,
             residual=residual,
             norm=norm,
             cosines=cosines,
             skipped=state.skipped,
-            method=inner,
+            method=method,
         )
         usable = jnp.isfinite(gram.lengths).all() & jnp.isfinite(losses).all()
-        shared, found = settle(usable, grads.shared, found, state)
+        shared, smto = settle(usable, grads.shared, smto, state)
         combined = Params(shared, grads.heads)
-        return Direction(losses, combined, tasks.updated(model_states), found)
-
-    return Strategy(other.init, step, other.combine)
+        return Direction(losses, combined, tasks.updated(model_states), smto)
 
 
-def by_size(method: GramianWeighting, weighted_heads: bool = False) -> Strategy:
-    """`by_jacobian`, and `by_gramian` where all gradients take over `HELD_BYTES`."""
-    held, formed = (
-        by_jacobian(method, weighted_heads),
-        by_gramian(method, weighted_heads),
-    )
+@dataclass(frozen=True)
+class BySize(ByJacobian):
+    """`ByJacobian`, and `ByGramian` where all gradients take over `HELD_BYTES`."""
 
-    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+    method: GramianWeighting
+
+    def step(self, tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+        """Combine the gradients held, or formed where they do not fit."""
         fits = len(state.weights) * _row_bytes(tasks) <= HELD_BYTES
-        return (held if fits else formed).step(tasks, state, key)
+        strategy = ByJacobian if fits else ByGramian
+        return strategy(self.method, self.weighted_heads).step(tasks, state, key)
 
-    return held._replace(step=step)
+
+by_gramian = ByGramian
+by_size = BySize
 
 
 def _row_bytes(tasks: Tasks) -> int:
@@ -76,15 +84,16 @@ def _row_bytes(tasks: Tasks) -> int:
     return 4 * sum(leaf.size for leaf in jax.tree.leaves(tasks.params.shared))
 
 
-def _weighted(tasks: Tasks, weights: Array, weighted_heads: bool) -> Params:
+def _weighted(tasks: Tasks, weights: Array, head_weights: Array) -> Params:
     """Gradient of the weighted loss."""
-    heads = weights if weighted_heads else jnp.ones_like(weights)
     if tasks.task_map is sequential and tasks.axes.x is not None:
-        return summed_grads(tasks.loss, tasks.params, tasks.inputs, weights, heads)
+        return summed_grads(
+            tasks.loss, tasks.params, tasks.inputs, weights, head_weights
+        )
     return weighted_grads(
         tasks.loss,
         tasks.params,
         tasks.inputs,
-        lambda _: (weights, heads, ()),
+        lambda _: (weights, head_weights, ()),
         tasks.input_axes,
     )[1]

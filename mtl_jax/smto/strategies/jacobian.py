@@ -1,37 +1,42 @@
 """The gradients of all tasks, held at once: `Aggregator` and everything else."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from mtl_jax.smto import LossWeighting, SmtoState, lift
+from mtl_jax.smto import SmtoState, lift
 from mtl_jax.smto.lift import Liftable
-from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, weigh_heads
-from mtl_jax.smto.strategies.losses import after_update
+from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks
 from mtl_jax.types import Array, Params
 
 
-def by_jacobian(method: Liftable, weighted_heads: bool = False) -> Strategy:
+@dataclass(frozen=True)
+class ByJacobian(Strategy):
     """The direction from ``[T, ...]`` gradients, by `smto.lift`.
 
     Memory: the gradients of all tasks, ``T`` times the trunk. A step in which a
     gradient is not finite is skipped and counted.
     """
 
-    def init(params: Params, num_tasks: int) -> SmtoState:
-        state: Any = lift(method, num_tasks).init(params.shared)
+    method: Liftable
+
+    def init(self, params: Params, num_tasks: int) -> SmtoState:
+        """Make the state of the lifted method."""
+        state: Any = lift(self.method, num_tasks).init(params.shared)
         return state
 
-    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+    def step(self, tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+        """Combine the gradients of all tasks."""
         (losses, model_states), grads = tasks.grads()
-        combined, found = combine(losses, grads, state, key)
-        return Direction(losses, combined, tasks.updated(model_states), found)
+        combined, smto = self.combine(losses, grads, state, key)
+        return Direction(losses, combined, tasks.updated(model_states), smto)
 
     def combine(
-        losses: Array, grads: Params, state: SmtoState, key: Array
+        self, losses: Array, grads: Params, state: SmtoState, key: Array
     ) -> tuple[Params, SmtoState]:
-        update: Any = lift(method, len(losses)).update
-        shared, found = update(grads.shared, state, losses=losses, key=key)
-        heads = weigh_heads(weighted_heads, found.weights, grads.heads)
-        return Params(shared, heads), found
+        """Combine gradients ``[T, ...]`` by the lifted method."""
+        update: Any = lift(self.method, len(losses)).update
+        shared, smto = update(grads.shared, state, losses=losses, key=key)
+        return Params(shared, self.weigh_heads(smto.weights, grads.heads)), smto
 
-    told = after_update(method) if isinstance(method, LossWeighting) else None
-    return Strategy(init, step, combine, told)
+
+by_jacobian = ByJacobian

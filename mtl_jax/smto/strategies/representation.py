@@ -9,7 +9,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def represent(tasks: Tasks) -> tuple[Array, Callable, PyTree]:
-    """Representation of the batch, its pullback to the trunk, and the trunk's state."""
+    """Compute the representation of the batch, its pullback, and the trunk's state."""
 
     def of_trunk(shared: PyTree) -> tuple[Array, PyTree]:
         axis = tasks.axes.x
@@ -22,8 +22,11 @@ def represent(tasks: Tasks) -> tuple[Array, Callable, PyTree]:
 
 
 def at_heads(tasks: Tasks, z: Array) -> tuple[Array, PyTree, Array, PyTree]:
-    """Losses ``[T]``, gradients of the heads and of the representation, and the heads'
-    states ``[T, ...]``."""
+    """Compute losses ``[T]``, and gradients at heads and representation ``[T, ...]``.
+
+    Returns:
+      Losses, gradients of the heads, those of the representation, and heads' states.
+    """
     grad_fn = jax.value_and_grad(tasks.head_loss, (0, 2), has_aux=True)
     mapped = tasks.task_map(grad_fn, (0, 0, tasks.axes.x, 0))
     (losses, states), (heads, grads) = mapped(

@@ -1,50 +1,58 @@
 """Gradients of independent parts of the batch: double sampling."""
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.smto import CrossWeighting, SmtoState, lift
-from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, weigh_heads
-from mtl_jax.smto.strategies.jacobian import by_jacobian
+from mtl_jax.smto.strategies.contract import Direction, Tasks
+from mtl_jax.smto.strategies.jacobian import ByJacobian
 from mtl_jax.types import Array, Batch, Params
 
 
-def by_samples(method: CrossWeighting, weighted_heads: bool = False) -> Strategy:
+@dataclass(frozen=True)
+class BySamples(ByJacobian):
     """Weights from the first two parts of the batch, applied to those it names.
 
     The batch is cut into equal parts, so a step costs what it costs any other method;
     examples that are left over are not used. Memory: the gradients of all tasks, once a
     part.
     """
-    other = by_jacobian(method, weighted_heads)
-    parts = method.parts
 
-    def step(tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+    method: CrossWeighting
+
+    def step(self, tasks: Tasks, state: SmtoState, key: Array) -> Direction:
+        """Compute the gradients of the parts, and combine them."""
+        parts = self.method.parts
         pieces = Batch(
             _cut(tasks.batch.x, parts, 0 if tasks.axes.x is None else 1),
             jax.tree.map(lambda leaf: _cut(leaf, parts, 1), tasks.batch.y),
         )
-        mapped = tasks.task_map(lambda piece: tasks._replace(batch=piece).grads(), (0,))
-        (losses, model_states), grads = mapped(pieces)
+
+        def grads_of(piece: Batch) -> Any:
+            return dataclasses.replace(tasks, batch=piece).grads()
+
+        (losses, model_states), grads = tasks.task_map(grads_of, (0,))(pieces)
         # Every part starts from the same statistics: their mean is that of the batch.
         model_states = jax.tree.map(_mean, model_states)
         losses = losses.mean(axis=0)
         first, second = (
             jax.tree.map(lambda g, i=i: g[i], grads.shared) for i in (0, 1)
         )
-        chosen = jnp.array(method.combined)
+        chosen = jnp.array(self.method.combined)
         used = jax.tree.map(lambda g: g[chosen].mean(axis=0), grads.shared)
-        update: Any = lift(method, len(losses)).update
+        update: Any = lift(self.method, len(losses)).update
         samples = first, second
-        shared, found = update(used, state, losses=losses, key=key, samples=samples)
+        shared, smto = update(used, state, losses=losses, key=key, samples=samples)
         heads = jax.tree.map(lambda g: g.mean(axis=0), grads.heads)
-        heads = weigh_heads(weighted_heads, found.weights, heads)
-        combined = Params(shared, heads)
-        return Direction(losses, combined, tasks.updated(model_states), found)
+        combined = Params(shared, self.weigh_heads(smto.weights, heads))
+        return Direction(losses, combined, tasks.updated(model_states), smto)
 
-    return Strategy(other.init, step, other.combine)
+
+by_samples = BySamples
 
 
 def _mean(leaf: Array) -> Array:

@@ -67,17 +67,6 @@ def found_by(
     return jax.jit(lambda tasks: chosen.strategy.step(tasks, state.smto, KEY))(tasks)
 
 
-# A batch and functions in one tuple: jit sees the functions as static leaves.
-jax.tree_util.register_pytree_node(
-    strategies.Tasks,
-    lambda t: (
-        (t.params, t.model_state, t.batch),
-        (t.represent, t.head_loss, str(t.axes), t.axes, t.task_map, t.parts),
-    ),
-    lambda aux, leaves: strategies.Tasks(aux[0], aux[1], *leaves, *aux[3:]),
-)
-
-
 def of_first(states):
     """Model state of one input, from the states of all tasks."""
     return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
