@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtl_jax.models.layout import Layout, Place
+from mtl_jax.models.layout import Place, WeightLayout
 from mtl_jax.models.state_dict import read_folder, read_json
 from mtl_jax.options import is_positive, is_whole
 from mtl_jax.types import InputError, PyTree
@@ -109,12 +109,12 @@ def _epsilon(path: Path, value: Any) -> float:
     return value
 
 
-def layout(layers: int) -> Layout:
+def layout(layers: int) -> WeightLayout:
     """Layout for an encoder of so many layers."""
-    return Layout(read_folder, _own_name, functools.partial(_places, layers))
+    return WeightLayout(read_folder, _place_name, functools.partial(_places, layers))
 
 
-def _own_name(name: str) -> str | None:
+def _place_name(name: str) -> str | None:
     name = name.removeprefix(PREFIX)
     return None if UNUSED.match(name) else name
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from mtl_jax.models.state_dict import Stored
+from mtl_jax.models.state_dict import StoredArray
 from mtl_jax.types import PyTree
 
 
@@ -25,12 +25,12 @@ class Place(NamedTuple):
         return tuple(ours[self.axes.index(n)] for n in range(len(ours)))
 
 
-class Layout(NamedTuple):
+class WeightLayout(NamedTuple):
     """Of files of one origin, for one trunk."""
 
-    read: Callable[[Path], dict[str, Stored]]
+    read: Callable[[Path], dict[str, StoredArray]]
     """All arrays by the names that they are stored by."""
-    own_name: Callable[[str], str | None]
+    place_name: Callable[[str], str | None]
     """Name of a stored array in `places`; None for one that is left out."""
     places: Callable[[PyTree], Iterable[Place]]
     """Of all variables that weights replace, from the trunk's variables or shapes."""

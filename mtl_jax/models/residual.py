@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from mtl_jax.models import torchvision
 from mtl_jax.models.conv import check_form, conv, max_pool_3
-from mtl_jax.models.layout import Layout
+from mtl_jax.models.layout import WeightLayout
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.options import check_sizes, one_of
 from mtl_jax.types import Array, InputError
@@ -148,7 +148,7 @@ class Residual(Trunk):
         """Stride, dilation of the first block and of the others, of every stage."""
         return [(2 if stage else 1, 1, 1) for stage in range(len(self.widths))]
 
-    def layout(self) -> Layout | None:
+    def layout(self) -> WeightLayout | None:
         """Torchvision's."""
         return torchvision.layout(self.blocks, self.convolutions)
 

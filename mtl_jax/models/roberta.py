@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from mtl_jax.models import huggingface
 from mtl_jax.models.dropout import drop, fold, key_of_pass
-from mtl_jax.models.layout import Layout
+from mtl_jax.models.layout import WeightLayout
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError
@@ -160,7 +160,7 @@ class Roberta(Trunk):
         """Head of a task: features to outputs ``[B, width]``."""
         return ClassificationHead(width, self.dropout, parent=None)
 
-    def layout(self) -> Layout | None:
+    def layout(self) -> WeightLayout | None:
         """Hugging Face's."""
         return huggingface.layout(self.layers)
 

@@ -23,7 +23,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 ENDINGS = (".safetensors", ".pth", ".pt")
 
 
-class Stored(NamedTuple):
+class StoredArray(NamedTuple):
     """An array in a file."""
 
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
     """Reads it; an error is of foreign code."""
 
 
-def read_file(path: Path) -> dict[str, Stored]:
+def read_file(path: Path) -> dict[str, StoredArray]:
     """Find all arrays of a file ``.safetensors``, or ``.pth`` or ``.pt`` with torch.
 
     Raises:
@@ -49,7 +49,7 @@ def read_file(path: Path) -> dict[str, Stored]:
     return _open(path) if path.suffix == ".safetensors" else _open_torch(path)
 
 
-def read_folder(folder: Path) -> dict[str, Stored]:
+def read_folder(folder: Path) -> dict[str, StoredArray]:
     """Find all arrays of a folder's ``model.safetensors``, or of its index's parts.
 
     Raises:
@@ -59,7 +59,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     if os.path.isfile(folder / WHOLE):
         return read_file(folder / WHOLE)
     if os.path.isfile(folder / INDEX):
-        stored: dict[str, Stored] = {}
+        stored: dict[str, StoredArray] = {}
         for part in _parts(folder / INDEX):
             stored |= read_file(folder / part)
         return stored
@@ -122,12 +122,12 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
     )
 
 
-def _open(path: Path) -> dict[str, Stored]:
+def _open(path: Path) -> dict[str, StoredArray]:
     """Read the header; safetensors checks that it fits the size of the file."""
     try:
         file: Any = safetensors.safe_open(path, framework="np")
         return {
-            name: Stored(
+            name: StoredArray(
                 tuple(file.get_slice(name).get_shape()),
                 lambda name=name: file.get_tensor(name),
             )
@@ -137,7 +137,7 @@ def _open(path: Path) -> dict[str, Stored]:
         raise unreadable(path, error) from error
 
 
-def _open_torch(path: Path) -> dict[str, Stored]:
+def _open_torch(path: Path) -> dict[str, StoredArray]:
     try:
         import torch  # type: ignore[import-not-found]
     except ImportError as error:
@@ -166,7 +166,9 @@ def _open_torch(path: Path) -> dict[str, Stored]:
                 f"alone, torch.save(model.state_dict(), PATH)."
             )
     return {
-        name: Stored(tuple(tensor.shape), lambda tensor=tensor: tensor.float().numpy())
+        name: StoredArray(
+            tuple(tensor.shape), lambda tensor=tensor: tensor.float().numpy()
+        )
         for name, tensor in state.items()
     }
 

@@ -15,7 +15,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mtl_jax.models.layout import Layout, Place
+from mtl_jax.models.layout import Place, WeightLayout
 from mtl_jax.models.state_dict import read_file
 from mtl_jax.types import PyTree
 
@@ -25,13 +25,13 @@ KERNEL = (2, 3, 1, 0)
 """Theirs are ``[O, C, k, k]``, ours ``[k, k, C, O]``."""
 
 
-def layout(blocks: Sequence[int], convolutions: int) -> Layout:
+def layout(blocks: Sequence[int], convolutions: int) -> WeightLayout:
     """Layout for stages of ``blocks``, each block of so many convolutions."""
     places = functools.partial(_places, blocks, convolutions)
-    return Layout(read_file, _own_name, places)
+    return WeightLayout(read_file, _place_name, places)
 
 
-def _own_name(name: str) -> str | None:
+def _place_name(name: str) -> str | None:
     return None if name in UNUSED or name.endswith(UNUSED_ENDING) else name
 
 

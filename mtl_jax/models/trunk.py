@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from mtl_jax.models.layout import Layout
+from mtl_jax.models.layout import WeightLayout
 from mtl_jax.types import Array
 
 
@@ -16,7 +16,7 @@ class Trunk(nn.Module):
         """Head of a task: ``head(features, train) -> outputs [B, ..., width]``."""
         return Linear(width, parent=None)  # on its own, not a part of the trunk
 
-    def layout(self) -> Layout | None:
+    def layout(self) -> WeightLayout | None:
         """Where pre-trained weights of the trunk stand; None where there are none."""
         return None
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models.state_dict import Stored, unreadable
+from mtl_jax.models.state_dict import StoredArray, unreadable
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import InputError, PyTree
 
@@ -44,7 +44,7 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
     stored = {
         own: array
         for name, array in layout.read(Path(path)).items()
-        if (own := layout.own_name(name)) is not None
+        if (own := layout.place_name(name)) is not None
     }
     _check_fit(path, shapes, {name: array.shape for name, array in stored.items()})
     loaded: PyTree = {}
@@ -57,7 +57,7 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
     return loaded
 
 
-def _values(path: str | Path, name: str, stored: Stored) -> np.ndarray:
+def _values(path: str | Path, name: str, stored: StoredArray) -> np.ndarray:
     """Read an array as float32."""
     try:
         array = stored.read()

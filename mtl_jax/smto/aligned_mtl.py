@@ -15,7 +15,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers.components import components
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit, accurate
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian, accurate
 from mtl_jax.types import Array
 
 SCALES: dict[str, Callable[[Array, Array], Array]] = {
@@ -71,7 +71,7 @@ class Aligned(NamedTuple):
 
 
 @accurate
-def _align(problem: Unit, scale: Callable[[Array, Array], Array]) -> Aligned:
+def _align(problem: UnitGramian, scale: Callable[[Array, Array], Array]) -> Aligned:
     """Find the components, and make them as long as ``scale`` says."""
     cosines, norms, _, active = problem
     ends = jnp.where(active, norms, 0)

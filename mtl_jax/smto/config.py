@@ -12,7 +12,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import equal_projection
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit, accurate
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian, accurate
 from mtl_jax.types import Array, PyTree
 
 
@@ -44,7 +44,7 @@ def weights_of(gram: Gram) -> Solution:
     return or_mean(settle(_equal, gram), gram)
 
 
-def _equal(problem: Unit) -> Solution:
+def _equal(problem: UnitGramian) -> Solution:
     """Solve for the weights, the residual as `config` has it but for rounding."""
     cosines, norms, _, active = problem
     parts = equal_projection.solve(cosines, active)

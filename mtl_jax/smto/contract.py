@@ -23,7 +23,7 @@ from jax.core import Tracer
 
 from mtl_jax.gradients.gramian import Gram
 from mtl_jax.options import one_of
-from mtl_jax.smto.solvers.solution import Solution, unit
+from mtl_jax.smto.solvers.solution import Solution, unit_gramian
 from mtl_jax.types import Array, InputError, PyTree
 
 REDUCTIONS = ("sum", "mean")
@@ -171,7 +171,7 @@ def or_mean(solution: Solution, gram: Gram) -> Solution:
     residual tells. That is where gradients cancel to rounding: what was reached leads
     to a direction close to 0, while the mean would slide along the Pareto front.
     """
-    active = unit(gram).active
+    active = unit_gramian(gram).active
     mean = active / jnp.maximum(active.sum(), 1)
     weights, residual = solution
     reached = jnp.isfinite(weights).all() & jnp.isfinite(residual)

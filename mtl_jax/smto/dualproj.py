@@ -12,7 +12,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import dual_cone
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, unit
+from mtl_jax.smto.solvers.solution import Solution, unit_gramian
 from mtl_jax.types import Array, PyTree
 
 
@@ -30,7 +30,7 @@ def dualproj(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        norms = unit(gram).norms
+        norms = unit_gramian(gram).norms
         mean = jnp.full_like(norms, 1 / len(norms))
         projected = settle(lambda problem: dual_cone.project(problem, mean), gram)
         weights, residual = or_mean(projected, gram)

@@ -12,7 +12,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import equal_projection
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit, accurate
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian, accurate
 from mtl_jax.types import Array, PyTree
 
 
@@ -45,7 +45,7 @@ CANCELLED = 1e-5
 
 
 @accurate
-def _balance(problem: Unit) -> Solution:
+def _balance(problem: UnitGramian) -> Solution:
     """Weights that sum to 1; an infinite residual where they cannot."""
     cosines, norms, _, active = problem
     inverse = jnp.where(active, 1 / norms, 0)

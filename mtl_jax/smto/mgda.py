@@ -17,7 +17,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import simplex
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit, unit
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian, unit_gramian
 from mtl_jax.types import Array, PyTree
 
 
@@ -47,9 +47,9 @@ def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
     ) -> tuple[Solution, PyTree]:
         del key
         present = None if losses is None else ~jnp.isnan(losses)
-        scales = NORMALISERS[normaliser](unit(gram).norms, losses)
+        scales = NORMALISERS[normaliser](unit_gramian(gram).norms, losses)
 
-        def solve(problem: Unit) -> Solution:
+        def solve(problem: UnitGramian) -> Solution:
             scaled = problem._replace(norms=problem.norms / scales)
             return simplex.min_norm(scaled, present)
 

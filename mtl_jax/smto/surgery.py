@@ -11,7 +11,7 @@ from jax import lax
 
 from mtl_jax import tree
 from mtl_jax.gradients.gramian import Gram
-from mtl_jax.smto.solvers.solution import unit
+from mtl_jax.smto.solvers.solution import unit_gramian
 from mtl_jax.types import Array
 
 
@@ -32,7 +32,7 @@ def operate(gram: Gram, targets: Array, key: Array) -> tuple[Array, Array]:
       Weights ``[T]`` of ``sum_i p_i``, and the cosines ``[T, T]`` of ``p_i`` with
       ``g_j`` as they were found, before ``p_i`` was moved; 0 on the diagonal.
     """
-    cosines, norms, _, active = unit(gram)
+    cosines, norms, _, active = unit_gramian(gram)
     num_tasks = gram.shape[0]
 
     def against(task: Array, order: Array, aims: Array) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from mtl_jax.smto.contract import (
 )
 from mtl_jax.smto.solvers import dual_cone
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit, unit
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian, unit_gramian
 from mtl_jax.types import Array, PyTree
 
 
@@ -31,10 +31,10 @@ def upgrad(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        norms = unit(gram).norms
+        norms = unit_gramian(gram).norms
         preferences = jnp.eye(len(norms), dtype=norms.dtype) / len(norms)
 
-        def solve(problem: Unit) -> Solution:
+        def solve(problem: UnitGramian) -> Solution:
             rows = jax.vmap(dual_cone.project, (None, 0))(problem, preferences)
             return Solution(rows.weights.sum(axis=0), rows.residual.max())
 

@@ -361,5 +361,5 @@ def test_no_array_is_read_before_all_fit(save, monkeypatch):
         raise AssertionError
 
     folder = save({**state(), "embeddings.LayerNorm.bias": np.zeros(5, np.float32)})
-    monkeypatch.setattr(state_dict.Stored, "read", read)
+    monkeypatch.setattr(state_dict.StoredArray, "read", read)
     assert "embeddings.LayerNorm.bias is [5], not [4]" in complaint(folder)

@@ -5,7 +5,13 @@ from jax.scipy.linalg import cho_solve
 
 from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers import interior_point
-from mtl_jax.smto.solvers.solution import Solution, Unit, accurate, length_or, unit
+from mtl_jax.smto.solvers.solution import (
+    Solution,
+    UnitGramian,
+    accurate,
+    length_or,
+    unit_gramian,
+)
 from mtl_jax.types import Array
 
 RIDGE = 4
@@ -14,7 +20,7 @@ TIGHT = 128
 
 
 @accurate
-def project(gram: Gram | Unit, preference: Array) -> Solution:
+def project(gram: Gram | UnitGramian, preference: Array) -> Solution:
     """``argmin of v' G v`` over ``v >= preference >= 0``: weights ``[T]``.
 
     ``J' v`` is the closest direction to that of the preference in conflict with no
@@ -32,7 +38,7 @@ def project(gram: Gram | Unit, preference: Array) -> Solution:
     >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
     ([0.5, 0.25], True)
     """
-    cosines, norms, _, active = unit(gram)
+    cosines, norms, _, active = unit_gramian(gram)
     eps = jnp.finfo(cosines.dtype).eps
     lower = jnp.where(active, preference * norms, 0)
     largest = lower.max()

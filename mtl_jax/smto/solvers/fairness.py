@@ -6,7 +6,13 @@ from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from mtl_jax.gradients.gramian import Gram
-from mtl_jax.smto.solvers.solution import Solution, Unit, accurate, cancels, unit
+from mtl_jax.smto.solvers.solution import (
+    Solution,
+    UnitGramian,
+    accurate,
+    cancels,
+    unit_gramian,
+)
 from mtl_jax.types import Array
 
 ITERATIONS = 25
@@ -15,7 +21,7 @@ TO_BOUNDARY = 0.99
 
 
 @accurate
-def balance(gram: Gram | Unit, alpha: float | Array) -> Solution:
+def balance(gram: Gram | UnitGramian, alpha: float | Array) -> Solution:
     """``w > 0`` with ``G w = w^(-1 / alpha)``: weights ``[T]``, 0 if inactive.
 
     Each task gains ``w_i^(-1 / alpha)`` of a step: 1 is Nash-MTL, larger is fairer.
@@ -32,7 +38,7 @@ def balance(gram: Gram | Unit, alpha: float | Array) -> Solution:
     >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
     ([1.0, 0.5], True)
     """
-    cosines, norms, scale, active = unit(gram)
+    cosines, norms, scale, active = unit_gramian(gram)
     alpha = jnp.asarray(alpha, norms.dtype)
     power = 1 / alpha
     pull = norms ** (power - 1)

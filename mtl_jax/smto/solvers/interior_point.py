@@ -2,7 +2,8 @@
 
 Primal-dual Newton steps with Mehrotra's predictor and corrector (Nocedal & Wright,
 2006, section 16.6), a fixed number of them. Problems come in unit-norm variables
-(`solution.unit`): ``G`` holds cosines, so an unknown and its dual are of one scale.
+(`solution.unit_gramian`): ``G`` holds cosines, so an unknown and its dual are of one
+scale.
 """
 
 import jax

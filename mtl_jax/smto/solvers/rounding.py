@@ -17,11 +17,11 @@ import numpy as np
 from mtl_jax.gradients.gramian import Gram
 from mtl_jax.smto.solvers.solution import (
     ROUNDING,
-    Unit,
+    UnitGramian,
     accurate,
     cancels,
     length,
-    unit,
+    unit_gramian,
 )
 from mtl_jax.types import Array
 
@@ -36,7 +36,7 @@ Solved = TypeVar("Solved", bound=Any)
 
 
 @accurate
-def settle(solve: Callable[[Unit], Solved], gram: Gram | Unit) -> Solved:
+def settle(solve: Callable[[UnitGramian], Solved], gram: Gram | UnitGramian) -> Solved:
     """Solve a problem, and add to the residual how far rounding leaves it open.
 
     That is the change of the direction with the cosines, relative to its length; 1
@@ -53,7 +53,7 @@ def settle(solve: Callable[[Unit], Solved], gram: Gram | Unit) -> Solved:
     >>> weights.tolist(), bool(0 < residual < 1e-5)
     ([1.0, 0.0], True)
     """
-    problem = unit(gram)
+    problem = unit_gramian(gram)
     cosines, norms = problem.cosines, jnp.where(problem.active, problem.norms, 0)
     solutions = jax.vmap(lambda c: solve(problem._replace(cosines=c)))(
         _nudged(problem, NUDGE)
@@ -74,7 +74,7 @@ def settle(solve: Callable[[Unit], Solved], gram: Gram | Unit) -> Solved:
     return solution._replace(residual=jnp.maximum(solution.residual, moved))
 
 
-def at_worst(violation: Callable[[Array], Array], problem: Unit) -> Array:
+def at_worst(violation: Callable[[Array], Array], problem: UnitGramian) -> Array:
     """Return the largest violation ``[]`` by a solution, of cosines off by rounding.
 
     For problems whose value is what counts: other directions may be as good.
@@ -82,7 +82,7 @@ def at_worst(violation: Callable[[Array], Array], problem: Unit) -> Array:
     return jax.vmap(violation)(_nudged(problem, ROUNDING)).max()
 
 
-def _nudged(problem: Unit, epsilons: float) -> Array:
+def _nudged(problem: UnitGramian, epsilons: float) -> Array:
     """Return the cosines, and then such as are off: ``[1 + SAMPLES, T, T]``."""
     cosines, active = problem.cosines[None], problem.active
     count = len(active)

@@ -10,18 +10,18 @@ from mtl_jax.smto.solvers import interior_point
 from mtl_jax.smto.solvers.rounding import at_worst
 from mtl_jax.smto.solvers.solution import (
     Solution,
-    Unit,
+    UnitGramian,
     accurate,
     cancels,
     length,
     length_or,
-    unit,
+    unit_gramian,
 )
 from mtl_jax.types import Array
 
 
 @accurate
-def min_norm(gram: Gram | Unit, present: Array | None = None) -> Solution:
+def min_norm(gram: Gram | UnitGramian, present: Array | None = None) -> Solution:
     """``argmin of w' G w`` over the simplex: weights ``[T]``.
 
     Tasks that are not ``present`` (bool ``[T]``) get no weight; those present with a
@@ -36,7 +36,7 @@ def min_norm(gram: Gram | Unit, present: Array | None = None) -> Solution:
     >>> print(np.asarray(found.weights).round(4), bool(found.residual < 1e-5))
     [0.8 0.2] True
     """
-    cosines, norms, _, active = unit(gram)
+    cosines, norms, _, active = unit_gramian(gram)
     present = jnp.ones_like(active) if present is None else present
     used = active & present
     cosines, inverse = _among(used, cosines, norms)
@@ -66,7 +66,7 @@ class Cone(NamedTuple):
 
 
 @accurate
-def min_cone(gram: Gram | Unit, c: float | Array) -> Cone:
+def min_cone(gram: Gram | UnitGramian, c: float | Array) -> Cone:
     """``max_d min_i <g_i, d>`` over ``|d - g_0| <= c |g_0|``, and the dual weights.
 
     These are ``argmin of <g_w, g_0> + c |g_0| |g_w|`` over the simplex; ``g_0`` is the
@@ -87,7 +87,7 @@ def min_cone(gram: Gram | Unit, c: float | Array) -> Cone:
     >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
     ([0.5, 0.5], True)
     """
-    problem = unit(gram)
+    problem = unit_gramian(gram)
     norms, active = problem.norms, problem.active
     count, zero = len(norms), ~active
     radius = jnp.asarray(c, norms.dtype)
@@ -175,14 +175,14 @@ def project(v: Array) -> Array:
 
 
 @accurate
-def norm(gram: Gram | Unit, weights: Array) -> Array:
+def norm(gram: Gram | UnitGramian, weights: Array) -> Array:
     """``|g_w| = sqrt(w' G w)`` ``[]``; what is only rounding is exactly 0.
 
     >>> gram = jnp.array([[1.0, -2.0], [-2.0, 4.0]])  # g_2 = -2 g_1
     >>> norm(gram, jnp.array([2.0, 1.0])).item(), norm(gram, jnp.array([1, 1.0])).item()
     (0.0, 1.0)
     """
-    cosines, norms, scale, active = unit(gram)
+    cosines, norms, scale, active = unit_gramian(gram)
     u = jnp.where(active, weights * norms, 0)
     largest = jnp.abs(u).max()
     u = u / jnp.where(largest > 0, largest, 1)

@@ -49,7 +49,7 @@ class Solution(NamedTuple):
     rounding leaves the direction open. Above `TOLERANCE` the problem is not solved."""
 
 
-class Unit(NamedTuple):
+class UnitGramian(NamedTuple):
     """A Gramian in unit-norm variables."""
 
     cosines: Array
@@ -63,17 +63,18 @@ class Unit(NamedTuple):
     """bool ``[T]``: the gradient is finite and not zero."""
 
 
-def unit(gram: Gram | Unit) -> Unit:
+def unit_gramian(gram: Gram | UnitGramian) -> UnitGramian:
     """Put a Gramian ``[T, T]`` of any scale in unit-norm variables.
 
     What has been put in unit-norm variables is left as it is.
 
     >>> import numpy as np
-    >>> found = unit(jnp.array([[1.0, -2.0, 0.0], [-2.0, 16.0, 0.0], [0.0, 0.0, 0.0]]))
-    >>> np.asarray(found.cosines[0]).tolist(), np.asarray(found.active).tolist()
+    >>> entries = jnp.array([[1.0, -2.0, 0.0], [-2.0, 16.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> problem = unit_gramian(entries)
+    >>> np.asarray(problem.cosines[0]).tolist(), np.asarray(problem.active).tolist()
     ([1.0, -0.5, 0.0], [True, True, False])
     """
-    if isinstance(gram, Unit):
+    if isinstance(gram, UnitGramian):
         return gram
     gram = gramian.of(gram)
     lengths = gram.lengths
@@ -87,7 +88,7 @@ def unit(gram: Gram | Unit) -> Unit:
     mean = jnp.mean((lengths / largest) ** 2, where=active)
     scale = largest * jnp.sqrt(jnp.where(active.any(), mean, 1))
     norms = jnp.where(active, jnp.maximum(lengths / scale, SHORTEST), 1)
-    return Unit(cosines, norms, scale, active)
+    return UnitGramian(cosines, norms, scale, active)
 
 
 def length(cosines: Array, u: Array) -> Array:
