@@ -108,7 +108,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     # of gradients at the representation
     "rotograd": rotograd,
 }
-"""Every method by its name. Rep-MTL (Wang et al., 2025), a `Cotangent`, has no
+"""Factories of all methods by name. Rep-MTL (Wang et al., 2025), a `Cotangent`, has no
 reference code to be checked against yet."""
 
 NESTED = ("inner", "losses")
@@ -116,7 +116,7 @@ NESTED = ("inner", "losses")
 
 
 def options(name: str) -> dict[str, Any]:
-    """Options of a method and their defaults.
+    """Return the options of a method and their defaults.
 
     >>> options("cagrad")
     {'c': 0.4, 'rescale': 1, 'reduction': 'sum'}

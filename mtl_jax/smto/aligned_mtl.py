@@ -63,7 +63,7 @@ class Aligned(NamedTuple):
     """Weights, and how many components they are of."""
 
     weights: Array
-    """Of the mean ``[T]``."""
+    """``[T]``, for a mean over tasks."""
     residual: Array
     """As of a `Solution`."""
     kept: Array

@@ -22,7 +22,7 @@ RESCALES = (0, 1, 2)
 def cagrad(
     c: float = 0.4, rescale: int = 1, reduction: str = "sum"
 ) -> GramianWeighting:
-    """The best worst-case improvement within ``c |g0|`` of the mean gradient ``g0``.
+    """Maximise the worst improvement within ``c |g0|`` of the mean gradient ``g0``.
 
     ``d = argmax of min_i <g_i, d>`` over ``|d - g0| <= c |g0|``, divided by ``1 + c^2``
     (rescale 1), ``1 + c`` (2) or nothing (0). With ``w = argmin over the simplex of

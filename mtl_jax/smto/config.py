@@ -17,7 +17,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def config(reduction: str = "sum") -> GramianWeighting:
-    """Equal projections on all unit gradients, as long as the gradients reach along it.
+    """Project equally on all unit gradients, as far as the gradients reach along it.
 
     ``x = U^+ 1`` with the unit gradients ``U``, ``d = (sum_i <g_i, x>) x / |x|^2``.
     0, to rounding, where ``x`` vanishes (opposed gradients), and where the gradients
@@ -32,15 +32,15 @@ def config(reduction: str = "sum") -> GramianWeighting:
         gram: Gram, losses: Array, state: PyTree, key: Array
     ) -> tuple[Solution, PyTree]:
         del losses, key
-        found = weights_of(gram)
-        return found._replace(weights=reduce(found.weights, reduction)), state
+        weights, residual = weights_of(gram)
+        return Solution(reduce(weights, reduction), residual), state
 
     return GramianWeighting(stateless, update)
 
 
 @accurate
 def weights_of(gram: Gram) -> Solution:
-    """Weights of the mean: ``1 / T`` of those of the published direction."""
+    """Return weights for a mean: ``1 / T`` of those of the published direction."""
     return or_mean(settle(_equal, gram), gram)
 
 

@@ -66,7 +66,7 @@ class CrossWeighting(NamedTuple):
 
     @property
     def parts(self) -> int:
-        """How many independent batches there are."""
+        """Return the number of independent batches."""
         return max(1, *self.combined) + 1
 
 
@@ -82,7 +82,7 @@ class Aggregator(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """What an `Aggregator` returns."""
+    """The direction of an `Aggregator`, and how it was made."""
 
     direction: PyTree
     """``[...]``."""
@@ -105,18 +105,18 @@ class Perturbation(NamedTuple):
 
 
 class Perturbed(NamedTuple):
-    """What a `Perturbation` returns."""
+    """The direction of a `Perturbation`, and how it was made."""
 
     direction: PyTree
-    """Of the trunk ``[...]``."""
+    """Trunk's part of it ``[...]``."""
     heads: PyTree
-    """Of the heads ``[T, ...]``."""
+    """Heads' part of it ``[T, ...]``."""
     solution: Solution
-    """Of the weights of the gradients."""
+    """Weights of the gradients, and their residual."""
 
 
 class Cotangent(NamedTuple):
-    """What to pull back through the trunk, from gradients at its output."""
+    """Gradients to pull back through the trunk, from those at its output."""
 
     init: Callable[[int], PyTree]
     """``init(num_tasks) -> state``."""
@@ -160,12 +160,12 @@ def zero_rows(params: PyTree, num_tasks: int) -> PyTree:
 
 
 def exact(weights: Array) -> Solution:
-    """Weights that are given in closed form."""
+    """Return a solution of weights in closed form: its residual is 0."""
     return Solution(weights, jnp.zeros((), weights.dtype))
 
 
 def or_mean(solution: Solution, gram: Gram) -> Solution:
-    """The solution; the mean over active tasks where there is none at all.
+    """Return the solution; the mean over active tasks where there is none at all.
 
     What a solver reached is kept where its residual is above `TOLERANCE`, too, and the
     residual tells. That is where gradients cancel to rounding: what was reached leads
@@ -337,7 +337,7 @@ def _kind(value: Any) -> Any:
 
 
 def positive(losses: Array) -> Array:
-    """Losses ``[T]``, floored at rounding of their mean: methods divide by them.
+    """Return losses ``[T]``, at least rounding of their mean: methods divide by them.
 
     A loss that is NaN, of a task that is absent, stays NaN.
     """

@@ -43,10 +43,10 @@ def cr_mogm(inner: Any = "mgda", alpha: float = 0.9) -> GramianWeighting:
     def update(
         gram: Gram, losses: Array, state: CrMogmState, key: Array
     ) -> tuple[Solution, CrMogmState]:
-        found, inner_state = method.update(gram, losses, state.inner, key)
-        smooth = alpha * state.weights + (1 - alpha) * found.weights
-        weights = jnp.where(state.started, smooth, found.weights)
+        latest, inner_state = method.update(gram, losses, state.inner, key)
+        smooth = alpha * state.weights + (1 - alpha) * latest.weights
+        weights = jnp.where(state.started, smooth, latest.weights)
         after = CrMogmState(jnp.ones((), bool), weights, inner_state)
-        return found._replace(weights=weights), after
+        return latest._replace(weights=weights), after
 
     return GramianWeighting(init, update)

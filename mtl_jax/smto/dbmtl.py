@@ -33,13 +33,13 @@ class DbMtlState(NamedTuple):
 
 
 def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggregator:
-    """Gradients of the log-losses, smoothed, and all stretched to the longest.
+    """Smooth the gradients of the log-losses, and stretch all to the longest.
 
     ``Y <- b Y + (1 - b) g_i / l_i`` from 0, ``b = beta / k^beta_sigma`` at update
     ``k``; direction ``sum_i max_j |Y_j| / |Y_i| Y_i``. Zero rows are left out. There is
     no correction of the start from 0, as in the authors' code. Source: Lin et al.,
-    2023, Algorithm 1. Heads get the log-losses' gradients there: here they keep their
-    own.
+    2023, Algorithm 1. Heads get the log-losses' gradients there: here those of the
+    losses.
 
     With ``beta = 0`` nothing is smoothed and the gradients' lengths suffice.
 
@@ -77,8 +77,8 @@ def dbmtl(beta: float = 0.9, beta_sigma: float = 0.0) -> GramianWeighting | Aggr
         )
         stretch = _stretch(row_lengths(mean))
         direction = tree.combine(stretch, mean)
-        found = Aggregate(direction, stretch / scales, jnp.zeros(()))
-        return found, DbMtlState(count, mean)
+        aggregate = Aggregate(direction, stretch / scales, jnp.zeros(()))
+        return aggregate, DbMtlState(count, mean)
 
     # One that is traced may be 0, too: a case of what is smoothed.
     if isinstance(beta, float) and beta == 0:
@@ -95,6 +95,6 @@ def _usable(losses: Array) -> Array:
 
 
 def _stretch(lengths: Array) -> Array:
-    """What makes every length the longest; 0 for a length of 0."""
+    """Return the factors that make all lengths the longest; 0 for a length of 0."""
     there = lengths > 0
     return jnp.where(there, lengths.max() / jnp.where(there, lengths, 1), 0)

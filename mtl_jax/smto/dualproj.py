@@ -17,7 +17,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def dualproj(reduction: str = "sum") -> GramianWeighting:
-    """The direction nearest to the mean gradient that conflicts with no task.
+    """Find the direction nearest to the mean gradient that conflicts with no task.
 
     ``w = argmin over v >= 1 / T of v' G v``. The residual is that of
     `dual_cone.project`, or what rounding leaves open of the direction, if that is more.

@@ -29,7 +29,7 @@ class DwaState(NamedTuple):
 def dwa(
     temperature: float = 2.0, steps_per_epoch: int = 0, reduction: str = "sum"
 ) -> LossWeighting:
-    """More weight for tasks whose loss falls slowly.
+    """Give more weight to tasks whose loss falls slowly.
 
     ``r_i = L_i(e - 1) / L_i(e - 2)`` of the epochs' mean losses, weights
     ``softmax(r / temperature)``, times ``T`` with ``sum``; equal in the first two

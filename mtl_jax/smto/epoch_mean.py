@@ -17,18 +17,18 @@ class EpochMean(NamedTuple):
 
 
 def start(num_tasks: int) -> EpochMean:
-    """Nothing seen yet."""
+    """Return the state before the first update."""
     return EpochMean(jnp.zeros((), jnp.int32), jnp.zeros(num_tasks))
 
 
 def add(state: EpochMean, losses: Array, epoch: int, steps: int) -> EpochMean:
-    """One update's losses; they count if the update belongs to ``epoch`` (from 0)."""
+    """Add losses of an update, which count if it belongs to ``epoch`` (from 0)."""
     inside = state.count // steps == epoch
     total = state.total + jnp.where(inside, losses, 0)
     return EpochMean(state.count + 1, total)
 
 
 def known(state: EpochMean, epoch: int, steps: int) -> tuple[Array, Array]:
-    """Whether ``epoch`` is over, and its mean losses ``[T]``; before that, ones."""
+    """Tell whether ``epoch`` is over, and its mean losses ``[T]``; ones before that."""
     over = state.count >= (epoch + 1) * steps
     return over, jnp.where(over, state.total / steps, 1)

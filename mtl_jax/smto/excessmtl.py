@@ -29,7 +29,7 @@ class ExcessState(NamedTuple):
 
 
 def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
-    """More weight for tasks that are still far from their optimum.
+    """Give more weight to tasks that are still far from their optimum.
 
     The excess risk is estimated as Adagrad's decrement: ``S_i += g_i^2``,
     ``e_i = sum_p g_ip^2 / sqrt(S_ip)``; relative to that of the first update it moves
@@ -75,8 +75,8 @@ def excessmtl(step: float = 1.0, reduction: str = "sum") -> Aggregator:
         used = reduce(weights / len(grown), reduction)
         if losses is not None:  # NaN: a task that is absent
             used = jnp.where(jnp.isnan(losses), 0, used)
-        found = Aggregate(tree.combine(used, grads), used, jnp.zeros(()))
+        aggregate = Aggregate(tree.combine(used, grads), used, jnp.zeros(()))
         base = jnp.where(known, state.base, excess)
-        return found, ExcessState(weights, base, roots)
+        return aggregate, ExcessState(weights, base, roots)
 
     return Aggregator(init, update)

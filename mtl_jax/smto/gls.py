@@ -7,10 +7,11 @@ from mtl_jax.types import Array, PyTree
 
 
 def gls() -> LossWeighting:
-    """``L = (prod_i l_i)^(1/T)``: weights ``L / (T l_i)``.
+    """Minimise the geometric mean of the losses: weights ``L / (T l_i)``.
 
-    As the exponential of a mean of logarithms, which neither over- nor underflows.
-    Losses must be positive. Source: Chennupati et al., CVPR Workshops 2019, Eq. 3.
+    ``L = (prod_i l_i)^(1/T)`` is the exponential of a mean of logarithms here, which
+    neither over- nor underflows. Losses must be positive. Source: Chennupati et al.,
+    CVPR Workshops 2019, Eq. 3.
     """
 
     def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:

@@ -18,7 +18,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def graddrop(leak: float = 0.0, reduction: str = "sum") -> Aggregator:
-    """Of every coordinate keep the gradients of one sign, drawn by how much they agree.
+    """Keep the gradients of one sign in a coordinate, drawn by how much they agree.
 
     ``P = (1 + sum_i g_i / sum_i |g_i|) / 2`` is the probability that the positive
     gradients are kept and the negative ones dropped; what is dropped counts ``leak``
@@ -56,7 +56,7 @@ def graddrop(leak: float = 0.0, reduction: str = "sum") -> Aggregator:
 
 
 def graddrop_rep(leak: float = 0.0) -> Cotangent:
-    """Gradient sign dropout where it was published: at the shared representation.
+    """Drop gradients by sign where it was published: at the shared representation.
 
     Gradients are multiplied by the sign of the activation and added up over the batch
     before they vote; the mask holds for the whole batch. Source: Chen et al., NeurIPS

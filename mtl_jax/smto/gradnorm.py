@@ -28,7 +28,7 @@ class GradNormState(NamedTuple):
 
 
 LOWEST = 1e-3
-"""Of a weight: at 0 it would stay there."""
+"""Least value of a weight: at 0 it would stay there."""
 
 
 def gradnorm(

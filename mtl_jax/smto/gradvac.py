@@ -70,17 +70,17 @@ def gradvac(
         check_key(key)
         members = _groups(grads, groups)
         leaves, structure = jax.tree.flatten(grads)
-        grams = [gramian([leaves[i] for i in own]) for own in members]
+        grams = [gramian([leaves[i] for i in group]) for group in members]
         stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *grams)
         keys = jax.random.split(key, len(members))
         weights, state = jax.vmap(operate_on)(stacked, state, keys)
         direction = list(leaves)
-        for own, row in zip(members, weights, strict=True):
-            for i in own:
+        for group, row in zip(members, weights, strict=True):
+            for i in group:
                 direction[i] = tree.combine(row, leaves[i])
         mean = jnp.mean(weights, axis=0)
-        found = jax.tree.unflatten(structure, direction)
-        return Aggregate(found, mean, jnp.zeros(())), state
+        whole = jax.tree.unflatten(structure, direction)
+        return Aggregate(whole, mean, jnp.zeros(())), state
 
     if groups == "model":
         return GramianWeighting(lambda tasks: jnp.zeros((tasks, tasks)), of_model)

@@ -1,4 +1,4 @@
-"""Any weighting as one of the Gramian: what methods around methods are made of."""
+"""Weightings of any kind as weightings of the Gramian, for methods around methods."""
 
 from typing import Any
 
@@ -14,12 +14,14 @@ from mtl_jax.types import Array, InputError, PyTree
 
 
 def as_gramian(inner: Any, outer: str) -> GramianWeighting:
-    """A loss weighting sees the Gramian and looks away.
+    """Make a Gramian weighting of a loss weighting, which ignores the Gramian.
+
+    Args:
+      inner: a Gramian weighting, which stays as it is, or a loss weighting.
+      outer: name of the method that is made of it, for the message.
 
     Raises:
-      InputError: ``inner``, which ``outer`` was to be made of, is no weighting, or
-      wants
-        to know the losses after a step.
+      InputError: ``inner`` is no weighting, or wants to know the losses after a step.
     """
     if isinstance(inner, GramianWeighting):
         return inner

@@ -10,7 +10,7 @@ from mtl_jax.types import Array
 
 
 def igb(base_epoch: int = 1, steps_per_epoch: int = 0) -> LossWeighting:
-    """More weight for tasks that have come less far from where they were.
+    """Give more weight to tasks that have come less far from where they were.
 
     ``L = sum_i w_i log l_i`` with ``w = T softmax(l / base)``, where ``base`` are the
     mean losses of one epoch; until that is over, ``w = 1``. Losses must be positive.

@@ -17,7 +17,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def imtl_g(reduction: str = "sum") -> GramianWeighting:
-    """Equal projections on all unit gradients, with weights that sum to 1 (or ``T``).
+    """Project equally on all unit gradients, by weights that sum to 1 (or ``T``).
 
     ``C y = 1`` with the cosines ``C``, ``w`` proportional to ``y_i / |g_i|``; weights
     may be negative. Opposed gradients cancel. Zero gradients are left out. The

@@ -8,7 +8,7 @@ from mtl_jax.types import Array
 
 
 def imtl_l(learning_rate: float = 0.025) -> LossWeighting:
-    """Learned log-scales ``s``: ``L = sum_i (exp(s_i) l_i - s_i)``.
+    """Learn log-scales ``s`` of the losses: ``L = sum_i (exp(s_i) l_i - s_i)``.
 
     Weights ``exp(s_i)``; ``s`` starts at 0 and has an Adam of its own. Its optimum is
     ``s_i = -log l_i``. It is uncertainty weighting with ``s`` turned round, times 2.

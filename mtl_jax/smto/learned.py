@@ -12,7 +12,7 @@ from mtl_jax.types import Array, PyTree
 
 
 class LearnedState(NamedTuple):
-    """What is learned, and its optimizer's state."""
+    """Parameters of the weights, and their optimizer's state."""
 
     s: Array
     """``[T]``."""
@@ -22,7 +22,7 @@ class LearnedState(NamedTuple):
 def learned(
     weigh: Callable[[Array], tuple[Array, Array]], learning_rate: float
 ) -> LossWeighting:
-    """Weights and a regulariser of ``s [T]``, from 0, under an Adam of their own.
+    """Learn parameters ``s [T]`` of weights and a regulariser, from 0, by Adam.
 
     Losses are floored at rounding of their mean: of a loss that stays 0 the optimum of
     ``s`` is infinite, and with it the weight.

@@ -8,7 +8,7 @@ from mtl_jax.types import Array
 
 
 def at_most(max_norm: float | Array, gram: Gram, weights: Array) -> Array:
-    """Weights ``[T]``, shrunk where their direction is longer; 0 is no limit."""
+    """Scale weights ``[T]`` down where their direction is longer; 0 is no limit."""
     norm = simplex.norm(gram, weights)
     longer = (max_norm > 0) & (norm > max_norm)
     return weights * jnp.where(longer, max_norm / jnp.where(longer, norm, 1), 1)

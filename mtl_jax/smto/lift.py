@@ -229,7 +229,7 @@ def weigh_gram(
     state: PyTree,
     key: Array | None,
 ) -> tuple[Solution, PyTree]:
-    """Weights from a Gramian; small as it is, nothing of it is rounded to TF32."""
+    """Weigh tasks by a Gramian; small as it is, nothing of it is rounded to TF32."""
     update: Any = weighting.update
     with jax.default_matmul_precision("highest"):
         return update(gram, losses, state, key)
@@ -238,7 +238,7 @@ def weigh_gram(
 def weigh(
     weighting: LossWeighting, losses: Array, state: PyTree, key: Array | None
 ) -> tuple[Array, PyTree]:
-    """Weights from losses; a loss that is NaN gets weight 0, and the state stays."""
+    """Weigh tasks by losses; one that is NaN gets weight 0, and the state stays."""
     update: Any = weighting.update
     present = jnp.isfinite(losses)
     weights, after = update(jnp.where(present, losses, 1), state, key)

@@ -22,7 +22,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def mgda(normaliser: str = "none", reduction: str = "sum") -> GramianWeighting:
-    """The point of least norm in the convex hull of the gradients.
+    """Find the point of least norm in the convex hull of the gradients.
 
     ``w = argmin over the simplex of |sum_i w_i g_i / s_i|``, direction
     ``sum_i w_i g_i``. A zero gradient is that point: the direction is 0 and training

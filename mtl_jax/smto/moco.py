@@ -85,7 +85,7 @@ def moco(
         slope = gramian(tracked).products(state.weights)
         weights = simplex.project(state.weights - pace * (slope + rho * state.weights))
         used = reduce(weights, reduction)
-        found = Aggregate(tree.combine(used, tracked), used, jnp.zeros(()))
-        return found, MocoState(count, tracked, weights)
+        aggregate = Aggregate(tree.combine(used, tracked), used, jnp.zeros(()))
+        return aggregate, MocoState(count, tracked, weights)
 
     return Aggregator(init, update)

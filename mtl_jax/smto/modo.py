@@ -18,13 +18,13 @@ from mtl_jax.types import Array
 def modo(
     gamma: float = 0.1, rho: float = 0.1, reduction: str = "sum"
 ) -> CrossWeighting:
-    """One projected step towards the min-norm weights, from two independent batches.
+    """Step towards the min-norm weights, by the gradients of two independent batches.
 
     ``w <- P(w - gamma (J1 J2' w + rho w))`` with the projection ``P`` on the simplex,
-    from equal weights: unbiased, where the Gramian of one batch is not. The direction
-    is that of both batches together. The step is proportional to the gradients' squared
-    lengths. Source: Chen et al., NeurIPS 2023 ("Three-way trade-off in multi-objective
-    learning"), Eq. 4.
+    once an update, from equal weights: unbiased, where the Gramian of one batch is not.
+    The direction is that of both batches together. The step is proportional to the
+    gradients' squared lengths. Source: Chen et al., NeurIPS 2023 ("Three-way trade-off
+    in multi-objective learning"), Eq. 4.
 
     Args:
       gamma: step of the weights (LibMTL: 1e-3).

@@ -38,7 +38,7 @@ class MomentumConfigState(NamedTuple):
 def momentum_config(
     tasks_per_step: int = 1, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> Aggregator:
-    """ConFIG of the tasks' momenta, of which each update renews a few, in turn.
+    """Combine the tasks' momenta by ConFIG, of which an update renews a few, in turn.
 
     The direction is scaled as Adam's is: use it with plain gradient descent. It is 0
     until every task has been looked at; with one task it is Adam's. Source: Liu, Chu &
@@ -116,12 +116,12 @@ def momentum_config(
         moved = MomentumConfigState(count, seen, first, combined, second)
         waiting = state._replace(seen=seen, first=first)
         nothing = jax.tree.map(jnp.zeros_like, direction)
-        found = Aggregate(
+        aggregate = Aggregate(
             tree.where(ready, direction, nothing),
             jnp.where(ready, weights, 0),
             jnp.where(ready, solution.residual, 0),
         )
-        return found, tree.where(ready, moved, waiting)
+        return aggregate, tree.where(ready, moved, waiting)
 
     return Aggregator(init, update)
 

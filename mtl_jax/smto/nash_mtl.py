@@ -23,7 +23,7 @@ class NashState(NamedTuple):
 
 
 def nash_mtl(max_norm: float = 1.0, update_every: int = 1) -> GramianWeighting:
-    """The Nash bargaining solution: ``G w = 1 / w``, ``w > 0``.
+    """Strike the Nash bargain of the tasks: ``G w = 1 / w``, ``w > 0``.
 
     No task can be served relatively better without a larger relative loss of the
     others. The direction has length ``sqrt(T)`` whatever the gradients' lengths, and is

@@ -15,7 +15,7 @@ from mtl_jax.types import Array, InputError, PyTree
 
 
 def reweighted(losses: Any = "si", inner: Any = "mgda") -> GramianWeighting:
-    """A Gramian method on the gradients of weighted losses.
+    """Apply a Gramian method to the gradients of weighted losses.
 
     With weights ``v`` from the losses, the inner method sees ``v_i l_i`` and the
     gradients ``v_i g_i``; the weights are ``v_i w_i``. Source: Dai, Fei & Lu, UAI 2023,
@@ -42,14 +42,14 @@ def reweighted(losses: Any = "si", inner: Any = "mgda") -> GramianWeighting:
         scales, before = weigh(first, losses, state[0], key)
         seen = of(gram).times(scales)
         scaled = jnp.where(jnp.isnan(losses), losses, scales * losses)
-        found, after = second.update(seen, scaled, state[1], key)
-        return found._replace(weights=scales * found.weights), (before, after)
+        (weights, residual), after = second.update(seen, scaled, state[1], key)
+        return Solution(scales * weights, residual), (before, after)
 
     return GramianWeighting(init, update)
 
 
 def imtl(learning_rate: float = 0.025, reduction: str = "sum") -> GramianWeighting:
-    """Both halves of impartial multi-task learning: `imtl_l`, then `imtl_g`.
+    """Apply both halves of impartial multi-task learning: `imtl_l`, then `imtl_g`.
 
     Source: Liu et al., ICLR 2021, Algorithm 1. LibMTL means this by IMTL; others mean
     `imtl_g`.

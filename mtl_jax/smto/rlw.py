@@ -20,7 +20,7 @@ Draw = Callable[[Array, int], Array]
 
 
 def rlw(distribution: str = "normal", reduction: str = "sum") -> LossWeighting:
-    """Weights drawn anew at every step, of mean ``1 / T`` (with ``sum``: 1).
+    """Draw weights anew at every step, of mean ``1 / T`` (with ``sum``: 1).
 
     Args:
       distribution: ``normal`` and ``uniform`` are put through a softmax, and so is
@@ -47,7 +47,7 @@ def rlw(distribution: str = "normal", reduction: str = "sum") -> LossWeighting:
 
 
 DTYPE = jnp.float32
-"""Of draws: those of another dtype are other numbers."""
+"""Dtype of draws: those of another are other numbers."""
 
 
 def _normal(key: Array, num_tasks: int) -> Array:

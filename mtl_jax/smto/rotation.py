@@ -9,7 +9,7 @@ GENERATOR = "rotation"
 
 
 def rotation(generator: Array) -> Array:
-    """Rotation ``[D, D]`` of any matrix ``A [D, D]``: ``exp(A - A')``.
+    """Make a rotation ``[D, D]`` of any matrix ``A [D, D]``: ``exp(A - A')``.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> quarter = rotation(jnp.array([[0.0, -np.pi / 2], [0.0, 0.0]]))

@@ -22,7 +22,7 @@ class RotoGradState(NamedTuple):
 
 
 def rotograd(burn_in: int = 20) -> Rotation:
-    """Gradients at the representation made equally long, and turned towards each other.
+    """Scale gradients at the representation to one length, and turn them together.
 
     Scale: with ``a_i`` the relative convergence ``|g_i| / |g_i(0)|``, normalised to sum
     to 1, every gradient gets the length ``sum_i a_i |g_i|``. Rotation: the head of task
@@ -58,9 +58,9 @@ def rotograd(burn_in: int = 20) -> Rotation:
         scaled = grads * weights[:, None, None]
         mean = scaled.mean(axis=0)
 
-        def distance(generator: Array, own: Array) -> Array:
+        def distance(generator: Array, target: Array) -> Array:
             turned = mean @ rotation(generator).T
-            return jnp.sum((turned - own) ** 2)
+            return jnp.sum((turned - target) ** 2)
 
         turned = jax.vmap(lambda a, g: g @ rotation(a).T)(generators, scaled)
         slopes = jax.vmap(jax.grad(distance))(generators, turned)

@@ -1,4 +1,4 @@
-"""One task a step, drawn by the tasks' sizes."""
+"""A single task a step, drawn by the tasks' sizes."""
 
 from collections.abc import Sequence
 

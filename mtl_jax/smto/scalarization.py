@@ -14,17 +14,21 @@ from mtl_jax.types import Array, InputError, PyTree
 
 
 def unitary() -> LossWeighting:
-    """Sum of the losses: every weight is 1."""
+    """Minimise the sum of the losses: all weights are 1."""
     return _constant(jnp.ones_like)
 
 
 def mean() -> LossWeighting:
-    """Mean of the losses: every weight is ``1 / T``."""
+    """Minimise the mean of the losses: all weights are ``1 / T``."""
     return _constant(lambda losses: jnp.full_like(losses, 1 / losses.shape[0]))
 
 
 def fixed(weights: Sequence[float] | Array = ()) -> LossWeighting:
-    """Weights given by hand, one a task, used as they are.
+    """Use weights that are given by hand, one a task, as they are.
+
+    >>> weighting = fixed((1.0, 0.5))
+    >>> weighting.update(jnp.array([3.0, 4.0]), weighting.init(2), None)[0].tolist()
+    [1.0, 0.5]
 
     Raises:
       InputError: a weight is negative or not finite; the number of weights is not

@@ -25,7 +25,7 @@ def sdmgrad(
     momentum: float = 0.5,
     reduction: str = "sum",
 ) -> CrossWeighting:
-    """Min-norm weights that are drawn towards the mean gradient, by double sampling.
+    """Find min-norm weights, drawn towards the mean gradient, by double sampling.
 
     ``w`` descends on ``|J'w|^2 / 2 + penalty <J'w, g0>`` over the simplex, by projected
     steps on ``A = J1 J2'`` of two independent batches, from where it was at the last

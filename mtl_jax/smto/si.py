@@ -5,7 +5,7 @@ from mtl_jax.types import Array, PyTree
 
 
 def si() -> LossWeighting:
-    """``L = sum_i log l_i``: weights ``1 / l_i``, whatever unit a loss has.
+    """Minimise ``sum_i log l_i``: weights ``1 / l_i``, whatever unit a loss has.
 
     Losses must be positive. Source: the baseline of that name in Navon et al., ICML
     2022.

@@ -18,7 +18,7 @@ from mtl_jax.types import Array
 def stch(
     mu: float = 1.0, warmup_epochs: int = 4, steps_per_epoch: int = 0
 ) -> LossWeighting:
-    """A smooth maximum of the logarithms of the losses, relative to their nadir.
+    """Minimise a smooth maximum of the log-losses, relative to their nadir.
 
     ``L = T mu logsumexp(u / mu)``, ``u_i = log(l_i / nadir_i)``: weights
     ``T softmax(u / mu)_i / l_i``. During the warm-up, and the epoch after it whose mean

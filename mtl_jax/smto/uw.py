@@ -8,7 +8,7 @@ from mtl_jax.types import Array
 
 
 def uw(learning_rate: float = 0.025) -> LossWeighting:
-    """Learned log-variances ``s``: ``L = sum_i (exp(-s_i) l_i + s_i) / 2``.
+    """Learn log-variances ``s`` of tasks: ``L = sum_i (exp(-s_i) l_i + s_i) / 2``.
 
     Weights ``exp(-s_i) / 2``; ``s`` starts at 0 and has an Adam of its own, without
     weight decay. Its optimum is ``s_i = log l_i``. Source: Kendall, Gal & Cipolla, CVPR

@@ -8,7 +8,7 @@ from mtl_jax.types import Array
 
 
 def components(cosines: Array, norms: Array) -> tuple[Array, Array]:
-    """Eigenvalues ``[T]`` and -vectors ``[T, T]`` of ``G_ij = |g_i| C_ij |g_j|``.
+    """Compute eigenvalues ``[T]`` and -vectors ``[T, T]`` of ``|g_i| C_ij |g_j|``.
 
     By Jacobi's rotations: they find small eigenvalues, and small entries of the
     vectors, to as many digits as large ones, as far as the cosines allow. Methods that

@@ -21,7 +21,7 @@ TIGHT = 128
 
 @accurate
 def project(gram: Gram | UnitGramian, preference: Array) -> Solution:
-    """``argmin of v' G v`` over ``v >= preference >= 0``: weights ``[T]``.
+    """Minimise ``v' G v`` over ``v >= preference >= 0``: weights ``[T]``.
 
     ``J' v`` is the closest direction to that of the preference in conflict with no
     gradient: ``G v >= 0``. With ``x_i = v_i |g_i| = l_i + y_i`` and the cosines ``C``:
@@ -34,8 +34,9 @@ def project(gram: Gram | UnitGramian, preference: Array) -> Solution:
     (arXiv:2406.16232), Proposition 1.
 
     >>> import numpy as np
-    >>> found = project(jnp.array([[1.0, -1.0], [-1.0, 2.0]]), jnp.array([0.5, 0.0]))
-    >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
+    >>> gram = jnp.array([[1.0, -1.0], [-1.0, 2.0]])
+    >>> weights, residual = project(gram, jnp.array([0.5, 0.0]))
+    >>> np.asarray(weights).round(4).tolist(), bool(residual < 1e-5)
     ([0.5, 0.25], True)
     """
     cosines, norms, _, active = unit_gramian(gram)

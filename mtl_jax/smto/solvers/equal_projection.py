@@ -32,7 +32,7 @@ class Parts(NamedTuple):
     most: Array
     """And were they as small as rounding may be, but not 0."""
     mixed: Array
-    """Whether ``beyond`` is of several such values: any mixture may be ``y`` ``[]``."""
+    """bool ``[]``: ``beyond`` is of several such values; any mixture may be ``y``."""
     free: Array
     """Orthonormal columns, or 0, that ``C`` annihilates ``[T, T]``: ``y`` may have any
     amount of them."""

@@ -22,7 +22,7 @@ TO_BOUNDARY = 0.99
 
 @accurate
 def balance(gram: Gram | UnitGramian, alpha: float | Array) -> Solution:
-    """``w > 0`` with ``G w = w^(-1 / alpha)``: weights ``[T]``, 0 if inactive.
+    """Solve ``G w = w^(-1 / alpha)`` for weights ``w > 0`` ``[T]``, 0 if inactive.
 
     Each task gains ``w_i^(-1 / alpha)`` of a step: 1 is Nash-MTL, larger is fairer.
     With ``v_i = w_i |g_i|``, the cosines ``C`` and ``m_i = |g_i|^(1 / alpha - 1)`` this
@@ -34,8 +34,8 @@ def balance(gram: Gram | UnitGramian, alpha: float | Array) -> Solution:
     al., ICML 2022, Claim 3.1; Ban & Ji, ICML 2024, Eq. 4.
 
     >>> import numpy as np
-    >>> found = balance(jnp.diag(jnp.array([1.0, 4.0])), 1.0)
-    >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
+    >>> weights, residual = balance(jnp.diag(jnp.array([1.0, 4.0])), 1.0)
+    >>> np.asarray(weights).round(4).tolist(), bool(residual < 1e-5)
     ([1.0, 0.5], True)
     """
     cosines, norms, scale, active = unit_gramian(gram)
@@ -51,7 +51,7 @@ def balance(gram: Gram | UnitGramian, alpha: float | Array) -> Solution:
         longest = jnp.minimum(1, TO_BOUNDARY / jnp.maximum(-change.min(), TO_BOUNDARY))
 
         def slope(length: Array) -> Array:
-            """Of the convex function along the step; 0 at its least."""
+            """Return that of the convex function along the step; 0 at its least."""
             moved = v * (1 + length * change)
             return jnp.abs((v * change) @ (cosines @ moved - pull * moved**-power))
 

@@ -23,7 +23,7 @@ TO_CONE = 0.95
 def quadratic(
     gram: Array, linear: Array, normal: Array | None = None
 ) -> tuple[Array, Array]:
-    """``argmin of x' G x / 2 + b' x`` over ``x >= 0``, and over ``a' x = 1`` if given.
+    """Minimise ``x' G x / 2 + b' x`` over ``x >= 0``, and over ``a' x = 1`` if given.
 
     Returns ``x`` ``[T]`` and its duals ``z = G x + b - a price`` ``[T]``.
 
@@ -42,7 +42,7 @@ def quadratic(
             by_normal = cho_solve(factor, normal)
 
         def towards(complement: Array) -> tuple[Array, Array, Array]:
-            """Newton step to ``x z = complement`` and stationarity."""
+            """Step, as Newton, to ``x z = complement`` and stationarity."""
             x_step = cho_solve(factor, complement / x - slope)
             change = jnp.zeros_like(price)
             if normal is not None:
@@ -67,12 +67,13 @@ def quadratic(
 def cone(
     gram: Array, linear: Array, radius: float | Array, normal: Array
 ) -> tuple[Array, Array, Array]:
-    """``argmin of b' x + c |g_x|`` over ``x >= 0``, ``a' x = 1``; ``|g_x|^2 = x' G x``.
+    """Minimise ``b' x + c |g_x|`` over ``x >= 0``, ``a' x = 1``.
 
-    Needs ``0 < a <= 1``. Optimal are ``x``, ``t = |g_x|`` and ``y``, ``|g_y| <= 1``,
-    where ``t y = x``, ``t = x' G y``, ``z = b + c G y - a price >= 0`` and ``x z = 0``.
-    Steps linearise all of these (Alizadeh, Haeberly & Overton, 1998), so that they are
-    good at the tip of the cone, where ``t = 0``. Returns ``x``, ``y``, ``z`` ``[T]``.
+    ``|g_x|^2 = x' G x`` and ``0 < a <= 1``. Optimal are ``x``, ``t = |g_x|`` and ``y``,
+    ``|g_y| <= 1``, where ``t y = x``, ``t = x' G y``, ``x z = 0`` and
+    ``z = b + c G y - a price >= 0``. Steps linearise all of these (Alizadeh, Haeberly &
+    Overton, 1998), so that they are good at the tip of the cone, where ``t = 0``.
+    Returns ``x``, ``y``, ``z`` ``[T]``.
 
     >>> x, _, _ = cone(jnp.eye(2), jnp.zeros(2), 1.0, jnp.array([1.0, 0.5]))
     >>> bool(jnp.allclose(x, jnp.array([0.8, 0.4]), atol=1e-5))
@@ -97,7 +98,7 @@ def cone(
         m21, m22 = -tilt @ from_price, 1 + by_x @ y / t - tilt @ from_t
 
         def towards(complement: Array, gap: Array, lag: Array) -> tuple[Array, ...]:
-            """Newton step to ``x z = complement``, ``t - x' G y = gap``."""
+            """Step, as Newton, to ``x z = complement``, ``t - x' G y = gap``."""
             lag = t * y - x + lag
             rest = t * (complement / x - slope) + radius * (gram @ lag)
             x_step = cho_solve(factor, rest)
@@ -114,7 +115,7 @@ def cone(
         def longest(
             x_step: Array, z_step: Array, y_step: Array, t_step: Array
         ) -> Array:
-            """That leaves ``x``, ``z``, ``t - |g_x|`` and ``1 - |g_y|`` positive."""
+            """Keep ``x``, ``z``, ``t - |g_x|`` and ``1 - |g_y|`` positive."""
             turn = gram @ x_step, gram @ y_step
             inner = t * t_step - by_x @ x_step, t_step**2 - x_step @ turn[0]
             lengths = (
@@ -152,7 +153,7 @@ def cone(
 
 
 def factorize(gram: Array, diagonal: Array) -> tuple[Array, bool]:
-    """Cholesky factor of ``G + diag(d)``, with a ridge as large as ``G``'s rounding.
+    """Factor ``G + diag(d)`` (Cholesky), with a ridge as large as ``G``'s rounding.
 
     The ridge is in the steps only: it does not move the solution.
     """

@@ -22,7 +22,7 @@ from mtl_jax.types import Array
 
 @accurate
 def min_norm(gram: Gram | UnitGramian, present: Array | None = None) -> Solution:
-    """``argmin of w' G w`` over the simplex: weights ``[T]``.
+    """Minimise ``w' G w`` over the simplex: weights ``[T]``.
 
     Tasks that are not ``present`` (bool ``[T]``) get no weight; those present with a
     zero gradient, if any, share it all. In ``u_i = w_i |g_i|`` and the cosines ``C``
@@ -32,8 +32,8 @@ def min_norm(gram: Gram | UnitGramian, present: Array | None = None) -> Solution
     Source: Sener & Koltun, NeurIPS 2018, Eq. 3.
 
     >>> import numpy as np
-    >>> found = min_norm(jnp.diag(jnp.array([1.0, 4.0])))
-    >>> print(np.asarray(found.weights).round(4), bool(found.residual < 1e-5))
+    >>> weights, residual = min_norm(jnp.diag(jnp.array([1.0, 4.0])))
+    >>> print(np.asarray(weights).round(4), bool(residual < 1e-5))
     [0.8 0.2] True
     """
     cosines, norms, _, active = unit_gramian(gram)
@@ -55,21 +55,20 @@ class Cone(NamedTuple):
     """The best worst case in a ball around the mean gradient, and its dual."""
 
     weights: Array
-    """Of the gradients, on the simplex ``[T]``: the dual solution."""
+    """``[T]``, on the simplex: the dual solution."""
     residual: Array
     """As of a `Solution`, of the direction."""
     direction: Array
     """Weights of the gradients in the best direction ``[T]``."""
     vague: Array
-    """Whether the mean gradient is 0 to rounding, so that its direction is not known:
-    bool ``[]``."""
+    """bool ``[]``: the mean gradient is 0 to rounding, so its direction is unknown."""
 
 
 @accurate
 def min_cone(gram: Gram | UnitGramian, c: float | Array) -> Cone:
-    """``max_d min_i <g_i, d>`` over ``|d - g_0| <= c |g_0|``, and the dual weights.
+    """Maximise ``min_i <g_i, d>`` over ``|d - g_0| <= c |g_0|``, and find the dual.
 
-    These are ``argmin of <g_w, g_0> + c |g_0| |g_w|`` over the simplex; ``g_0`` is the
+    Its weights minimise ``<g_w, g_0> + c |g_0| |g_w|`` over the simplex; ``g_0`` is the
     mean of all ``T`` gradients. ``d = g_0 + c |g_0| g_w / |g_w|``; where ``g_w``
     vanishes the dual does not say which point of the ball is best, but the solver's own
     does, and for ``c >= 1`` that is ``d = 0``. Of a zero gradient the worst case is 0:
@@ -83,8 +82,8 @@ def min_cone(gram: Gram | UnitGramian, c: float | Array) -> Cone:
     Source: Liu et al., NeurIPS 2021, Algorithm 1 and Eq. 3.
 
     >>> import numpy as np
-    >>> found = min_cone(jnp.eye(2), 0.5)
-    >>> np.asarray(found.weights).round(4).tolist(), bool(found.residual < 1e-5)
+    >>> cone = min_cone(jnp.eye(2), 0.5)
+    >>> np.asarray(cone.weights).round(4).tolist(), bool(cone.residual < 1e-5)
     ([0.5, 0.5], True)
     """
     problem = unit_gramian(gram)
@@ -159,7 +158,7 @@ def _no_further(
 
 
 def project(v: Array) -> Array:
-    """Closest point ``[T]`` of the simplex to ``v`` ``[T]``.
+    """Find the point ``[T]`` of the simplex that is closest to ``v`` ``[T]``.
 
     Source: Held, Wolfe & Crowder, Mathematical Programming 6, 1974.
 
@@ -176,7 +175,7 @@ def project(v: Array) -> Array:
 
 @accurate
 def norm(gram: Gram | UnitGramian, weights: Array) -> Array:
-    """``|g_w| = sqrt(w' G w)`` ``[]``; what is only rounding is exactly 0.
+    """Compute ``|g_w| = sqrt(w' G w)`` ``[]``; what is only rounding is exactly 0.
 
     >>> gram = jnp.array([[1.0, -2.0], [-2.0, 4.0]])  # g_2 = -2 g_1
     >>> norm(gram, jnp.array([2.0, 1.0])).item(), norm(gram, jnp.array([1, 1.0])).item()

@@ -1,4 +1,4 @@
-"""What a solver hands back, and how far from optimal that may be.
+"""Solutions, how far from optimal they may be, and problems in unit-norm variables.
 
 Gradients of unlike tasks differ in length by orders of magnitude, so problems are put
 in unit-norm variables: cosines and lengths, instead of a Gramian whose entries span
@@ -28,7 +28,7 @@ Solver = TypeVar("Solver", bound=Callable[..., Any])
 
 
 def accurate(solve: Solver) -> Solver:
-    """With products of all of float32's digits, which a GPU has to be asked for."""
+    """Compute products to all of float32's digits, which a GPU has to be asked for."""
 
     @functools.wraps(solve)
     def solve_accurately(*args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ def unit_gramian(gram: Gram | UnitGramian) -> UnitGramian:
 
 
 def length(cosines: Array, u: Array) -> Array:
-    """``|sum_i u_i e_i|`` ``[]`` of unit vectors ``e_i``, at least what it rounds by.
+    """Return ``|sum_i u_i e_i|`` of unit vectors ``e_i``, at least what it rounds by.
 
     1 if there is nothing to measure: made to be divided by.
 
@@ -104,12 +104,12 @@ def length(cosines: Array, u: Array) -> Array:
 
 
 def length_or(size: Array | float, cosines: Array, u: Array) -> Array:
-    """``|sum_i u_i e_i|`` ``[]``, or ``size`` where that is 0 to rounding."""
+    """Return ``|sum_i u_i e_i|`` ``[]``, or ``size`` where that is 0 to rounding."""
     return jnp.where(cancels(cosines, u), size, length(cosines, u))
 
 
 def cancels(cosines: Array, u: Array) -> Array:
-    """Whether ``sum_i u_i e_i`` of unit vectors is 0, or only what it rounds by.
+    """Tell whether ``sum_i u_i e_i`` of unit vectors is 0, or only what it rounds by.
 
     >>> cancels(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.array([3.0, 3.0])).item()
     True

@@ -45,12 +45,12 @@ class Tasks:
 
     @property
     def inputs(self) -> TaskInputs:
-        """Arguments of `loss` beside the parameters; over tasks as `input_axes` say."""
+        """Return what `loss` takes beside the parameters, of all tasks."""
         return TaskInputs(self.batch, self.model_state)
 
     @property
     def input_axes(self) -> TaskInputs:
-        """Axes of `inputs` over tasks."""
+        """Return the axes of `inputs` over tasks."""
         return input_axes(self.axes)
 
     def loss(self, params: Params, inputs: TaskInputs) -> tuple[Scalar, ModelState]:
@@ -148,7 +148,7 @@ class Strategy(ABC):
 
     @property
     def after_update(self) -> Callable[[Array, SmtoState], SmtoState] | None:
-        """Function ``(losses [T], state) -> state``; None unless the method has one.
+        """Return ``(losses [T], state) -> state``, or None where the method has none.
 
         It is told the losses after the step, on the batch of the step.
         """

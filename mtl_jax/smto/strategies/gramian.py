@@ -15,7 +15,7 @@ from mtl_jax.smto.strategies.jacobian import ByJacobian
 from mtl_jax.types import Array, Params
 
 HELD_BYTES = 2**30
-"""Of gradients that are held at once where tasks are mapped one after another."""
+"""Most bytes of gradients that are held at once, tasks mapped one after another."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One backward pass of the weighted loss."""
+"""A single backward pass, of the weighted loss."""
 
 from dataclasses import dataclass
 
