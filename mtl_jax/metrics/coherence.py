@@ -3,8 +3,8 @@
 >>> import jax.numpy as jnp
 >>> loss_fn = lambda params, batch: jnp.mean(batch @ params)
 >>> copies = jnp.ones((8, 2))  # of one example
->>> found = m_coherence(loss_fn, jnp.zeros(2), copies)
->>> float(found.alpha), float(found.alpha_m)
+>>> coherence = m_coherence(loss_fn, jnp.zeros(2), copies)
+>>> float(coherence.alpha), float(coherence.alpha_m)
 (1.0, 8.0)
 """
 
@@ -37,8 +37,8 @@ class NoiseScale(NamedTuple):
     alpha: Array
     """Estimate of ``m_coherence(...).alpha`` without per-example gradients."""
     standard_error: Array
-    """Of alpha, as if the mini-batches were independent; as they share out one probe,
-    the error is smaller than that."""
+    """Standard error of alpha, as if the mini-batches were independent; as they share
+    out one probe, it is smaller than that."""
     noise_scale: Array
     """``S / |G|^2`` in examples: the batch size at which noise equals signal."""
     squared_norm: Array
@@ -88,8 +88,8 @@ def m_coherence(
     """
     params, batch = precision.raised((params, batch))
 
-    def mean_and_lengths(one: PyTree) -> tuple[PyTree, Array]:
-        grads = _example_grads(loss_fn, params, one)
+    def mean_and_lengths(part: PyTree) -> tuple[PyTree, Array]:
+        grads = _example_grads(loss_fn, params, part)
         mean = jax.tree.map(lambda g: g.mean(axis=0), grads)
         return mean, jax.vmap(lambda g: precision.norm(g, inner))(grads)
 
@@ -128,6 +128,11 @@ def noise_scale(
 
     Raises:
       InputError: the mini-batches are not smaller than the probe.
+
+    >>> loss_fn = lambda params, batch: jnp.mean(batch @ params)
+    >>> noise = noise_scale(loss_fn, jnp.zeros(2), jnp.ones((8, 2)), batch_size=2)
+    >>> float(noise.alpha), float(noise.noise_scale)  # copies of one example: no noise
+    (1.0, 0.0)
     """
     count = probe.size(batch)
     if batch_size >= count:
@@ -136,8 +141,8 @@ def noise_scale(
         )
     params, batch = precision.raised((params, batch))
 
-    def gradient_and_length(one: PyTree) -> tuple[PyTree, Array]:
-        gradient = jax.grad(loss_fn)(params, one)
+    def gradient_and_length(part: PyTree) -> tuple[PyTree, Array]:
+        gradient = jax.grad(loss_fn)(params, part)
         return gradient, precision.norm(gradient, inner)[None]
 
     with jax.default_matmul_precision("highest"):
@@ -175,6 +180,11 @@ def batch_cosines(
 
     Raises:
       InputError: fewer than two mini-batches of that size in the probe.
+
+    >>> loss_fn = lambda params, batch: jnp.mean(batch @ params)
+    >>> batch = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> float(batch_cosines(loss_fn, jnp.zeros(2), batch, batch_size=2).mean)
+    0.0
     """
     whole = probe.size(batch) // batch_size
     if whole < 2:
@@ -186,7 +196,7 @@ def batch_cosines(
     head = jax.tree.map(lambda leaf: leaf[: whole * batch_size], batch)
     with jax.default_matmul_precision("highest"):
         grads, _ = probe.map_batches(
-            lambda one: jax.grad(loss_fn)(params, one), head, batch_size
+            lambda part: jax.grad(loss_fn)(params, part), head, batch_size
         )
     cosines = cosines_of(grads, grads)
     pairs = cosines[jnp.triu_indices(whole, k=1)]
@@ -201,10 +211,15 @@ def stiffness(
     Train and train, or train and validation. Source: Fort et al., 2019. Cost per
     example: forward, backward; memory: all their gradients, so give a few hundred.
     Select classes from the matrices by labels.
+
+    >>> loss_fn = lambda params, batch: jnp.mean(batch @ params)
+    >>> first, second = jnp.array([[1.0, 0.0]]), jnp.array([[2.0, 0.0], [-1.0, 0.0]])
+    >>> stiffness(loss_fn, jnp.zeros(2), first, second).signs.tolist()
+    [[1.0, -1.0]]
     """
     params, first, second = precision.raised((params, first, second))
     with jax.default_matmul_precision("highest"):
-        a, b = (_example_grads(loss_fn, params, one) for one in (first, second))
+        a, b = (_example_grads(loss_fn, params, part) for part in (first, second))
     cosines = cosines_of(a, b)
     return Stiffness(cosines, jnp.sign(cosines))
 
@@ -217,11 +232,16 @@ def gsnr(
     Mean over parameters of ``(E g)^2 / Var g``, without those whose gradient never
     varies. Source: Liu et al., 2020, Eq. 2. Cost per example: forward, backward;
     memory: ``batch_size`` gradients.
+
+    >>> loss_fn = lambda params, batch: jnp.mean(batch @ params)
+    >>> examples = jnp.array([[1.0], [3.0]])  # gradients of mean 2 and deviation 1
+    >>> float(gsnr(loss_fn, jnp.zeros(1), examples))
+    4.0
     """
     params, batch = precision.raised((params, batch))
 
-    def add(total: Spread, one: PyTree) -> tuple[Spread, tuple]:
-        grads = _example_grads(loss_fn, params, one)
+    def add(total: Spread, part: PyTree) -> tuple[Spread, tuple]:
+        grads = _example_grads(loss_fn, params, part)
         return _merge(total, _spread(grads)), ()
 
     zero = jax.tree.map(jnp.zeros_like, params)
@@ -243,7 +263,7 @@ class Spread(NamedTuple):
     """Mean and spread of numbers, element by element."""
 
     count: Array
-    """How many ``[]``."""
+    """Number of rows ``[]``."""
     mean: PyTree
     deviation: PyTree
     """Root of the sum of squared deviations from the mean."""
@@ -268,8 +288,8 @@ def _merge(a: Spread, b: Spread) -> Spread:
     apart = jax.tree.map(jnp.subtract, b.mean, a.mean)
     between = jnp.sqrt(a.count * b.count / count)
 
-    def deviation(one: Array, other: Array, apart: Array) -> Array:
-        return jnp.hypot(jnp.hypot(one, other), between * apart)
+    def deviation(first: Array, second: Array, apart: Array) -> Array:
+        return jnp.hypot(jnp.hypot(first, second), between * apart)
 
     return Spread(
         count,
@@ -281,8 +301,8 @@ def _merge(a: Spread, b: Spread) -> Spread:
 def _example_grads(loss_fn: LossFn, params: PyTree, batch: PyTree) -> PyTree:
     """Gradient of every example on its own, leaves ``[B, ...]``."""
 
-    def one(example: PyTree) -> PyTree:
+    def gradient(example: PyTree) -> PyTree:
         alone = jax.tree.map(lambda leaf: leaf[None], example)
         return jax.grad(loss_fn)(params, alone)
 
-    return jax.vmap(one)(batch)
+    return jax.vmap(gradient)(batch)

@@ -1,13 +1,15 @@
-"""Gradient conflict between tasks: everything that the Gramian of their gradients says.
+"""Gradient conflict between tasks, from the Gramian of their gradients.
 
 ``gram[i, j] = <g_i, g_j>`` of the task gradients on the trunk, from `task_grads` and
 `gramian.gramian`. Mini-batch noise shrinks cosines toward 0, so give big batches, or
 halves to `split_half_cosines`.
 
 >>> import jax.numpy as jnp
->>> found = conflict(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))  # g and -g
->>> float(found.mean_cosine), float(found.negative_fraction), float(found.unit_mean)
-(-1.0, 1.0, 0.0)
+>>> opposed = conflict(jnp.array([[1.0, -1.0], [-1.0, 1.0]]))  # g and -g
+>>> float(opposed.mean_cosine), float(opposed.negative_fraction)
+(-1.0, 1.0)
+>>> float(opposed.unit_mean)
+0.0
 """
 
 from collections.abc import Callable
@@ -78,10 +80,15 @@ def split_half_cosines(first: PyTree, second: PyTree) -> Array:
     Args:
       first: task gradients on the first halves, leaves ``[T, ...]``.
       second: on the second; where tasks share images, of other images.
+
+    >>> first = jnp.array([[1.0, 0.0, 9.0, 0.0], [1.0, 1.0, 0.0, 0.0]])  # 9s are noise
+    >>> second = jnp.array([[1.0, 0.0, 0.0, 9.0], [1.0, 1.0, 0.0, 0.0]])
+    >>> round(float(split_half_cosines(first, second)[0, 1]), 3)
+    0.707
     """
     cross = gramian.cross(first, second).values
-    own = jnp.diagonal(cross)
-    scale = jnp.sqrt(jnp.where(own > 0, own, jnp.nan))
+    signal = jnp.diagonal(cross)
+    scale = jnp.sqrt(jnp.where(signal > 0, signal, jnp.nan))
     return (cross + cross.T) / 2 / (scale[:, None] * scale[None, :])
 
 
@@ -90,6 +97,10 @@ def direction_cosines(grads: PyTree, update: PyTree) -> Array:
 
     The update is what is subtracted from the parameters, before or after the
     optimizer's preconditioning; positive: the task's loss falls, to first order.
+
+    >>> grads = jnp.array([[1.0, 0.0], [0.0, -2.0]])
+    >>> direction_cosines(grads, jnp.array([3.0, 0.0])).tolist()
+    [1.0, 0.0]
     """
     return gramian.compared(grads, update)[1]
 
@@ -97,20 +108,26 @@ def direction_cosines(grads: PyTree, update: PyTree) -> Array:
 def multi_task_curvature(
     before: Array, after: Array, grads: PyTree, step: PyTree
 ) -> Array:
-    """``2 [L(t + 1) - L(t) - grad L(t)' (theta_{t+1} - theta_t)]`` per task ``[T]``.
+    """Measure the curvature ``[T]`` of the tasks' losses along a step.
 
-    Source: Yu et al., 2020, as plotted in its Figure 4.
+    ``2 [L(t + 1) - L(t) - grad L(t)' (theta_{t+1} - theta_t)]``, nats. Source: Yu et
+    al., 2020, as plotted in its Figure 4.
 
     Args:
       before: losses ``[T]`` at the start of a step.
       after: losses ``[T]`` on the same batch after it.
       grads: task gradients at the start, leaves ``[T, ...]``.
       step: change of the parameters ``[...]``.
+
+    >>> losses = lambda x: jnp.array([x**2, x])  # at 1, and after a step of 0.5
+    >>> grads, step = jnp.array([[2.0], [1.0]]), jnp.array([0.5])
+    >>> multi_task_curvature(losses(1.0), losses(1.5), grads, step).tolist()
+    [0.5, 0.0]
     """
     before, after, grads, step = precision.raised((before, after, grads, step))
     grads, scales = jax.vmap(precision.scaled)(grads)
     step, scale = precision.scaled(step)
-    products = jax.vmap(lambda own: precision.dot(own, step))(grads)
+    products = jax.vmap(lambda gradient: precision.dot(gradient, step))(grads)
     return 2 * (after - before - products * scales * scale)
 
 
@@ -120,9 +137,8 @@ def affinity(
     grads: PyTree,
     rate: float | Array,
 ) -> Array:
-    """Return inter-task affinity ``[T, T]``.
+    """Measure inter-task affinity ``[T, T]``, what a step on one does to another.
 
-    What a step on task i does to the loss of task j:
     ``1 - L_j(theta - rate g_i) / L_j(theta)``: positive where i helps j; not symmetric.
     Source: TAG, Fifty et al., 2021, Eq. 1. Cost: ``T + 1`` evaluations of all losses.
 
@@ -131,6 +147,10 @@ def affinity(
       params: trunk parameters ``[...]``.
       grads: their task gradients ``[T, ...]``.
       rate: of the lookahead step.
+
+    >>> losses_of = lambda x: jnp.array([x**2, (x - 2) ** 2])  # opposed at x = 1
+    >>> affinity(losses_of, jnp.array(1.0), jnp.array([2.0, -2.0]), 0.5).tolist()
+    [[1.0, -3.0], [-3.0, 1.0]]
     """
     params, grads = precision.raised((params, grads))
     rate = jnp.asarray(rate, precision.dtype_of(params))

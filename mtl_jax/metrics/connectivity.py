@@ -7,8 +7,8 @@ up to 1: a line has two corners, a plane three.
 >>> def loss_fn(params, batch):  # two valleys, at -1 and 1
 ...     return jnp.mean(batch) * (params**2 - 1) ** 2
 >>> single, multi, batch = jnp.array(-1.0), jnp.array(1.0), jnp.ones((8, 1))
->>> found = barrier(loss_fn, single, multi, batch, points=5)
->>> found.losses.tolist(), float(found.value)
+>>> path = barrier(loss_fn, single, multi, batch, points=5)
+>>> path.losses.tolist(), float(path.value)
 ([0.0, 0.5625, 1.0, 0.5625, 0.0], 1.0)
 >>> corners = jnp.array(0.0), single, multi  # initialisation, single-task, multi-task
 >>> weights = plane(jnp.linspace(0, 1, 3), jnp.linspace(0, 1, 2))
@@ -91,6 +91,9 @@ def line(xs: Array) -> Array:
     """Weigh two corners ``[X, 2]`` at every ``x``: 0 is the first, 1 the second.
 
     Values below 0 and above 1 go beyond the corners.
+
+    >>> line(jnp.array([0.0, 0.25])).tolist()
+    [[1.0, 0.0], [0.75, 0.25]]
     """
     return jnp.stack([1 - xs, xs], axis=-1)
 
@@ -146,7 +149,7 @@ def losses_at(
     def at(weights: Array) -> Array:
         point = tree.combine(weights, stacked)
         params = point if refresh is None else refresh(point)
-        return probe.mean_batches(lambda one: loss_fn(params, one), batch, batch_size)
+        return probe.mean_batches(lambda part: loss_fn(params, part), batch, batch_size)
 
     with jax.default_matmul_precision("highest"):
         losses = lax.map(at, weights.reshape(-1, len(corners)))

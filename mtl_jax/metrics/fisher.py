@@ -94,21 +94,21 @@ def fisher_trace(
         return precision.raised(predict(params, x))
 
     def loss(outputs: Array, y: Array) -> Array:
-        """Mean whose score has the Fisher information of the likelihood's mean."""
+        """Average such that the score has the likelihood's Fisher information."""
         losses = objective.example_loss(outputs, y)
         if objective.observations is not None:  # independent ones, each of weight 1/n
             losses *= jnp.sqrt(objective.observations(outputs, y))
         return losses.mean()
 
     def squared_norms(x: PyTree, y: Array) -> Array:
-        """``|grad log p(y | x)|^2`` of every example ``[B, ...]``."""
+        """Compute ``|grad log p(y | x)|^2`` of every example ``[B, ...]``."""
 
-        def one(x: PyTree, y: Array) -> Array:
+        def of_example(x: PyTree, y: Array) -> Array:
             x, y = jax.tree.map(lambda leaf: leaf[None], (x, y))
             gradient = jax.grad(lambda p: loss(outputs_of(p, x), y))(params)
             return precision.squared_norm(gradient, inner)
 
-        return jax.vmap(one)(x, y)
+        return jax.vmap(of_example)(x, y)
 
     def of_minibatch(x: PyTree, keys: Array, targets: Array | None) -> Array:
         outputs, pullback = jax.vjp(lambda p: outputs_of(p, x), params)

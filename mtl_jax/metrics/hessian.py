@@ -239,7 +239,7 @@ def _flat(
     def matvec(vector: Array) -> Array:
         tangent = unravel(vector)
         mean = probe.mean_batches(
-            lambda one: operator(params, one, tangent), batch, batch_size
+            lambda part: operator(params, part, tangent), batch, batch_size
         )
         return ravel_pytree(mean)[0].astype(flat.dtype)
 

@@ -105,8 +105,8 @@ def _squares(tree: PyTree, inner: Inner) -> tuple[Array, Scalar]:
         over, scale = scaled(tree)
         return inner(over, over), scale.astype(squares.dtype)
 
-    one = jnp.ones((), squares.dtype)
-    return lax.cond(_any(~sound.all()), again, lambda: (squares, one))
+    unscaled = squares, jnp.ones((), squares.dtype)
+    return lax.cond(_any(~sound.all()), again, lambda: unscaled)
 
 
 @custom_vmap

@@ -16,12 +16,12 @@ from mtl_jax.types import Array, PyTree
 
 
 def size(batch: PyTree) -> int:
-    """Number of examples ``N``: the leading axis of every leaf."""
+    """Return the number of examples ``N``: the leading axis of every leaf."""
     return jax.tree.leaves(batch)[0].shape[0]
 
 
 def sizes(count: int, batch_size: int) -> Array:
-    """Sizes of the mini-batches of ``count`` examples ``[M]``."""
+    """Return the sizes ``[M]`` of the mini-batches of ``count`` examples."""
     whole, rest = divmod(count, batch_size)
     return jnp.asarray([batch_size] * whole + [rest] * (rest > 0), jnp.float32)
 
@@ -34,7 +34,7 @@ def map_batches(
     Returns:
       Values stacked ``[M, ...]``, and the sizes of the mini-batches ``[M]``.
     """
-    row = lambda one: ((), jax.tree.map(lambda v: v[None], fn(one)))  # noqa: E731
+    row = lambda part: ((), jax.tree.map(lambda v: v[None], fn(part)))  # noqa: E731
     values = mean_and_rows(row, batch, batch_size)[1]
     return values, sizes(size(batch), batch_size)
 
@@ -42,14 +42,14 @@ def map_batches(
 def mean_batches(
     fn: Callable[[PyTree], PyTree], batch: PyTree, batch_size: int
 ) -> PyTree:
-    """Mean of ``fn`` over mini-batches, weighted by their size, without stacking."""
-    return mean_and_rows(lambda one: (fn(one), ()), batch, batch_size)[0]
+    """Average ``fn`` over mini-batches, weighted by their size, without stacking."""
+    return mean_and_rows(lambda part: (fn(part), ()), batch, batch_size)[0]
 
 
 def mean_and_rows(
     fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, batch_size: int
 ) -> tuple[PyTree, PyTree]:
-    """In one pass, the mean of what ``fn`` says of a mini-batch, and all its rows.
+    """Average and stack what ``fn`` says of the mini-batches, in one pass.
 
     Args:
       fn: mini-batch to (a mean over it, rows ``[B, ...]``, or one row ``[1, ...]``).
@@ -64,9 +64,9 @@ def mean_and_rows(
         first = jax.tree.map(lambda leaf: leaf[:batch_size], batch)
         return precision.raised(fn(first)[0])
 
-    def add(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
-        mean, rows = precision.raised(fn(one))
-        return jax.tree.map(lambda t, v: t + size(one) * v, total, mean), rows
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
+        mean, rows = precision.raised(fn(part))
+        return jax.tree.map(lambda t, v: t + size(part) * v, total, mean), rows
 
     shapes = jax.eval_shape(of_first, batch)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -102,7 +102,7 @@ def walk(
 
 
 def mean_and_error(values: Array, sizes: Array) -> tuple[Array, Array]:
-    """Mean of mini-batch values ``[M, ...]`` by size, and its standard error ``[...]``.
+    """Average mini-batch values ``[M, ...]`` by size, with a standard error ``[...]``.
 
     The error is that of a mean of independent mini-batches; NaN for a single one.
     """

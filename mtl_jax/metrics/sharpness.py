@@ -3,8 +3,8 @@
 >>> import jax.numpy as jnp
 >>> def loss_fn(params, batch):  # curvature 2 in every direction
 ...     return jnp.mean(batch) * 0 + jnp.sum(params**2)
->>> found = sharpness(loss_fn, jnp.array([3.0, 4.0]), jnp.ones((8, 1)), rho=0.1)
->>> round(float(found.value), 4)  # rho |g| + rho^2 = 1 + .01
+>>> rise = sharpness(loss_fn, jnp.array([3.0, 4.0]), jnp.ones((8, 1)), rho=0.1)
+>>> round(float(rise.value), 4)  # rho |g| + rho^2 = 1 + .01
 1.01
 """
 
@@ -24,7 +24,7 @@ MOMENTUM = 0.75
 
 
 class Ball(NamedTuple):
-    """Where the loss may rise: all ``d`` with ``|d / scale|_p <= rho``."""
+    """Displacements at which the loss may rise: ``|d / scale|_p <= rho``."""
 
     norm: str
     """``l2`` or ``linf``."""
@@ -39,7 +39,7 @@ class Sharpness(NamedTuple):
     value: Array
     """Mean over mini-batches of the rise of the loss, nats."""
     standard_error: Array
-    """Of the mean, over mini-batches."""
+    """Standard error of the mean, over mini-batches."""
     gradient: Array
     """Mean dual norm of the mini-batch gradient (l1 for linf); ``value - rho *
     gradient`` is what curvature adds."""
@@ -84,10 +84,10 @@ def sharpness(
     """
     params = precision.raised(params)
     ball = Ball(norm, jax.tree.map(jnp.abs if adaptive else jnp.ones_like, params))
-    found = sharpness_in(
+    in_ball = sharpness_in(
         [ball], loss_fn, params, batch, rho=rho, steps=steps, batch_size=batch_size
     )
-    return Sharpness(*(values[0] for values in found))
+    return Sharpness(*(values[0] for values in in_ball))
 
 
 def sharpness_in(
@@ -113,15 +113,15 @@ def sharpness_in(
     params, batch = precision.raised((params, batch))
     balls = [Ball(norm, precision.raised(scale)) for norm, scale in balls]
 
-    def rises(one: PyTree) -> tuple[Array, Array]:
-        here, gradient = precision.raised(jax.value_and_grad(loss_fn)(params, one))
+    def rises_of(part: PyTree) -> tuple[Array, Array]:
+        here, gradient = precision.raised(jax.value_and_grad(loss_fn)(params, part))
         return batch_rises(
-            balls, loss_fn, params, one, here, gradient, rho=rho, steps=steps
+            balls, loss_fn, params, part, here, gradient, rho=rho, steps=steps
         )
 
     with jax.default_matmul_precision("highest"):
-        (found, norms), sizes = probe.map_batches(rises, batch, batch_size)
-    return sharpness_of(found, norms, sizes)
+        (rises, norms), sizes = probe.map_batches(rises_of, batch, batch_size)
+    return sharpness_of(rises, norms, sizes)
 
 
 def sharpness_of(rises: Array, norms: Array, sizes: Array) -> Sharpness:
@@ -201,8 +201,9 @@ def average_sharpness(
 
         moved = jax.tree.map(noisy, params, scale, keys)
 
-        def change(one: PyTree) -> Array:
-            there, here = precision.raised((loss_fn(moved, one), loss_fn(params, one)))
+        def change(part: PyTree) -> Array:
+            there, here = loss_fn(moved, part), loss_fn(params, part)
+            there, here = precision.raised((there, here))
             return there - here
 
         return probe.mean_batches(change, batch, batch_size)
@@ -210,7 +211,7 @@ def average_sharpness(
     with jax.default_matmul_precision("highest"):
         rises = lax.map(rise, jax.random.split(key, draws))
         gradient = probe.mean_batches(
-            lambda one: jax.grad(loss_fn)(params, one), batch, batch_size
+            lambda part: jax.grad(loss_fn)(params, part), batch, batch_size
         )
     value, error = probe.mean_and_error(rises, jnp.ones_like(rises))
     return Sharpness(value, error, _dual_norm(gradient, scale, "l2"))

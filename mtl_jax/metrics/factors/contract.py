@@ -14,7 +14,7 @@ SCOPES = ("task", "shared")
 
 
 class TaskProbe(NamedTuple):
-    """One task of one run and its probe, in evaluation mode."""
+    """A task of a run and its probe, in evaluation mode."""
 
     loss_fn: LossFn
     """``(params of the task, batch) -> mean loss``."""
