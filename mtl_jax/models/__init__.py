@@ -20,7 +20,7 @@ TRUNKS: dict[str, Callable[..., Trunk]] = {
     "resnet": resnet,
     "roberta": roberta,
 }
-"""Every trunk by its name."""
+"""Factories of all trunks by name."""
 
 CHECKPOINTS: dict[str, Callable[[str], dict[str, Any]]] = {
     "roberta": huggingface.options,

@@ -26,7 +26,7 @@ FEW_CHANNELS = 4
 
 
 def default_form() -> str:
-    """Fastest form on the default backend."""
+    """Return the fastest form on the default backend."""
     return "gemm" if jax.default_backend() == "cpu" else "lax"
 
 
@@ -108,7 +108,7 @@ def _tile(x: Array, kernel: Array, stride: int, dilation: int) -> int | None:
 
 
 def _conv_of_parts(x: Array, kernel: Array, dilation: int) -> Array:
-    """Every ``dilation``-th row and column is an image that is convolved as usual.
+    """Convolve the images of every ``dilation``-th row and column, as usual.
 
     They go along the batch, so that Winograd's form serves here too.
     """
@@ -121,7 +121,7 @@ def _conv_of_parts(x: Array, kernel: Array, dilation: int) -> Array:
 
 
 def conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
-    """``relu(max_pool(conv(x) + bias))``: valid convolution, 2x2 pool of stride 2.
+    """Convolve without a border, pool by 2x2: ``relu(max_pool(conv(x) + bias))``.
 
     Args:
       x: ``[C, H, W, B]`` with ``H - k + 1`` and ``W - k + 1`` even.
@@ -167,10 +167,11 @@ def _max_pool(y: Array) -> Array:
 
 
 def max_pool_3(x: Array) -> Array:
-    """3x3 max-pool of stride 2 of ``[C, H, W, B]``, sides even, one row beyond them.
+    """Take the maxima of 3x3 windows of ``[C, H, W, B]``, stride 2, sides even.
 
-    Rows ``2 i - 1`` to ``2 i + 1`` are every odd one, shifted, every even and every
-    odd one; where two are the same their gradient is split.
+    The border is a row and a column before the first. Rows ``2 i - 1`` to ``2 i + 1``
+    are every odd one, shifted, every even and every odd one; where two are the same
+    their gradient is split.
     """
     for axis in (1, 2):
         shape = (*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
@@ -231,7 +232,7 @@ def _unfold_bwd(
 
 
 def _count(side: int, places: range, stride: int) -> int:
-    """How often a kernel with entries at these places fits into a side."""
+    """Count the places in a side for a kernel with entries at these places."""
     return (side - places[-1] - 1) // stride + 1
 
 

@@ -42,7 +42,10 @@ class DeepLab(Residual):
     convolutions = 3
 
     def strides(self) -> list[tuple[int, int, int]]:
-        """The first block after a stride left out has the dilation before it."""
+        """Return strides and dilations of the stages.
+
+        The first block after a stride left out has the dilation before it.
+        """
         return [(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]
 
     @nn.compact
@@ -51,9 +54,9 @@ class DeepLab(Residual):
         return self.maps(x, train).transpose(3, 1, 2, 0)
 
     def head(self, width: int) -> nn.Module:
-        """Head of a task: features to outputs ``[B, H, W, width]``."""
-        own = (self.channels, self.rates, self.form, self.norm)
-        return PixelHead(width, *own, parent=None)
+        """Make a task's head: features to outputs ``[B, H, W, width]``."""
+        options = (self.channels, self.rates, self.form, self.norm)
+        return PixelHead(width, *options, parent=None)
 
 
 class PixelHead(nn.Module):

@@ -12,7 +12,7 @@ from mtl_jax.types import Array
 
 
 def key_of_pass(module: nn.Module, rate: float, train: bool) -> Array | None:
-    """Key of a pass's masks from the module's state, or None where nothing is dropped.
+    """Draw a pass's key from the module's state, or None where nothing is dropped.
 
     To be called once in a compact method; initialisation needs an rng ``dropout``.
     """
@@ -30,12 +30,12 @@ def key_of_pass(module: nn.Module, rate: float, train: bool) -> Array | None:
 
 
 def fold(key: Array | None, number: int) -> Array | None:
-    """Key of one of several places, where there is one."""
+    """Return the key of one of several places; None without a key."""
     return None if key is None else jax.random.fold_in(key, number)
 
 
 def drop(x: Array, rate: float, key: Array | None) -> Array:
-    """Zeros in a share ``rate`` of entries, the rest scaled to the same mean."""
+    """Set a share ``rate`` of entries to 0, the rest scaled to the same mean."""
     if key is None:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)

@@ -61,7 +61,7 @@ NORMS = {"attention.output.LayerNorm": "attention_norm", "output.LayerNorm": "no
 
 
 def options(folder: str) -> dict[str, Any]:
-    """Options of `roberta` from a folder's ``config.json``.
+    """Read the options of `roberta` from a folder's ``config.json``.
 
     Raises:
       InputError: it is not there, lacks a field, or is of another architecture.
@@ -110,7 +110,7 @@ def _epsilon(path: Path, value: Any) -> float:
 
 
 def layout(layers: int) -> WeightLayout:
-    """Layout for an encoder of so many layers."""
+    """Return the layout for an encoder of so many layers."""
     return WeightLayout(read_folder, _place_name, functools.partial(_places, layers))
 
 
@@ -127,12 +127,12 @@ def _places(layers: int, variables: PyTree) -> Iterator[Place]:
     yield from _norm("embeddings.LayerNorm", ("params", "norm"))
     for n in range(layers):
         theirs, ours = f"encoder.layer.{n}", ("params", f"Layer_{n}")
-        for name, own in DENSE.items():
-            kernel = (*ours, own, "kernel")
+        for name, module in DENSE.items():
+            kernel = (*ours, module, "kernel")
             yield Place(f"{theirs}.{name}.weight", kernel, LINEAR)
-            yield Place(f"{theirs}.{name}.bias", (*ours, own, "bias"))
-        for name, own in NORMS.items():
-            yield from _norm(f"{theirs}.{name}", (*ours, own))
+            yield Place(f"{theirs}.{name}.bias", (*ours, module, "bias"))
+        for name, module in NORMS.items():
+            yield from _norm(f"{theirs}.{name}", (*ours, module))
 
 
 def _norm(theirs: str, ours: tuple[str, ...]) -> Iterator[Place]:

@@ -1,4 +1,4 @@
-"""Where the variables of a trunk stand in files of pre-trained weights."""
+"""Layouts of pre-trained weights: places of a trunk's variables in a file."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from mtl_jax.types import PyTree
 
 
 class Place(NamedTuple):
-    """Of one variable."""
+    """The place of a variable in a file."""
 
     name: str
     """In the file."""
@@ -19,18 +19,18 @@ class Place(NamedTuple):
     """Axes of the file's array in the order of ours; None: the same."""
 
     def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape in the file, from ours."""
+        """Return the shape in the file, from ours."""
         if self.axes is None:
             return ours
         return tuple(ours[self.axes.index(n)] for n in range(len(ours)))
 
 
 class WeightLayout(NamedTuple):
-    """Of files of one origin, for one trunk."""
+    """The layout of files of one origin, for one trunk."""
 
     read: Callable[[Path], dict[str, StoredArray]]
     """All arrays by the names that they are stored by."""
     place_name: Callable[[str], str | None]
     """Name of a stored array in `places`; None for one that is left out."""
     places: Callable[[PyTree], Iterable[Place]]
-    """Of all variables that weights replace, from the trunk's variables or shapes."""
+    """Places of all variables that weights replace, from the variables or shapes."""

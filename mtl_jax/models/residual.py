@@ -94,11 +94,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Map ``[C, H, W, B]`` to ``[channels, H / stride, W / stride, B]``."""
-        own = (self.form, self.norm)
-        y = ConvNorm(self.channels, 3, self.stride, *own, self.dilation)(x, train)
-        y = ConvNorm(self.channels, 3, 1, *own, self.dilation)(jax.nn.relu(y), train)
+        kind = (self.form, self.norm)
+        y = ConvNorm(self.channels, 3, self.stride, *kind, self.dilation)(x, train)
+        y = ConvNorm(self.channels, 3, 1, *kind, self.dilation)(jax.nn.relu(y), train)
         if x.shape != y.shape:
-            x = ConvNorm(self.channels, 1, self.stride, *own)(x, train)
+            x = ConvNorm(self.channels, 1, self.stride, *kind)(x, train)
         return jax.nn.relu(x + y)
 
 
@@ -114,13 +114,13 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Map ``[C, H, W, B]`` to ``[4 channels, H / stride, W / stride, B]``."""
-        own = (self.form, self.norm)
+        kind = (self.form, self.norm)
         out = EXPANSION * self.channels
-        y = jax.nn.relu(ConvNorm(self.channels, 1, 1, *own)(x, train))
-        y = ConvNorm(self.channels, 3, self.stride, *own, self.dilation)(y, train)
-        y = ConvNorm(out, 1, 1, *own)(jax.nn.relu(y), train)
+        y = jax.nn.relu(ConvNorm(self.channels, 1, 1, *kind)(x, train))
+        y = ConvNorm(self.channels, 3, self.stride, *kind, self.dilation)(y, train)
+        y = ConvNorm(out, 1, 1, *kind)(jax.nn.relu(y), train)
         if x.shape != y.shape:
-            x = ConvNorm(out, 1, self.stride, *own)(x, train)
+            x = ConvNorm(out, 1, self.stride, *kind)(x, train)
         return jax.nn.relu(x + y)
 
 
@@ -145,15 +145,15 @@ class Residual(Trunk):
     """In a block, without its projection."""
 
     def strides(self) -> list[tuple[int, int, int]]:
-        """Stride, dilation of the first block and of the others, of every stage."""
+        """Return the stages' strides, and dilations of first block and others."""
         return [(2 if stage else 1, 1, 1) for stage in range(len(self.widths))]
 
     def layout(self) -> WeightLayout | None:
-        """Torchvision's."""
+        """Return torchvision's."""
         return torchvision.layout(self.blocks, self.convolutions)
 
     def maps(self, x: Array, train: bool) -> Array:
-        """Feature maps ``[C, H', W', B]`` of images ``[B, H, W, C]``.
+        """Compute feature maps ``[C, H', W', B]`` of images ``[B, H, W, C]``.
 
         To be called in a compact method, whose submodules the blocks become.
 
@@ -163,13 +163,13 @@ class Residual(Trunk):
         stages = self.strides()
         factor = 4 if self.stem == "imagenet" else self.stem_stride
         _check_size(x.shape, factor * math.prod(stride for stride, *_ in stages))
-        own = (self.form, self.norm)
+        kind = (self.form, self.norm)
         x = x.transpose(3, 1, 2, 0)
         if self.stem == "imagenet":
-            x = ConvNorm(self.widths[0], 7, 2, *own)(x, train)
+            x = ConvNorm(self.widths[0], 7, 2, *kind)(x, train)
             x = max_pool_3(jax.nn.relu(x))
         else:
-            x = ConvNorm(self.widths[0], 3, self.stem_stride, *own)(x, train)
+            x = ConvNorm(self.widths[0], 3, self.stem_stride, *kind)(x, train)
             x = jax.nn.relu(x)
         block: Any = self.block
         if self.remat:
@@ -179,7 +179,7 @@ class Residual(Trunk):
             self.widths, self.blocks, stages, strict=True
         ):
             for place in range(count):
-                options = (1, *own, others) if place else (stride, *own, first)
+                options = (1, *kind, others) if place else (stride, *kind, first)
                 # Named, for remat would change the name, and so the initial values.
                 x = block(width, *options, name=f"Block_{number}")(x, train)
                 number += 1

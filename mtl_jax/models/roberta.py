@@ -64,17 +64,17 @@ class Layer(nn.Module):
         def by_head(x: Array, name: str) -> Array:
             return _dense(width, name)(x).reshape(*x.shape[:2], self.heads, -1)
 
-        own = x[:, :1] if self.first else x
+        asking = x[:, :1] if self.first else x
         y = attend(
-            by_head(own, "query"),
+            by_head(asking, "query"),
             by_head(x, "key"),
             by_head(x, "value"),
             real,
             self.attention,
         )
-        y = _dense(width, "mixed")(y.reshape(own.shape))
+        y = _dense(width, "mixed")(y.reshape(asking.shape))
         y = drop(y, self.dropout, fold(key, 0))
-        x = _norm(self.epsilon, "attention_norm")(own + y)
+        x = _norm(self.epsilon, "attention_norm")(asking + y)
         y = jax.nn.gelu(_dense(self.hidden, "wide")(x), approximate=False)
         y = drop(_dense(width, "narrow")(y), self.dropout, fold(key, 1))
         return _norm(self.epsilon, "norm")(x + y)
@@ -83,7 +83,7 @@ class Layer(nn.Module):
 def attend(
     query: Array, key: Array, value: Array, real: Array, implementation: str
 ) -> Array:
-    """Attention of ``[B, Q, heads, D]`` to those of ``[B, L, heads, D]`` that are real.
+    """Attend from ``[B, Q, heads, D]`` to those of ``[B, L, heads, D]`` that are real.
 
     cuDNN's is taken where it can be and there is something to win: for more than one
     query, in half precision. To it, real are all up to the last one.
@@ -157,11 +157,11 @@ class Roberta(Trunk):
         return x[:, 0]
 
     def head(self, width: int) -> nn.Module:
-        """Head of a task: features to outputs ``[B, width]``."""
+        """Make a task's head: features to outputs ``[B, width]``."""
         return ClassificationHead(width, self.dropout, parent=None)
 
     def layout(self) -> WeightLayout | None:
-        """Hugging Face's."""
+        """Return Hugging Face's."""
         return huggingface.layout(self.layers)
 
     def check_inputs(self, x: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from mtl_jax.types import InputError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-"""What older versions of transformers write instead."""
+"""Names that older versions of transformers write instead."""
 ENDINGS = (".safetensors", ".pth", ".pt")
 
 

@@ -20,7 +20,7 @@ from mtl_jax.types import Array
 
 
 def length(width: int, k: int) -> int | None:
-    """Length of the best strip for so many outputs in a row, or None."""
+    """Return the length of the best strip for so many outputs in a row, or None."""
     fit = (m for m in TILES if width % m == 0 and m + k - 2 <= len(POINTS))
     return next(fit, None)
 

@@ -26,7 +26,7 @@ KERNEL = (2, 3, 1, 0)
 
 
 def layout(blocks: Sequence[int], convolutions: int) -> WeightLayout:
-    """Layout for stages of ``blocks``, each block of so many convolutions."""
+    """Return the layout for stages of ``blocks``, each of so many convolutions."""
     places = functools.partial(_places, blocks, convolutions)
     return WeightLayout(read_file, _place_name, places)
 

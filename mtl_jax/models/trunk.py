@@ -1,4 +1,4 @@
-"""What every trunk is, and the head that goes with it."""
+"""The base class of trunks, and heads that go with them."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ class Trunk(nn.Module):
     """The model that tasks share: ``trunk(x [B, ...], train) -> features [B, ...]``."""
 
     def head(self, width: int) -> nn.Module:
-        """Head of a task: ``head(features, train) -> outputs [B, ..., width]``."""
+        """Make a task's head: ``head(features, train) -> outputs [B, ..., width]``."""
         return Linear(width, parent=None)  # on its own, not a part of the trunk
 
     def layout(self) -> WeightLayout | None:
-        """Where pre-trained weights of the trunk stand; None where there are none."""
+        """Return the layout of pre-trained weights; None where there are none."""
         return None
 
     def check_inputs(self, x: np.ndarray) -> None:
@@ -58,9 +58,9 @@ class Same(nn.Module):
 
 
 class Linear(nn.Dense):
-    """One dense layer, ``[B, D]`` to ``[B, features]``."""
+    """A dense layer, ``[B, D]`` to ``[B, features]``."""
 
     def __call__(self, inputs: Array, train: bool = False) -> Array:  # noqa: D102
         del train
-        found: Any = super().__call__(inputs)
-        return found
+        outputs: Any = super().__call__(inputs)
+        return outputs

@@ -42,9 +42,9 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
     places = list(layout.places(variables))
     shapes = {p.name: p.shape(_at(variables, p.path).shape) for p in places}
     stored = {
-        own: array
+        place: array
         for name, array in layout.read(Path(path)).items()
-        if (own := layout.place_name(name)) is not None
+        if (place := layout.place_name(name)) is not None
     }
     _check_fit(path, shapes, {name: array.shape for name, array in stored.items()})
     loaded: PyTree = {}
@@ -87,16 +87,16 @@ def _at(tree: PyTree, path: tuple[str, ...]) -> Any:
 def _check_fit(
     path: str | Path,
     wanted: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Raise an `InputError` that names the first parameters that do not fit."""
     wrong = [
-        *(f"{n} {list(s)} is missing" for n, s in wanted.items() if n not in found),
-        *(f"{n} {list(s)} is not of it" for n, s in found.items() if n not in wanted),
+        *(f"{n} {list(s)} is missing" for n, s in wanted.items() if n not in stored),
+        *(f"{n} {list(s)} is not of it" for n, s in stored.items() if n not in wanted),
         *(
-            f"{n} is {list(found[n])}, not {list(s)}"
+            f"{n} is {list(stored[n])}, not {list(s)}"
             for n, s in wanted.items()
-            if n in found and found[n] != s
+            if n in stored and stored[n] != s
         ),
     ]
     if not wrong:

@@ -27,7 +27,7 @@ from mtl_jax.types import Array
 TILES = (4, 2)
 """Sides of a tile, best first."""
 POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)
-"""Where polynomials are taken, besides infinity; the first ones are the mildest."""
+"""Points that polynomials are taken at, besides infinity; the first are mildest."""
 
 
 class Transforms(NamedTuple):
@@ -43,7 +43,7 @@ class Transforms(NamedTuple):
 
 @functools.cache
 def cook_toom(m: int, k: int) -> Transforms:
-    """``m`` outputs of a kernel of ``k`` from as few products as can be."""
+    """Make transforms for ``m`` outputs of a kernel of ``k``: the fewest products."""
     n = m + k - 1
     points = np.array(POINTS[: n - 1], float)
     last = np.eye(n)[-1:]
@@ -60,7 +60,7 @@ def cook_toom(m: int, k: int) -> Transforms:
 
 
 def tile(height: int, width: int) -> int | None:
-    """Side of the best tile for an image, or None."""
+    """Return the side of the best tile for an image, or None."""
     return next((m for m in TILES if height % m == 0 and width % m == 0), None)
 
 
@@ -89,7 +89,7 @@ def conv(x: Array, kernel: Array, m: int) -> Array:
 
 
 def sums(matrix: np.ndarray, terms: Sequence[Array]) -> list[Array]:
-    """Rows of ``matrix @ terms``, zeros left out."""
+    """Compute the rows of ``matrix @ terms``, zeros left out."""
 
     def row(factors: np.ndarray) -> Array:
         parts = [
@@ -123,19 +123,19 @@ def _split_back(m: int, unused: None, g: Array) -> tuple[Array]:
     matrix = cook_toom(m, 3).inputs
 
     def fold(g: Array, axis: int) -> Array:
-        """``[m + 2, ..., n, ...]`` to ``[..., n m, ...]``."""
+        """Fold ``[m + 2, ..., n, ...]`` to ``[..., n m, ...]``."""
         # Without barriers sums are computed again for every use.
         window = lax.optimization_barrier(jnp.stack(sums(matrix.T, list(g))))
         n = window.shape[axis + 1]
         before, after = ([(0, 0)] * (g.ndim - 1) for _ in range(2))
         before[axis], after[axis] = (1, 0), (0, 1)
-        own = list(window[1 : m + 1])
+        inside = list(window[1 : m + 1])
         next_first = lax.slice_in_dim(window[0], 1, n, axis=axis)
-        own[-1] += jnp.pad(next_first, after)
+        inside[-1] += jnp.pad(next_first, after)
         last = lax.slice_in_dim(window[-1], 0, n - 1, axis=axis)
-        own[0] += jnp.pad(last, before)
+        inside[0] += jnp.pad(last, before)
         shape = (*g.shape[1 : axis + 1], n * m, *g.shape[axis + 2 :])
-        return jnp.stack(own, axis + 1).reshape(shape)
+        return jnp.stack(inside, axis + 1).reshape(shape)
 
     return (fold(lax.optimization_barrier(fold(g, 3)), 1),)
 
