@@ -18,7 +18,12 @@ HIGHEST = lax.Precision.HIGHEST
 
 
 def dot(a: PyTree, b: PyTree) -> Scalar:
-    """Inner product of two trees of one structure, accumulated in float32 or more."""
+    """Multiply two trees of one structure (inner product), in float32 or more.
+
+    >>> tree = {"w": jnp.ones(3), "b": jnp.array(2.0)}
+    >>> dot(tree, tree).item()
+    7.0
+    """
 
     def product(u: Array, v: Array) -> Array:
         return jnp.vdot(
@@ -30,7 +35,11 @@ def dot(a: PyTree, b: PyTree) -> Scalar:
 
 
 def norm(tree: PyTree) -> Scalar:
-    """Euclidean norm of all leaves together, over all of float32's range."""
+    """Return the Euclidean norm of all leaves, over all of float32's range.
+
+    >>> round(norm({"w": jnp.array([3e30]), "b": jnp.array(4e30)}).item() / 1e30, 5)
+    5.0
+    """
     leaves = jax.tree.leaves(tree)
     if not leaves:
         return jnp.zeros(())
@@ -38,12 +47,12 @@ def norm(tree: PyTree) -> Scalar:
 
 
 def working_dtype(tree: PyTree) -> jnp.dtype:
-    """Dtype to compute with: float32, or float64 where a leaf is in that."""
+    """Return the dtype to compute with: float32, or float64 where a leaf is."""
     return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
 
 
 def combine(weights: Array, tree: PyTree) -> PyTree:
-    """Weighted sum over the task axis: ``[T]`` and ``[T, ...]`` to ``[...]``.
+    """Sum over the task axis with weights: ``[T]`` and ``[T, ...]`` to ``[...]``.
 
     Summed up in the weights' dtype at least, and rounded once, to the leaf's: weights
     of float32 rounded to bfloat16 are another direction where gradients nearly cancel.
@@ -60,7 +69,11 @@ def combine(weights: Array, tree: PyTree) -> PyTree:
 
 
 def scale_rows(weights: Array, tree: PyTree) -> PyTree:
-    """Multiply row ``t`` of every leaf ``[T, ...]`` by ``weights[t]``; rounds once."""
+    """Multiply row ``t`` of every leaf ``[T, ...]`` by ``weights[t]``; rounds once.
+
+    >>> scale_rows(jnp.array([2.0, 0.0]), {"w": jnp.ones((2, 2))})["w"].tolist()
+    [[2.0, 2.0], [0.0, 0.0]]
+    """
     return jax.tree.map(
         lambda leaf: (weights.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf).astype(
             leaf.dtype

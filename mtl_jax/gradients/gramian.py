@@ -39,32 +39,32 @@ class Gramian(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(T, T)``."""
+        """Return ``(T, T)``."""
         return self.values.shape
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Dtype of the values."""
+        """Return the dtype of the values."""
         return self.values.dtype
 
     @property
     def entries(self) -> Array:
-        """Inner products ``[T, T]`` themselves; they may over- and underflow."""
+        """Return the inner products ``[T, T]``; they may over- and underflow."""
         return self.values * self.scales[:, None] * self.scales[None, :]
 
     @property
     def lengths(self) -> Array:
-        """Lengths ``[T]`` of the rows."""
+        """Return the lengths ``[T]`` of the rows."""
         return self.scales * jnp.sqrt(jnp.diagonal(self.values))
 
     @property
     def cosines(self) -> Array:
-        """Cosine matrix ``[T, T]``; NaN in the rows of a zero gradient."""
+        """Return the cosines ``[T, T]``; NaN in the rows of a zero gradient."""
         norms = jnp.sqrt(jnp.diagonal(self.values))
         return self.values / (norms[:, None] * norms[None, :])
 
     def products(self, weights: Array) -> Array:
-        """Inner products ``[T]`` of all rows with ``sum_i weights[i] g_i``.
+        """Multiply all rows with ``sum_i weights[i] g_i``: inner products ``[T]``.
 
         Where they would leave the dtype's range, they stop at its end.
         """
@@ -74,11 +74,11 @@ class Gramian(NamedTuple):
         return jnp.clip(products * self.scales * largest, -most, most)
 
     def times(self, factors: Array) -> "Gramian":
-        """Gramian of the rows times ``factors [T]``, none of them negative."""
+        """Scale the rows by ``factors [T]``, none of them negative."""
         return self._replace(scales=self.scales * factors)
 
     def among(self, kept: Array) -> "Gramian":
-        """Gramian with rows of zeros where not ``kept``, bool ``[T]``."""
+        """Set the rows to zero where not ``kept``, bool ``[T]``."""
         both = kept[:, None] & kept[None, :]
         return Gramian(jnp.where(both, self.values, 0), jnp.where(kept, self.scales, 1))
 

@@ -35,7 +35,7 @@ from mtl_jax.types import (
 )
 
 LossFns = Callable[..., Any] | tuple[LossFn, ...]
-"""One loss for tasks alike; a tuple, one a task, where heads or targets differ."""
+"""A loss for tasks alike; a tuple, one a task, where heads or targets differ."""
 
 
 class TaskInputs(NamedTuple):
