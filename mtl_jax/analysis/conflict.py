@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax.analysis.comparison import Compared, lone_row, named, pair_rows
-from mtl_jax.analysis.curves import Frame, better, judged_by, score_names, values
+from mtl_jax.analysis.curves import Frame, judged_by, score_names, values
 from mtl_jax.analysis.optimization import effects
 from mtl_jax.analysis.transfer import Tested, tested
 from mtl_jax.types import InputError
@@ -90,6 +90,6 @@ def _rows(one: Compared, conflicts: Frame, test: Tested, per_step: bool) -> Fram
     st = np.array([test.st.get(seed, np.nan) for seed in side.st_seeds])
     mt = np.array([test.mt.get(seed, np.nan) for seed in side.mt_seeds])
     columns = {"conflict": conflict[None], "effect": effect}
-    columns["transfer"] = better(test.name) * (mt[None] - st[:, None])[..., None]
+    columns["transfer"] = test.direction * (mt[None] - st[:, None])[..., None]
     columns["transfer_name"] = np.array(test.name)
     return pair_rows(side, {"step": steps}, columns)

@@ -7,7 +7,6 @@ import pandas as pd
 
 from mtl_jax.analysis.comparison import lone_row, named, pair_rows
 from mtl_jax.analysis.curves import Frame, check, scopes
-from mtl_jax.analysis.gap import signed_gap
 from mtl_jax.analysis.matching import Line, Matched, at_all, lines_of, match
 from mtl_jax.options import one_of
 from mtl_jax.types import InputError
@@ -80,7 +79,7 @@ def contrasts(
         log = factor not in differences
         kind = "log ratio" if log else "difference"
         for one in matched:
-            frame = _contrast(one, lines, (baseline, variant), log, name)
+            frame = _contrast(one, lines, (baseline, variant), log)
             frame.insert(1, "kind", kind)
             frame.insert(1, "scope", scope)
             frame.insert(1, "factor", factor)
@@ -89,9 +88,7 @@ def contrasts(
     return named(found, variant=variant, baseline=baseline, split=split, name=name)
 
 
-def _contrast(
-    one: Matched, lines: dict, variants: tuple[str, str], log: bool, name: str
-) -> Frame:
+def _contrast(one: Matched, lines: dict, variants: tuple[str, str], log: bool) -> Frame:
     """Rows of one task and factor."""
     if one.sides.reason:
         nothing = dict.fromkeys(["log_loss", "st", "mt", "contrast", "gap"], np.nan)
@@ -107,7 +104,7 @@ def _contrast(
     missing = np.where(mt_missing[None] == "", st_missing[:, None], mt_missing[None])
     st, mt = (np.exp(side) if log else side for side in (st, mt))
     columns = {"st": st[:, None], "mt": mt[None], "contrast": difference}
-    columns |= {"gap": signed_gap(one, name), "missing": missing}
+    columns |= {"gap": one.gap, "missing": missing}
     bins = {"bin": np.arange(len(one.log_loss)), "log_loss": one.log_loss}
     return pair_rows(one.sides, bins, columns)
 

@@ -16,11 +16,6 @@ COLUMNS = {*RUN, *CURVE, "step", "split", "name", "value"}
 Frame = Any
 """A ``pandas.DataFrame``; a type checker cannot follow what becomes of one."""
 
-LOWER_IS_BETTER = frozenset(
-    {"loss", "mse", "rmse", "mae", "absolute_error", "relative_error", "error"}
-)
-"""Names of values of which less is better; more is better of all others."""
-
 
 def align(df: Frame) -> Frame:
     """Points of every curve with the abscissa at which curves are compared.
@@ -115,11 +110,6 @@ def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
 def judged_by(names: Sequence[str]) -> str:
     """What chooses among the points of a task: its only score, otherwise the loss."""
     return names[0] if len(names) == 1 else "loss"
-
-
-def better(name: str) -> int:
-    """+1 where more is better, -1 where less is."""
-    return -1 if name in LOWER_IS_BETTER else 1
 
 
 def with_divergence(df: Frame) -> Frame:

@@ -11,7 +11,7 @@ from mtl_jax.analysis.comparison import (
     pair_rows,
     tabulate,
 )
-from mtl_jax.analysis.curves import Frame, better
+from mtl_jax.analysis.curves import Frame
 from mtl_jax.analysis.matching import Matched, match
 
 STATISTICS = ("mean", "early", "late", "sign_agreement")
@@ -48,7 +48,7 @@ def gap(
             frames.append(lone_row(one.sides, {**nothing, "gap": np.nan}))
         else:
             columns = {"st": one.st[:, None], "mt": one.mt[None]}
-            columns["gap"] = signed_gap(one, name)
+            columns["gap"] = one.gap
             frames.append(pair_rows(one.sides, _bins(one), columns))
     found = pd.concat(frames, ignore_index=True)
     return named(found, variant=variant, baseline=baseline, split=split, name=name)
@@ -82,7 +82,7 @@ def gap_curve(
       InputError: as `gap`.
     """
     compared = [
-        Compared(one.sides, _bins(one), signed_gap(one, name))
+        Compared(one.sides, _bins(one), one.gap)
         for one in match(df, variant, baseline, split, name, points)
     ]
     nothing = {"bin": [-1], "log_loss": [np.nan]}
@@ -117,17 +117,11 @@ def gap_summary(
       InputError: as `gap`.
     """
     compared = [
-        Compared(one.sides, {"statistic": STATISTICS}, _sections(signed_gap(one, name)))
+        Compared(one.sides, {"statistic": STATISTICS}, _sections(one.gap))
         for one in match(df, variant, baseline, split, name, points)
     ]
     found = tabulate(compared, "value", {"statistic": STATISTICS}, seed, resamples)
     return named(found, variant=variant, baseline=baseline, split=split, name=name)
-
-
-def signed_gap(one: Matched, name: str) -> np.ndarray:
-    """Gap ``[n_st, n_mt, P]`` with the sign that `gap` states."""
-    sign = 1 if name == "loss" else better(name)
-    return sign * (one.mt[None] - one.st[:, None])
 
 
 def _bins(one: Matched) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtl_jax.analysis.curves import CURVE, Frame, align, curves, values
+from mtl_jax.analysis.measures import measures
 from mtl_jax.types import InputError
 
 Key = tuple[str, str]
@@ -48,6 +49,14 @@ class Matched(NamedTuple):
     """``[n_st, P]``."""
     mt: np.ndarray
     """``[n_mt, P]``."""
+    sign: int
+    """+1 of the loss, whose gap is + where MT is worse; of a score its direction, so
+    that + is MT better."""
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Signed difference of MT and ST ``[n_st, n_mt, P]``."""
+        return self.sign * (self.mt[None] - self.st[:, None])
 
 
 def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
@@ -99,7 +108,7 @@ def match(
             f"the records hold no {name!r} of split {split!r} of a task; they hold: "
             f"{_held(df)}."
         )
-    matched = []
+    matched, declared = [], measures(df)
     for side in sides(df, variant, baseline):
         st, mt = (
             _measured(lines.get((side.setting, v, side.task), {}), seeds)
@@ -108,14 +117,15 @@ def match(
         side = side._replace(st_seeds=list(st), mt_seeds=list(mt))
         if not side.reason:
             side = side._replace(reason=_apart(st, mt, f"{split} {name}"))
-        grid = np.zeros(0)
+        grid, sign = np.zeros(0), 1
         if not side.reason:
+            sign = 1 if name == "loss" else declared[side.setting, name].direction
             both = [line.abscissa for line in [*st.values(), *mt.values()]]
             highest = min(abscissa.max() for abscissa in both)
             lowest = max(abscissa.min() for abscissa in both)
             grid = np.linspace(highest, lowest, points)
         st, mt = (at_all(grid, side_lines.values()) for side_lines in (st, mt))
-        matched.append(Matched(side, grid, st, mt))
+        matched.append(Matched(side, grid, st, mt, sign))
     return matched
 
 

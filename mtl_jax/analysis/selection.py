@@ -13,12 +13,12 @@ from mtl_jax.analysis.curves import (
     CURVE,
     RUN,
     Frame,
-    better,
     judged_by,
     score_names,
     values,
     with_divergence,
 )
+from mtl_jax.analysis.measures import measures
 from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
@@ -48,14 +48,15 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
     Raises:
       InputError: no such validation value, or one that is there twice.
     """
-    names, found = score_names(df, "validation"), []
+    names, declared, found = score_names(df, "validation"), measures(df), []
     chosen = {key: by or judged_by(scores) for key, scores in names.items()}
     for name in sorted(set(chosen.values())):
         rows = values(df, "validation", name)
         keys = zip(rows["setting"], rows["task"], strict=True)
         rows = rows[np.array([chosen[key] == name for key in keys], bool)]
         rows = rows[np.isfinite(rows["value"])].assign(by=name)
-        rows["worse"] = -better(name) * rows["value"]
+        directions = [declared[setting, name].direction for setting in rows["setting"]]
+        rows["worse"] = -np.array(directions, float) * rows["value"]
         found.append(rows)
     if not sum(map(len, found)):
         raise InputError(
@@ -87,7 +88,7 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
       InputError: ``over`` is neither, or as `best_points`.
     """
     one_of("over", over, OVER)
-    found = []
+    found, declared = [], measures(df)
     for _, own in df.groupby("setting"):
         apart = set(own["variant"]) if over == "task" else _alone(own)
         judges = {judged_by(names) for names in score_names(own, "validation").values()}
@@ -110,8 +111,9 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
         found.append(counts.join(means).reset_index())
     table: Frame = pd.concat(found, ignore_index=True)
     table["by"] = table.groupby(CHOICE)["by"].transform("first").fillna("")
-    sign = np.array([-better(name) for name in table["by"]])
-    table["worse"] = sign * table["validation"]
+    judged = zip(table["setting"], table["by"], strict=True)
+    directions = [declared[key].direction if key[1] else 0 for key in judged]
+    table["worse"] = -np.array(directions) * table["validation"]
     table["lost"] = table["runs"] == table["diverged"]
     order = ["lost", "worse", "learning_rate", "batch_size"]
     table = table.sort_values([*CHOICE, *order])

@@ -20,12 +20,12 @@ from mtl_jax.analysis.bootstrap import (
 from mtl_jax.analysis.curves import (
     CURVE,
     Frame,
-    better,
     compared,
     need_one_rate,
     score_names,
     values,
 )
+from mtl_jax.analysis.measures import measures
 from mtl_jax.analysis.selection import best_points
 from mtl_jax.types import InputError
 
@@ -38,6 +38,8 @@ class Tested(NamedTuple):
     setting: str
     task: str
     name: str
+    direction: int
+    """+1 where more is better, -1 where less is."""
     by: str
     """What chose the points."""
     st: dict[int, float]
@@ -53,7 +55,7 @@ class Tested(NamedTuple):
     def pairs(self) -> Pairs:
         """MT minus ST of every pair of seeds ``[n_st, n_mt]``; + is MT better."""
         st, mt = (np.array([*side.values()]) for side in (self.st, self.mt))
-        difference = better(self.name) * (mt[None, :] - st[:, None])
+        difference = self.direction * (mt[None, :] - st[:, None])
         return Pairs(list(self.st), list(self.mt), difference)
 
 
@@ -183,7 +185,7 @@ def tested(
     """Values of every (setting, task, name) at the best-validation points."""
     need_one_rate(df)
     best = best_points(df, by)
-    names = score_names(df, split)
+    names, declared = score_names(df, split), measures(df)
     at_best = {
         name: _by_side(values(df, split, name).merge(best, on=[*CURVE, "step"]))
         for name in {"loss", *chain(*names.values())}
@@ -210,6 +212,7 @@ def tested(
                     setting,
                     task,
                     name,
+                    declared[setting, name].direction,
                     judge.get((setting, task), ""),
                     st,
                     mt,
@@ -281,7 +284,7 @@ def _deltas(
             if not st[0]:
                 why = f"{one.task}: the mean {one.name} of ST is 0"
                 return np.full(1, np.nan), "none", why
-            own.append(better(one.name) * (mt - st) / np.where(st, np.abs(st), np.nan))
+            own.append(one.direction * (mt - st) / np.where(st, np.abs(st), np.nan))
         relative.append(np.mean(own, axis=0))
         lost = np.isnan(relative[t]).mean()
         if lost:

@@ -33,6 +33,7 @@ import optax
 
 from mtl_jax.objectives import targets as of_targets
 from mtl_jax.objectives.label_words import LABEL_WORDS, NUMBERS
+from mtl_jax.objectives.measure import LOSS, Measure
 from mtl_jax.objectives.scores import (
     ACCURACY,
     BINARY_ACCURACY,
@@ -74,6 +75,12 @@ class Objective(NamedTuple):
     labelled: Callable[[Any], Array] | None = None
     """Targets ``[B, ...]`` to whether each is there ``[B]``; None where all are, see
     `missing`."""
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Direction and unit of the loss and of every score, by name."""
+        scores = {name: score.measure for name, score in self.scores.items()}
+        return {"loss": LOSS, **scores}
 
 
 def _knowing(
@@ -226,8 +233,10 @@ SEGMENTATION = Objective(
     example_loss=_segmentation_loss,
     sample_targets=_segmentation_sample,
     scores={
-        "mean_iou": Score(_overlaps, _mean_iou),
-        "pixel_accuracy": Score(_pixels_correct, ratio),
+        "mean_iou": Score(_overlaps, _mean_iou, higher_is_better=True, unit="%"),
+        "pixel_accuracy": Score(
+            _pixels_correct, ratio, higher_is_better=True, unit="%"
+        ),
     },
     observations=_labelled_pixels,
 )

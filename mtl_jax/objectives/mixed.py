@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mtl_jax.objectives.losses import Objective
 from mtl_jax.objectives.scores import Score
-from mtl_jax.types import Array, PyTree
+from mtl_jax.types import Array, InputError, PyTree
 
 
 class MixedTargets(NamedTuple):
@@ -71,6 +71,12 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
     def score(name: str) -> Score:
         of = [objective.scores.get(name) for objective in objectives]
         own = [score for score in of if score]
+        measures = dict.fromkeys(score.measure for score in own)
+        if len(measures) > 1:
+            raise InputError(
+                f"score {name!r} is declared as {' and as '.join(map(str, measures))} "
+                f"by tasks of one setting; give one of them another name."
+            )
 
         def statistics(outputs: Array, targets: MixedTargets) -> PyTree:
             every = [

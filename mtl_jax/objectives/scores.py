@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from mtl_jax.objectives.measure import Measure
 from mtl_jax.objectives.targets import BINARY, NUMBERS, is_class, or_nan
 from mtl_jax.types import Array, PyTree
 
@@ -31,11 +32,19 @@ class Score(NamedTuple):
     statistics: Callable[[Array, Any], PyTree]
     """``(outputs [B, ...], targets [B, ...])`` to leaves ``[B, ...]``."""
     value: Callable[[PyTree, Any], Any]
-    """``(sums of the statistics over the examples, their number)`` to the score."""
-    higher_is_better: bool = True
+    """``(sums of the statistics over the examples, their number)`` to the score; on the
+    host, in float64, so with NumPy and without JAX."""
+    higher_is_better: bool
+    unit: str = ""
+    """As in `Measure`: ``%`` of a score that is a fraction."""
     of_examples: bool = False
-    """`value` takes the statistics of all examples ``[n, ...]`` in place of their sums;
-    on the host."""
+    """`value` takes the statistics of all examples ``[n, ...]`` in place of their
+    sums."""
+
+    @property
+    def measure(self) -> Measure:
+        """Direction and unit, as the records have them."""
+        return Measure(1 if self.higher_is_better else -1, self.unit)
 
 
 def mean(sums: PyTree, count: Array) -> Array:
@@ -70,9 +79,9 @@ def _squared_error(means: Array, targets: Array) -> Array:
     return jnp.square(means - targets)
 
 
-ACCURACY = Score(_correct, mean)
+ACCURACY = Score(_correct, mean, higher_is_better=True, unit="%")
 """Of logits ``[B, C]`` and class numbers ``[B]``."""
-BINARY_ACCURACY = Score(_correct_sign, mean)
+BINARY_ACCURACY = Score(_correct_sign, mean, higher_is_better=True, unit="%")
 """Of logits ``[B]`` and labels 0 or 1 ``[B]``."""
 MSE = Score(_squared_error, mean, higher_is_better=False)
 """Of means ``[B]`` and targets ``[B]``."""
@@ -93,7 +102,7 @@ def _matthews(sums: PyTree, count: Array) -> Array:
     return (c * s - (p * t).sum(axis=-1)) / (scale + (scale == 0)) ** 0.5
 
 
-MATTHEWS = Score(_confusion, _matthews)
+MATTHEWS = Score(_confusion, _matthews, higher_is_better=True, unit="%")
 """Matthews correlation of any number of classes (Gorodkin, 2004, R_K), in [-1, 1].
 
 Of logits ``[B, C]`` and class numbers ``[B]``; 0 where all predictions, or all labels,
@@ -118,7 +127,7 @@ def f1(positive: int) -> Score:
         predicted, true = ((own == positive).astype(jnp.float32) for own in classes)
         return or_nan(classes[1] >= 0, predicted * true), predicted, true
 
-    return Score(statistics, _f1)
+    return Score(statistics, _f1, higher_is_better=True, unit="%")
 
 
 def _pairs(means: Array, targets: Array) -> tuple[Array, Array]:
@@ -141,9 +150,9 @@ def _spearman(pairs: PyTree, count: Any) -> float:
     return _pearson([stats.rankdata(own) for own in pairs], count)
 
 
-PEARSON = Score(_pairs, _pearson, of_examples=True)
+PEARSON = Score(_pairs, _pearson, higher_is_better=True, unit="%", of_examples=True)
 """Correlation of means ``[B]`` with targets ``[B]``, in [-1, 1]; 0 where one is
 constant, NaN where one is not finite."""
-SPEARMAN = Score(_pairs, _spearman, of_examples=True)
+SPEARMAN = Score(_pairs, _spearman, higher_is_better=True, unit="%", of_examples=True)
 """Correlation of their ranks; equal values have the mean of theirs. 0 where one is
 constant, NaN where one is NaN, or a target is not finite."""

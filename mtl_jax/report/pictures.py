@@ -137,7 +137,8 @@ def _effects(found: Findings, looks: Looks) -> Iterator[Picture]:
         f"{'; the same for the score' * bool(score)}; D, the difference of training "
         f"losses at equal step (+ is MT worse optimised)."
     )
-    draw = partial(plots.effects, own, looks, score)
+    measured = (score, found.table.measure(score)) if score else None
+    draw = partial(plots.effects, own, looks, measured)
     yield Picture("effects", "Effects over training", text, draw)
     panels = [
         ("generalization gap", "mean gap (nats), + MT worse", _mean_gaps(found)),
@@ -228,19 +229,20 @@ def _mean_gaps(found: Findings) -> Effects:
 
 def _transfers(found: Findings) -> tuple[str, str, Effects]:
     """Transfer of each task's shown score: in points, or relative if units differ."""
-    units = {axis.unit(found.scores.get(task, "loss")).short for task in found.tasks}
+    names = [found.scores.get(task, "loss") for task in found.tasks]
+    units = {axis.difference(found.table.measure(name)) for name in names}
     relative = len(units) > 1 or units == {""}
     effects: Effects = {}
     for _, row in found.transfer.iterrows():
         name = found.scores.get(row["task"], "loss")
         if row["name"] == name:
-            factor = axis.unit(name).factor
+            factor = found.table.measure(name).factor
             if relative:
                 factor = 100 / abs(row["st"]) if row["st"] else math.nan
             ends = (factor * row[end] for end in ("difference", "low", "high"))
             own = effects.setdefault(row["variant"], {})
             own[row["task"]] = _interval(tuple(ends), row["reason"])
-    label = "% of ST" if relative else "points" if units == {"%"} else units.pop()
+    label = "% of ST" if relative else units.pop()
     return "transfer (test score)", f"MT − ST ({label}), + better", effects
 
 
@@ -364,11 +366,12 @@ def _conflict_effects(
         for variant, one in used.items():
             own = one.conflict_steps if by_step else one.conflict
             if not label:
-                units = {axis.unit(name) for name in own["transfer_name"].unique()}
-                one_unit = units.pop() if len(units) == 1 else axis.Unit("", 1, "")
-                factor = one_unit.factor
-                short = "points" if one_unit.short == "%" else one_unit.short
-                label = f"test score, MT − ST ({short or 'own units'})"
+                names = own["transfer_name"].unique()
+                measures = [found.table.measure(name) for name in names]
+                units = {axis.difference(measure) for measure in measures}
+                alike = len(units) == 1
+                factor = measures[0].factor if alike else 1
+                label = f"test score, MT − ST ({units.pop() * alike or 'own units'})"
             clouds[variant] = plots.Cloud(
                 "",
                 "",

@@ -5,11 +5,12 @@ from functools import partial
 
 import numpy as np
 
-from mtl_jax.analysis.curves import Frame, better
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.objectives.measure import Measure
 from mtl_jax.report import plots
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.pictures import Picture
-from mtl_jax.report.plots.axis import Unit, unit
+from mtl_jax.report.plots.axis import label
 from mtl_jax.report.plots.sheet import short
 from mtl_jax.report.text import counted, fixed
 
@@ -17,40 +18,42 @@ MOST_CHOICES = 12
 """Choices up to which every one has a panel; of more, every variant has one."""
 MOST_OPTIONS = 2
 """Named in a cell."""
-ANY_UNIT = Unit("way from the worst to the best (%)", 1, "%")
+ANY_UNIT = "way from the worst to the best (%)"
 
 
 def sweep(found: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
     """The heat maps of a setting, if there was something to choose."""
     if not found.choice.several:
         return
-    table = _shaded(found.choice.candidates)
+    table = _shaded(found)
     apart = table.groupby(["variant", "task"], sort=False)
     every = [(v, t, own) for (v, t), own in apart]
     joined = len(every) > MOST_CHOICES
     if joined:
         every = [(v, "", own) for v, own in table.groupby("variant", sort=False)]
+    names = table["by"].unique()
+    measure = _measure(found, names[0]) if len(names) == 1 else None
+    shown = label(names[0], measure) if measure else ANY_UNIT
     grids = [
         _grid(own, f"{short(v)}, {short(t)}" if t else short(v), looks)
         for v, t, own in every
     ]
-    shown = unit(table["by"].iloc[0]) if table["by"].nunique() == 1 else ANY_UNIT
     tasks = len({task for _, task, _ in every if task})
     draw = partial(
         plots.sweep,
         grids,
-        shown.label,
-        less_is_better=shown != ANY_UNIT and better(table["by"].iloc[0]) < 0,
+        shown,
+        less_is_better=measure is not None and measure.direction < 0,
         columns=tasks if 2 <= tasks <= 4 else 4,
     )
     yield Picture("sweep", "The sweep", _caption(found, joined, shown), draw)
 
 
-def _caption(found: Findings, joined: bool, shown: Unit) -> str:
+def _caption(found: Findings, joined: bool, shown: str) -> str:
     table = found.choice.candidates
     mean = "seeds" + " and tasks" * (joined or bool((table["task"] == "").any()))
     text = (
-        f"Best validation value along a run, {shown.label}, mean over {mean}, of every "
+        f"Best validation value along a run, {shown}, mean over {mean}, of every "
         f"learning rate and batch size; the darker the better, with the same colours "
         f"in all panels (the worst third of the candidates has one). Framed: chosen"
     )
@@ -62,14 +65,17 @@ def _caption(found: Findings, joined: bool, shown: Unit) -> str:
     return text
 
 
-def _shaded(table: Frame) -> Frame:
-    """With numbers in the unit of the page, and what the colours say."""
-    factors = np.array([unit(name).factor for name in table["by"]])
+def _shaded(found: Findings) -> Frame:
+    """Add numbers in the unit of the page to the candidates, and shades."""
+    table = found.choice.candidates
+    measures = [_measure(found, name) for name in table["by"]]
+    factors = np.array([measure.factor for measure in measures])
     table = table.assign(value=factors * table["validation"])
+    table["digits"] = [measure.digits for measure in measures]
     table["lost"] = (table["diverged"] == table["runs"]) | table["value"].isna()
     table["shade"] = table["value"]
     if table["by"].nunique() > 1:
-        table["sign"] = [better(name) for name in table["by"]]
+        table["sign"] = [measure.direction for measure in measures]
         own = (table["sign"] * table["value"]).groupby(
             [table["variant"], table["task"]]
         )
@@ -79,12 +85,16 @@ def _shaded(table: Frame) -> Frame:
     return table
 
 
+def _measure(found: Findings, by: str) -> Measure:
+    """Look up what chose; nothing did where every run diverged before validation."""
+    return found.table.measure(by) if by else Measure(1, "")
+
+
 def _grid(own: Frame, title: str, looks: Mapping[str, plots.Look]) -> plots.Grid:
     """Cells of a variant, means over its tasks."""
     cells = own.groupby(["learning_rate", "batch_size"])
     several, one_unit = own["task"].nunique() > 1, own["by"].nunique() == 1
-    percent = one_unit and unit(own["by"].iloc[0]).factor != 1
-    digits = 1 if percent else 3 if one_unit else 0
+    digits = int(own["digits"].iloc[0]) if one_unit else 0
     parts = [set(text.split(", ")) for text in own["options"].unique()]
     alike = set.intersection(*parts)
     tiles = {

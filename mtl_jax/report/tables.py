@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.objectives.measure import Measure
 from mtl_jax.report.findings import HEADLINE, Findings
-from mtl_jax.report.plots.axis import unit
+from mtl_jax.report.plots.axis import label
 from mtl_jax.report.plots.style import Look
 from mtl_jax.report.text import DASH, MINUS, Cell, effect, fixed, interval
 
@@ -40,35 +41,33 @@ def tasks(found: Findings, looks: Mapping[str, Look]) -> Table:
         for name in names:
             if (task, name) not in means.index.droplevel("variant"):
                 continue
-            own, digits = unit(name), 3 if unit(name).factor == 1 else 1
-            row = [Cell(task), Cell(own.label)]
-            row += [_mean(means, task, name, v, own.factor, digits) for v in alone]
+            measure = found.table.measure(name)
+            row = [Cell(task), Cell(label(name, measure))]
+            row += [_mean(means, task, name, v, measure) for v in alone]
             for variant in others:
-                row.append(_mean(means, task, name, variant, own.factor, digits))
-                row.append(_difference(found, task, name, variant, own.factor, digits))
+                row.append(_mean(means, task, name, variant, measure))
+                row.append(_difference(found, task, name, variant, measure))
             rows.append(row)
     note = (
         "At each run's best-validation point, mean over n seeds. Differences are MT "
-        "minus ST, turned where less is better, so + always means MT better (score: "
-        "percentage points; loss: nats); in brackets 95% bootstrap intervals over "
-        "seeds."
+        "minus ST, turned where less is better, so + always means MT better, in the "
+        "unit of the value (of %: percentage points); in brackets 95% bootstrap "
+        "intervals over seeds."
     )
     return Table("tasks", "Tasks and variants", head, rows, note)
 
 
-def _mean(
-    means: Frame, task: str, name: str, variant: str, factor: float, digits: int
-) -> Cell:
+def _mean(means: Frame, task: str, name: str, variant: str, measure: Measure) -> Cell:
     if (task, name, variant) not in means.index:
         return Cell(DASH, f"no test {name}")
     mean, size = means.loc[(task, name, variant)]
     if not math.isfinite(mean):
         return Cell(DASH, "not finite")
-    return Cell(fixed(factor * mean, digits), f"n = {int(size)}")
+    return Cell(fixed(measure.factor * mean, measure.digits), f"n = {int(size)}")
 
 
 def _difference(
-    found: Findings, task: str, name: str, variant: str, factor: float, digits: int
+    found: Findings, task: str, name: str, variant: str, measure: Measure
 ) -> Cell:
     own = found.transfer
     if not len(own):
@@ -78,8 +77,10 @@ def _difference(
     if not len(own):
         return Cell(DASH, f"no test {name}")
     row = own.iloc[0]
-    value, low, high = (factor * row[end] for end in ("difference", "low", "high"))
-    return effect(value, low, high, digits, row["reason"])
+    value, low, high = (
+        measure.factor * row[end] for end in ("difference", "low", "high")
+    )
+    return effect(value, low, high, measure.digits, row["reason"])
 
 
 def delta_m(found: Findings, looks: Mapping[str, Look]) -> Table:
@@ -230,11 +231,11 @@ def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
     with_options = bool((table["options"] != "").any())
     rows = []
     for _, row in shown.iterrows():
-        share = unit(row["by"])
-        digits = 3 if share.factor == 1 else 1
-        value = Cell(fixed(share.factor * row["validation"], digits), share.label)
-        if not math.isfinite(row["validation"]):
-            value = Cell(DASH, "no value before divergence")
+        value = Cell(DASH, "no value before divergence")
+        if math.isfinite(row["validation"]):
+            measure = found.table.measure(row["by"])
+            number = fixed(measure.factor * row["validation"], measure.digits)
+            value = Cell(number, label(row["by"], measure))
         edge = "at the edge of the grid" * bool(row["at_edge"])
         rows.append(
             [

@@ -5,7 +5,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mtl_jax.analysis.curves import better
+from mtl_jax.analysis.measures import measures
+from mtl_jax.objectives.measure import Measure
 
 SPLITS = {"probe": "train", "validation": "val", "test": "test"}
 
@@ -13,7 +14,7 @@ SPLITS = {"probe": "train", "validation": "val", "test": "test"}
 def table(df: Any) -> Table:
     """Final values per variant, learning rate and task, mean +- s.d. over seeds.
 
-    Losses are in nats, scores in percent, errors as they are; ``train`` is the probe.
+    Values are in the units that the records declare; ``train`` is the probe.
     Where there are several scores, each has a line, under its name.
 
     Args:
@@ -25,8 +26,11 @@ def table(df: Any) -> Table:
     values = values[values["step"] == step]
     splits = [split for split in SPLITS if (values["split"] == split).any()]
     names = ["loss", *sorted(set(values["name"]) - {"loss"})]
+    known, setting = measures(df), df["setting"].iloc[0]
+    declared = {name: known[setting, name] for name in names}
+    units = ", ".join(f"{name}: {m.unit}" for name, m in declared.items() if m.unit)
     found = Table(
-        title=f"step {step}: mean ± s.d. over {seeds} seeds (loss: nats, scores: %)",
+        title=f"step {step}: mean ± s.d. over {seeds} seeds ({units})",
         box=box.SIMPLE_HEAD,
     )
     for column in ("variant", "rate", "task"):
@@ -41,7 +45,7 @@ def table(df: Any) -> Table:
     place = {name: i for i, name in enumerate(df["variant"].unique())}
     groups = values.groupby(["variant", "learning_rate", "task"])
     for (variant, rate, task), group in sorted(groups, key=lambda g: place[g[0][0]]):
-        losses, *scores = (_cells(group, name, splits) for name in names)
+        losses, *scores = (_cells(group, *each, splits) for each in declared.items())
         first = [variant, f"{rate:g}", task, *losses]
         lines = [[*sum(scores, [])]]
         if several:
@@ -57,22 +61,22 @@ def table(df: Any) -> Table:
     return found
 
 
-def _cells(group: Any, name: str, splits: list[str]) -> list[str]:
-    """Of every split."""
+def _cells(group: Any, name: str, measure: Measure, splits: list[str]) -> list[str]:
+    """Write the value of every split."""
     rows = group[group["name"] == name]
-    return [_mean_and_sd(rows[rows["split"] == split]) for split in splits]
+    return [
+        _mean_and_sd(rows[rows["split"] == split]["value"], measure) for split in splits
+    ]
 
 
-def _mean_and_sd(rows: Any) -> str:
-    """``0.164 ±0.018`` of a loss or an error, ``94.8 ±1.2`` of a score.
+def _mean_and_sd(values: Any, measure: Measure) -> str:
+    """``0.164 ±0.018`` of a plain number, ``94.8 ±1.2`` of percent.
 
     Nothing where a task does not have the score.
     """
-    if not len(rows):
+    if not len(values):
         return ""
-    percent = all(better(name) > 0 for name in rows["name"])
-    values = rows["value"] * (100 if percent else 1)
-    digits = 1 if percent else 3
+    values, digits = values * measure.factor, measure.digits
     spread = f" ±{values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
 

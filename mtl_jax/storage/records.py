@@ -15,7 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -58,6 +58,11 @@ class Row(NamedTuple):
     empty for what is not a factor."""
     standard_error: float = math.nan
     """Of the value as an estimate; NaN where it is exact or nothing is known."""
+    direction: int = 0
+    """+1 where more of the value is better, -1 where less is; 0 of what is neither loss
+    nor score."""
+    unit: str = ""
+    """Of a loss or a score, as in `mtl_jax.objectives.measure`."""
 
 
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -142,7 +147,11 @@ def read(workdir: str | Path) -> pd.DataFrame:
         raise InputError(
             f"{workdir} holds no records; name the --workdir of a training run."
         )
-    return pa.concat_tables(tables).to_pandas()
+    df: Any = pa.concat_tables(tables).to_pandas()
+    # Parts that are older than these columns have nothing there.
+    return df.assign(
+        direction=df["direction"].fillna(0).astype("int64"), unit=df["unit"].fillna("")
+    )
 
 
 def reconcile(

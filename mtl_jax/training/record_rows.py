@@ -68,11 +68,13 @@ def values(
     rounds: Rounds,
 ) -> Iterator[Row]:
     """Losses and scores of some runs on every split, from the sums ``[R, ...]``."""
+    measures = setting.objective.measures
     for run in runs.tolist():
         own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
         task_ids = variant.task_ids[run]
         for split, name, task, value in evaluate.values(setting, own, rounds, task_ids):
-            yield row_of(run, step, split, task, name, value)
+            measured = row_of(run, step, split, task, name, value)
+            yield measured._replace(**measures[name]._asdict())
 
 
 def updates(

@@ -17,6 +17,7 @@ from mtl_jax.objectives.losses import (
 from mtl_jax.objectives.mixed import MixedTargets, of_head, of_kinds
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import init_state
+from mtl_jax.types import InputError
 from tests.tiny import CLASSES, MLP, SEED, TASKS, T, batch, dataset, method, stepped
 
 B, W, SIDE = 6, 4, 3
@@ -102,6 +103,14 @@ def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
             alone = own.scores[name]
             wanted = value(alone, alone.statistics(outputs[kind], values[kind]))
             np.testing.assert_allclose(value(score, here), wanted, rtol=1e-6)
+
+
+def test_a_score_means_the_same_in_all_kinds():
+    unlike = {"accuracy": OBJECTIVES["gaussian"].scores["mse"]}
+    kinds = [OBJECTIVES["softmax"], OBJECTIVES["gaussian"]._replace(scores=unlike)]
+    message = "'accuracy' is declared as .*1.*%.* and as .*-1.*another name"
+    with pytest.raises(InputError, match=message):
+        of_kinds([of_head(kind, W) for kind in kinds])
 
 
 def test_outputs_of_other_kinds_have_no_influence():

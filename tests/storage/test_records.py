@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_jax.storage import records
+from mtl_jax.storage import manifest, records
 from mtl_jax.storage.records import Row
 from mtl_jax.types import InputError
 
@@ -27,6 +27,20 @@ def test_rows_come_back_by_step(tmp_path):
     assert df["value"].isna().tolist() == [False, True] * 3
     assert df["value"].dtype == np.float64
     assert df["run"].dtype == np.int64
+
+
+def test_parts_of_before_declare_nothing(tmp_path):
+    """A run that an older version began holds parts without the newest columns."""
+    for step in (1, 2):
+        records.write(tmp_path, step, [row(step, direction=-1, unit="nats")])
+    (tmp_path / manifest.FILE).unlink()
+    path = tmp_path / records.FOLDER / f"{1:010d}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["direction", "unit"]), path)
+    df = records.read(tmp_path)
+    assert df["direction"].tolist() == [0, -1] and df["direction"].dtype == np.int64
+    assert df["unit"].tolist() == ["", "nats"]
+    records.merge(tmp_path, 1, [row(1, task="b", direction=-1, unit="nats")])
+    assert records.read(tmp_path)["direction"].tolist() == [0, -1, -1]
 
 
 def test_no_records(tmp_path):

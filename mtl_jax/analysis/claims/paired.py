@@ -8,7 +8,6 @@ import numpy as np
 from mtl_jax.analysis.claims.interval import Mean, paired_t
 from mtl_jax.analysis.claims.row import counted
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.analysis.gap import signed_gap
 from mtl_jax.analysis.matching import match
 from mtl_jax.types import InputError
 
@@ -98,7 +97,7 @@ def _gap(one: Any) -> Paired:
         return Paired(side.setting, side.task, [], {}, side.reason)
     seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
     st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
-    gap, loss = signed_gap(one, "loss")[st, mt], one.st[st]
+    gap, loss = one.gap[st, mt], one.st[st]
     third = max(1, round(gap.shape[-1] / 3))
     parts = {"early": slice(third), "late": slice(-third, None), "mean": slice(None)}
     values = {

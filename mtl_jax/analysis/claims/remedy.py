@@ -44,7 +44,7 @@ from mtl_jax.analysis.claims.row import (
     with_mean,
     written,
 )
-from mtl_jax.analysis.curves import Frame, better, values
+from mtl_jax.analysis.curves import Frame, values
 from mtl_jax.analysis.optimization import effects
 from mtl_jax.analysis.transfer import Tested, by_task, tested
 from mtl_jax.types import InputError
@@ -120,7 +120,7 @@ def _of_tests(setting: str, found: Sequence[Tested]) -> Paired:
 
 def _relative(one: Tested, seeds: Sequence[int]) -> np.ndarray:
     st, mt = (np.array([side[s] for s in seeds]) for side in (one.st, one.mt))
-    return better(one.name) * percent(mt - st, st)
+    return one.direction * percent(mt - st, st)
 
 
 def _losses(df: Frame, variant: str, unitary: str) -> list[Paired]:

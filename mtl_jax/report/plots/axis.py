@@ -1,7 +1,6 @@
 """Axes with units: steps, training losses, factors, scores."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,36 +14,29 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from mtl_jax.analysis.curves import better
+from mtl_jax.objectives.measure import Measure
 from mtl_jax.report.plots.style import MUTED
 
 TRAINING_LOSS = "training loss (nats), falling →"
 
 
-class Unit(NamedTuple):
-    """How a recorded value is shown."""
+def label(name: str, measure: Measure) -> str:
+    """Name a recorded value with its unit.
 
-    label: str
-    factor: float
-    """From the records to what is shown."""
-    short: str
-    """The unit alone."""
-
-
-def unit(name: str) -> Unit:
-    """Losses are in nats, scores of which more is better in percent.
-
-    So are correlations, as GLUE gives them: of the largest that there can be.
-
-    >>> unit("accuracy")
-    Unit(label='accuracy (%)', factor=100, short='%')
+    >>> label("accuracy", Measure(1, "%")), label("relative_error", Measure(-1, ""))
+    ('accuracy (%)', 'relative error')
     """
     words = name.replace("_", " ")
-    if name == "loss":
-        return Unit("loss (nats)", 1, "nats")
-    if better(name) < 0:
-        return Unit(words, 1, "")
-    return Unit(f"{words} (%)", 100, "%")
+    return f"{words} ({measure.unit})" if measure.unit else words
+
+
+def difference(measure: Measure) -> str:
+    """Name the unit of a difference of two values.
+
+    >>> difference(Measure(1, "%")), difference(Measure(-1, "nats"))
+    ('points', 'nats')
+    """
+    return "points" if measure.unit == "%" else measure.unit
 
 
 def plain(value: float, _: object = None) -> str:

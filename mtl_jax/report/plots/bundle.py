@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mtl_jax.analysis.curves import Frame, scopes, with_divergence
+from mtl_jax.analysis.measures import Measures, measures
+from mtl_jax.objectives.measure import Measure
 from mtl_jax.report.plots.style import Look
 
 KEY = ["split", "scope", "name", "task", "variant"]
@@ -16,8 +18,10 @@ MOST_LINES = 3
 
 
 class Trajectories(NamedTuple):
-    """Records by what they are of; rows are numbered."""
+    """Records of one setting by what they are of; rows are numbered."""
 
+    setting: str
+    measures: Measures
     places: Mapping[tuple, np.ndarray]
     """Rows of every (split, scope, name, task, variant)."""
     step: np.ndarray
@@ -25,7 +29,11 @@ class Trajectories(NamedTuple):
     value: np.ndarray
     """NaN where not finite."""
     diverged: np.ndarray
-    """Whether the run did, sooner or later."""
+    """Runs that did, sooner or later."""
+
+    def measure(self, name: str) -> Measure:
+        """Look up the direction and unit of a loss or a score."""
+        return self.measures[self.setting, name]
 
 
 class Bundle(NamedTuple):
@@ -50,6 +58,8 @@ def indexed(df: Frame) -> Trajectories:
     rows = with_divergence(df)
     rows = rows.assign(scope=scopes(rows))
     return Trajectories(
+        setting=str(df["setting"].iloc[0]),
+        measures=measures(df),
         places=rows.groupby(KEY).indices,
         step=rows["step"].to_numpy(float),
         seed=rows["seed"].to_numpy(),

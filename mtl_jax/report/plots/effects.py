@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.objectives.measure import LOSS, Measure
 from mtl_jax.report.plots import axis
 from mtl_jax.report.plots.bundle import band, line
 from mtl_jax.report.plots.sheet import finish, note, sheet, short, variant_handles
@@ -42,7 +43,7 @@ class Interval(NamedTuple):
 def effects(
     found: Mapping[str, Effects],
     looks: Mapping[str, Look],
-    score: str,
+    score: tuple[str, Measure] | None,
     *,
     narrow: bool = False,
 ) -> Figure:
@@ -54,16 +55,17 @@ def effects(
     Args:
       found: by variant.
       looks: of the variants.
-      score: that all tasks have; empty if there is none.
+      score: that all tasks have, with its direction and unit; None if there is none.
       narrow: for a phone.
     """
     handles = variant_handles([looks[variant] for variant in found])
     made = sheet(2 + bool(score), legend=handles, narrow=narrow, height=2.1)
     (first,), *middle, (last,) = made.axes
-    _gap_panel(first, "loss", {v: one.loss for v, one in found.items()}, looks)
+    _gap_panel(first, "loss", LOSS, {v: one.loss for v, one in found.items()}, looks)
     first.set_title("generalization gap")
     for (ax,) in middle:
-        _gap_panel(ax, score, {v: one.score for v, one in found.items()}, looks)
+        assert score is not None
+        _gap_panel(ax, *score, {v: one.score for v, one in found.items()}, looks)
         ax.set_title("gap of the score")
     shown, reasons = [np.zeros(1)], []
     for variant, one in found.items():
@@ -81,18 +83,22 @@ def effects(
 
 
 def _gap_panel(
-    ax: Axes, name: str, curves: Mapping[str, Frame], looks: Mapping[str, Look]
+    ax: Axes,
+    name: str,
+    measure: Measure,
+    curves: Mapping[str, Frame],
+    looks: Mapping[str, Look],
 ) -> None:
-    unit, shown, reasons = axis.unit(name), [np.zeros(1)], []
+    shown, reasons = [np.zeros(1)], []
     side = "worse" if name == "loss" else "better"
-    size = "points" if unit.short == "%" else unit.short
-    ax.set_ylabel(f"{name.replace('_', ' ')} gap ({size}), + MT {side}")
+    size = measure._replace(unit=axis.difference(measure))
+    ax.set_ylabel(f"{axis.label(f'{name} gap', size)}, + MT {side}")
     axis.zero_line(ax)
     for variant, frame in curves.items():
         own = frame[frame["task"] == ""]
         position = 100 * own["bin"] / max(own["bin"].max(), 1)
         look = looks[variant]
-        _curve(ax, own, position, "gap", unit.factor, look, shown, reasons)
+        _curve(ax, own, position, "gap", measure.factor, look, shown, reasons)
     axis.fit(ax, np.concatenate(shown), log=False)
     ax.set_xlim(-2, 102)
     ax.set_xlabel("way through common range (%)")

@@ -108,10 +108,10 @@ def _value_panel(
         ax.set_ylabel("test score")
         note(ax, "no score")
         return
-    unit, shown, drawn = axis.unit(name), [np.zeros(0)], set()
+    measure, shown, drawn = table.measure(name), [np.zeros(0)], set()
     matched = {v for v, frame in frames.items() if len(frame)}
     matched |= {baseline} if matched else set()
-    ax.set_ylabel(f"test {unit.label}")
+    ax.set_ylabel(f"test {axis.label(name, measure)}")
     for variant, look in looks.items():
         of = bundle(table, "test", name, task, variant)
         probe = bundle(table, "probe", "loss", task, variant)
@@ -119,14 +119,14 @@ def _value_panel(
             continue
         x = np.where(probe.values > 0, probe.values, np.nan)
         bold = variant not in matched
-        shown.append(draw(ax, x, of, look, factor=unit.factor, bold=bold))
+        shown.append(draw(ax, x, of, look, factor=measure.factor, bold=bold))
     shade = 0.22 if len(frames) == 1 else 0.1
     for number, (variant, frame) in enumerate(frames.items()):
         if not len(frame):
             continue
         bins = frame.groupby("bin")[["log_loss", "st", "mt"]].mean()
         x = np.exp(bins["log_loss"].to_numpy())
-        st, mt = (unit.factor * bins[side].to_numpy() for side in ("st", "mt"))
+        st, mt = (measure.factor * bins[side].to_numpy() for side in ("st", "mt"))
         look = looks[variant]
         ax.fill_between(x, st, mt, color=look.color, alpha=shade, linewidth=0)
         line(ax, x, mt, look)

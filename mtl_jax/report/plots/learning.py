@@ -60,12 +60,13 @@ def _panel(
         note(ax, "tasks with different scores" if len(names) > 1 else "no score")
         return
     (name,) = names
-    unit = axis.unit(name)
-    ax.set_ylabel(f"{'training' if split == 'probe' else split} {unit.label}")
+    measure = table.measure(name)
+    part = "training" if split == "probe" else split
+    ax.set_ylabel(f"{part} {axis.label(name, measure)}")
     shown = [np.zeros(0)]
     for variant, look in looks.items():
         found = [bundle(table, split, name, task, variant) for task in tasks]
         of: Bundle = mean_over(found) if len(found) > 1 else found[0]
         if len(of.steps):
-            shown.append(draw(ax, of.steps, of, look, factor=unit.factor))
+            shown.append(draw(ax, of.steps, of, look, factor=measure.factor))
     axis.fit(ax, np.concatenate(shown), log=kind == "loss")
