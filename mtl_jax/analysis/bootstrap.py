@@ -78,12 +78,12 @@ def draw(
             return np.ones((count, n))
         return rng.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
 
-    union = sorted({s for one in mt_seeds for s in one})
+    union = sorted({s for task_seeds in mt_seeds for s in task_seeds})
     shared = counts(len(union), seeds)
     return Draws(
         tasks=counts(num_tasks, tasks),
-        st=[counts(len(one), seeds) for one in st_seeds],
-        mt=[shared[:, [union.index(s) for s in one]] for one in mt_seeds],
+        st=[counts(len(task_seeds), seeds) for task_seeds in st_seeds],
+        mt=[shared[:, [union.index(s) for s in task_seeds]] for task_seeds in mt_seeds],
         clusters=" and ".join(names) or "none",
     )
 

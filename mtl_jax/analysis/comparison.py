@@ -66,24 +66,24 @@ def tabulate(
       resamples: of the bootstrap.
     """
     frames = []
-    for setting in dict.fromkeys(one.sides.setting for one in compared):
-        own = [one for one in compared if one.sides.setting == setting]
-        groups = [(one.sides.task, [one]) for one in own] + [("", own)]
+    for setting in dict.fromkeys(task.sides.setting for task in compared):
+        of_setting = [task for task in compared if task.sides.setting == setting]
+        groups = [(task.sides.task, [task]) for task in of_setting] + [("", of_setting)]
         for task, group in groups:
-            usable = [one for one in group if not one.sides.reason]
+            usable = [task for task in group if not task.sides.reason]
             labels = _common(usable) if usable else nothing
-            found = _none(nothing)
+            result = _none(nothing)
             if usable:
-                pairs = [one.pairs for one in usable]
-                found = estimate(pairs, seed=seed, resamples=resamples)
-            frame = pd.DataFrame({name: found.value, "low": found.low})
-            frame = frame.assign(high=found.high, **counts(group))
+                pairs = [task.pairs for task in usable]
+                result = estimate(pairs, seed=seed, resamples=resamples)
+            frame = pd.DataFrame({name: result.value, "low": result.low})
+            frame = frame.assign(high=result.high, **counts(group))
             for place, (column, label) in enumerate(labels.items()):
                 frame.insert(place, column, label)
             frame.insert(0, "task", task)
             frame.insert(0, "setting", setting)
             reason = "" if usable else group[0].sides.reason
-            frame["clusters"], frame["comparable"] = found.clusters, bool(usable)
+            frame["clusters"], frame["comparable"] = result.clusters, bool(usable)
             frame["reason"] = reason if task or usable else "no task is comparable"
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
@@ -91,13 +91,13 @@ def tabulate(
 
 def counts(group: Sequence[Compared]) -> dict[str, int]:
     """Seeds that were compared (of a group, the fewest), divergence, tasks."""
-    usable = [one.sides for one in group if not one.sides.reason]
-    shown = usable or [one.sides for one in group]
+    usable = [task.sides for task in group if not task.sides.reason]
+    shown = usable or [task.sides for task in group]
     return {
         "st_seeds": min(len(side.st_seeds) for side in shown),
         "mt_seeds": min(len(side.mt_seeds) for side in shown),
-        "st_diverged": sum(one.sides.st_diverged for one in group),
-        "mt_diverged": sum(one.sides.mt_diverged for one in group),
+        "st_diverged": sum(task.sides.st_diverged for task in group),
+        "mt_diverged": sum(task.sides.mt_diverged for task in group),
         "tasks": len(usable),
     }
 
@@ -112,8 +112,8 @@ def named(frame: Frame, **names: str) -> Frame:
 def _common(group: Sequence[Compared]) -> dict[str, Any]:
     """Labels of a group: NaN where its members differ."""
     first = dict(group[0].labels)
-    for one in group[1:]:
-        for column, label in one.labels.items():
+    for task in group[1:]:
+        for column, label in task.labels.items():
             if not np.array_equal(first[column], label):
                 first[column] = np.full(len(label), np.nan)
     return first

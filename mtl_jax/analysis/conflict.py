@@ -58,20 +58,24 @@ def conflict_effects(
     }
     names = score_names(df, split)
     frames = []
-    for one in effects(df, variant, baseline):
-        key = one.sides.setting, one.sides.task
+    for effect in effects(df, variant, baseline):
+        key = effect.sides.setting, effect.sides.task
         name = judged_by(names[key])
-        own = conflicts[
+        rows = conflicts[
             (conflicts["setting"] == key[0]) & (conflicts["task"] == key[1])
         ]
-        frames.append(_rows(one, own, tests[*key, name], per_step))
-    found = pd.concat(frames, ignore_index=True)
-    return named(found, variant=variant, baseline=baseline, split=split)
+        frames.append(_rows(effect, rows, tests[*key, name], per_step))
+    table = pd.concat(frames, ignore_index=True)
+    return named(table, variant=variant, baseline=baseline, split=split)
 
 
-def _rows(one: Compared, conflicts: Frame, test: Tested, per_step: bool) -> Frame:
+def _rows(compared: Compared, conflicts: Frame, test: Tested, per_step: bool) -> Frame:
     """Rows of one task."""
-    side, steps, effect = one.sides, np.asarray(one.labels["step"]), one.values
+    side, steps, effect = (
+        compared.sides,
+        np.asarray(compared.labels["step"]),
+        compared.values,
+    )
     conflict = -(
         conflicts.pivot(index="seed", columns="step", values="value")
         .reindex(index=side.mt_seeds, columns=steps)

@@ -78,35 +78,39 @@ def contrasts(
         lines = lines_of(df, "probe", factor, scope)
         log = factor not in differences
         kind = "log ratio" if log else "difference"
-        for one in matched:
-            frame = _contrast(one, lines, (baseline, variant), log)
+        for pair in matched:
+            frame = _contrast(pair, lines, (baseline, variant), log)
             frame.insert(1, "kind", kind)
             frame.insert(1, "scope", scope)
             frame.insert(1, "factor", factor)
             frames.append(frame)
-    found = pd.concat(frames, ignore_index=True)
-    return named(found, variant=variant, baseline=baseline, split=split, name=name)
+    table = pd.concat(frames, ignore_index=True)
+    return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
-def _contrast(one: Matched, lines: dict, variants: tuple[str, str], log: bool) -> Frame:
+def _contrast(
+    pair: Matched, lines: dict, variants: tuple[str, str], log: bool
+) -> Frame:
     """Rows of one task and factor."""
-    if one.sides.reason:
+    if pair.sides.reason:
         nothing = dict.fromkeys(["log_loss", "st", "mt", "contrast", "gap"], np.nan)
-        return lone_row(one.sides, {"bin": -1, **nothing, "missing": ""})
-    found = []
+        return lone_row(pair.sides, {"bin": -1, **nothing, "missing": ""})
+    levels = []
     for variant, seeds in zip(
-        variants, (one.sides.st_seeds, one.sides.mt_seeds), strict=True
+        variants, (pair.sides.st_seeds, pair.sides.mt_seeds), strict=True
     ):
-        own = lines.get((one.sides.setting, variant, one.sides.task), {})
-        found.append(_factor(one.log_loss, [own.get(s, NOWHERE) for s in seeds], log))
-    (st, st_missing), (mt, mt_missing) = found
+        by_seed = lines.get((pair.sides.setting, variant, pair.sides.task), {})
+        levels.append(
+            _factor(pair.log_loss, [by_seed.get(s, NOWHERE) for s in seeds], log)
+        )
+    (st, st_missing), (mt, mt_missing) = levels
     difference = mt[None] - st[:, None]
     missing = np.where(mt_missing[None] == "", st_missing[:, None], mt_missing[None])
     st, mt = (np.exp(side) if log else side for side in (st, mt))
     columns = {"st": st[:, None], "mt": mt[None], "contrast": difference}
-    columns |= {"gap": one.gap, "missing": missing}
-    bins = {"bin": np.arange(len(one.log_loss)), "log_loss": one.log_loss}
-    return pair_rows(one.sides, bins, columns)
+    columns |= {"gap": pair.gap, "missing": missing}
+    bins = {"bin": np.arange(len(pair.log_loss)), "log_loss": pair.log_loss}
+    return pair_rows(pair.sides, bins, columns)
 
 
 def _factor(
@@ -114,16 +118,16 @@ def _factor(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The (log) factor of every seed ``[n, P]``, and why it is missing there."""
     transform = _log_where_positive if log else _finite
-    found = at_all(log_loss, [_with(line, transform) for line in lines])
+    transformed = at_all(log_loss, [_with(line, transform) for line in lines])
     finite = at_all(log_loss, [_with(line, _finite) for line in lines])
     inside = [
         (line.abscissa.min(initial=np.inf) <= log_loss)
         & (log_loss <= line.abscissa.max(initial=-np.inf))
         for line in lines
     ]
-    missing = np.where(np.isnan(found), "not positive", "")
+    missing = np.where(np.isnan(transformed), "not positive", "")
     missing = np.where(np.isnan(finite), "not finite", missing)
-    return found, np.where(inside, missing, "not recorded")
+    return transformed, np.where(inside, missing, "not recorded")
 
 
 def _with(line: Line, transform: Callable[[np.ndarray], np.ndarray]) -> Line:

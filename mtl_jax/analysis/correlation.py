@@ -101,9 +101,9 @@ def correlate(
             f"the table lacks {', '.join(sorted(missing))}; it has: "
             f"{', '.join(table.columns)}."
         )
-    found = []
+    statistics = []
     groups = table.groupby(by, sort=False) if by else [((), table)]
-    for key, own in groups:
+    for key, observations in groups:
         names = dict(zip(by, key, strict=True)) | {"x": x, "y": y}
         names["within"] = ", ".join(within)
         # By its name, a setting has its draws whatever else is in the table.
@@ -111,13 +111,13 @@ def correlate(
             _of_setting(
                 setting, rows, x, y, within, [seed, crc32(setting.encode())], resamples
             )
-            for setting, rows in own.groupby("setting")
+            for setting, rows in observations.groupby("setting")
         ]
         rows = [row for rows in one_by_one for row in rows]
         if len(one_by_one) > 1:
             rows += [_macro(group) for group in zip(*one_by_one, strict=True)]
-        found += [{**names, **row} for row in rows]
-    return pd.DataFrame(found)[[*by, *COLUMNS]]
+        statistics += [{**names, **row} for row in rows]
+    return pd.DataFrame(statistics)[[*by, *COLUMNS]]
 
 
 def spearman(weights: np.ndarray, rows: Rows) -> np.ndarray:
@@ -128,12 +128,12 @@ def spearman(weights: np.ndarray, rows: Rows) -> np.ndarray:
     """
     below_x, below_y = (_below(v, rows.pair) for v in (rows.x, rows.y))
     chunk = max(1, 4_000_000 // len(rows.x))  # 32 MB an array
-    found = []
+    chunks = []
     for start in range(0, len(weights), chunk):
         part = weights[start : start + chunk]
         ranks = part @ below_x.T, part @ below_y.T  # [r, N]
-        found.append(_pearson(part[:, rows.pair], *ranks))
-    return np.concatenate(found)
+        chunks.append(_pearson(part[:, rows.pair], *ranks))
+    return np.concatenate(chunks)
 
 
 def kendall(weights: np.ndarray, rows: Rows) -> np.ndarray:
@@ -167,7 +167,7 @@ def sign_agreement(weights: np.ndarray, rows: Rows) -> np.ndarray:
 
 def _of_setting(
     setting: str,
-    own: Frame,
+    table: Frame,
     x: str,
     y: str,
     within: Sequence[str],
@@ -175,7 +175,7 @@ def _of_setting(
     resamples: int,
 ) -> list[dict[str, Any]]:
     """A row per statistic of one setting; ``resampled`` holds its resamples ``[R]``."""
-    usable = own[own["comparable"]]
+    usable = table[table["comparable"]]
     whole = usable[np.isfinite(usable[x]) & np.isfinite(usable[y])]
     if within and len(whole):
         whole = whole.assign(**{name: _centred(whole, name, within) for name in (x, y)})
@@ -183,18 +183,18 @@ def _of_setting(
         "setting": setting,
         "missing": len(usable) - len(whole),
         "tasks": whole["task"].nunique(),
-        "not_comparable": own[~own["comparable"]]["task"].nunique(),
+        "not_comparable": table[~table["comparable"]]["task"].nunique(),
         "settings": 1,
     }
     weights, pair, clusters = _weights(whole, seed, resamples)
     rows = Rows(whole[x].to_numpy(float), whole[y].to_numpy(float), pair)
-    reason, found = _undefined(rows, x, y), []
+    reason, ranked = _undefined(rows, x, y), []
     for name, statistic in RANKED.items():
         unordered = reason and (statistic is not sign_agreement or not len(whole))
         values = np.full(1, np.nan) if unordered else statistic(weights, rows)
         low, high = (float(end) for end in interval(values[1:]))
         why = reason if unordered else "no observation has two signs"
-        found.append(
+        ranked.append(
             {
                 "statistic": name,
                 "value": float(values[0]),
@@ -207,7 +207,7 @@ def _of_setting(
                 "resampled": values[1:],
             }
         )
-    return [{**shared, **row} for row in [*found, _of_means(whole, x, y)]]
+    return [{**shared, **row} for row in [*ranked, _of_means(whole, x, y)]]
 
 
 def _centred(whole: Frame, name: str, within: Sequence[str]) -> np.ndarray:
@@ -274,8 +274,8 @@ def _weights(
     runs = whole[["task", "st_seed", "mt_seed"]]
     pairs = runs.drop_duplicates().sort_values(["task", "st_seed", "mt_seed"])
     tasks = pairs["task"].unique().tolist()
-    own = [pairs[pairs["task"] == task] for task in tasks]
-    st, mt = ([sorted(set(p[n])) for p in own] for n in ("st_seed", "mt_seed"))
+    by_task = [pairs[pairs["task"] == task] for task in tasks]
+    st, mt = ([sorted(set(p[n])) for p in by_task] for n in ("st_seed", "mt_seed"))
     draws = draw(st, mt, seed=seed, resamples=resamples)
     weights, place = [], {}
     for task, i, j in pairs.itertuples(index=False):
@@ -303,8 +303,8 @@ def _below(values: np.ndarray, pair: np.ndarray) -> np.ndarray:
     """How many rows of each pair are below a row, or at it (half): ``[N, C]``."""
     columns = []
     for c in range(pair.max() + 1):
-        own = np.sort(values[pair == c])
-        sides = (np.searchsorted(own, values, side) for side in ("left", "right"))
+        ordered = np.sort(values[pair == c])
+        sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
         columns.append(sum(sides) / 2)
     return np.stack(columns, axis=1)
 

@@ -61,14 +61,14 @@ def curves(df: Frame) -> Frame:
     points["points"], points["after_divergence"] = kept, late
     points["unusable"] = ~kept & ~late
     groups = points.groupby(CURVE)
-    found = groups.agg(
+    summary = groups.agg(
         diverged_at=("diverged_at", "first"),
         points=("points", "sum"),
         after_divergence=("after_divergence", "sum"),
         unusable=("unusable", "sum"),
     ).reset_index()
-    found["sound"] = found["diverged_at"].isna() & (found["points"] >= 2)
-    return found
+    summary["sound"] = summary["diverged_at"].isna() & (summary["points"] >= 2)
+    return summary
 
 
 def compared(df: Frame, baseline: str = "single") -> list[str]:
@@ -89,19 +89,19 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
     check(df)
     wanted = (df["split"] == split) & (df["name"] == name) & (df["task"] != "")
     wanted &= scopes(df) == scope
-    found = with_divergence(df[wanted | (df["name"] == "diverged")])
-    return _unique(found[~(found["step"] > found["diverged_at"])])
+    rows = with_divergence(df[wanted | (df["name"] == "diverged")])
+    return _unique(rows[~(rows["step"] > rows["diverged_at"])])
 
 
 def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
     """Names of the scores of every (setting, task), in the order of the records."""
     check(df)
     of_task = df[df["task"] != ""]
-    found = of_task[(of_task["split"] == split) & (of_task["name"] != "loss")]
-    found = found[scopes(found) == ""]
+    scored = of_task[(of_task["split"] == split) & (of_task["name"] != "loss")]
+    scored = scored[scopes(scored) == ""]
     tasks = of_task[["setting", "task"]].drop_duplicates()
     names = {key: [] for key in tasks.itertuples(index=False, name=None)}
-    unique = found[["setting", "task", "name"]].drop_duplicates()
+    unique = scored[["setting", "task", "name"]].drop_duplicates()
     for setting, task, name in unique.itertuples(index=False):
         names[setting, task].append(name)
     return names
@@ -171,8 +171,8 @@ def _probe_losses(df: Frame) -> Frame:
     check(df)
     need_one_rate(df)
     wanted = (df["split"] == "probe") & (df["name"] == "loss") & (df["task"] != "")
-    found = with_divergence(df[wanted | (df["name"] == "diverged")])
-    return _unique(found).rename(columns={"value": "loss"})
+    rows = with_divergence(df[wanted | (df["name"] == "diverged")])
+    return _unique(rows).rename(columns={"value": "loss"})
 
 
 def _usable(points: Frame) -> Frame:
@@ -181,14 +181,14 @@ def _usable(points: Frame) -> Frame:
     return points[positive & ~(points["step"] > points["diverged_at"])].copy()
 
 
-def _unique(found: Frame) -> Frame:
-    found = found[[*CURVE, "step", "value", "diverged_at"]]
-    twice = found.duplicated([*CURVE, "step"])
+def _unique(rows: Frame) -> Frame:
+    rows = rows[[*CURVE, "step", "value", "diverged_at"]]
+    twice = rows.duplicated([*CURVE, "step"])
     if twice.any():
-        row = found[twice].iloc[0]
+        row = rows[twice].iloc[0]
         raise InputError(
             f"{row['setting']}: {row['variant']!r}, seed {row['seed']}, task "
             f"{row['task']!r} has two numbers at step {row['step']}; read every run "
             f"once."
         )
-    return found.sort_values([*CURVE, "step"], ignore_index=True)
+    return rows.sort_values([*CURVE, "step"], ignore_index=True)

@@ -42,16 +42,16 @@ def gap(
       InputError: an unknown variant, split or name, or several rates of a variant.
     """
     frames = []
-    for one in match(df, variant, baseline, split, name, points):
-        if one.sides.reason:
+    for matched in match(df, variant, baseline, split, name, points):
+        if matched.sides.reason:
             nothing = {"bin": -1, "log_loss": np.nan, "st": np.nan, "mt": np.nan}
-            frames.append(lone_row(one.sides, {**nothing, "gap": np.nan}))
+            frames.append(lone_row(matched.sides, {**nothing, "gap": np.nan}))
         else:
-            columns = {"st": one.st[:, None], "mt": one.mt[None]}
-            columns["gap"] = one.gap
-            frames.append(pair_rows(one.sides, _bins(one), columns))
-    found = pd.concat(frames, ignore_index=True)
-    return named(found, variant=variant, baseline=baseline, split=split, name=name)
+            columns = {"st": matched.st[:, None], "mt": matched.mt[None]}
+            columns["gap"] = matched.gap
+            frames.append(pair_rows(matched.sides, _bins(matched), columns))
+    table = pd.concat(frames, ignore_index=True)
+    return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
 def gap_curve(
@@ -82,12 +82,12 @@ def gap_curve(
       InputError: as `gap`.
     """
     compared = [
-        Compared(one.sides, _bins(one), one.gap)
-        for one in match(df, variant, baseline, split, name, points)
+        Compared(matched.sides, _bins(matched), matched.gap)
+        for matched in match(df, variant, baseline, split, name, points)
     ]
     nothing = {"bin": [-1], "log_loss": [np.nan]}
-    found = tabulate(compared, "gap", nothing, seed, resamples)
-    return named(found, variant=variant, baseline=baseline, split=split, name=name)
+    table = tabulate(compared, "gap", nothing, seed, resamples)
+    return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
 def gap_summary(
@@ -117,15 +117,15 @@ def gap_summary(
       InputError: as `gap`.
     """
     compared = [
-        Compared(one.sides, {"statistic": STATISTICS}, _sections(one.gap))
-        for one in match(df, variant, baseline, split, name, points)
+        Compared(matched.sides, {"statistic": STATISTICS}, _sections(matched.gap))
+        for matched in match(df, variant, baseline, split, name, points)
     ]
-    found = tabulate(compared, "value", {"statistic": STATISTICS}, seed, resamples)
-    return named(found, variant=variant, baseline=baseline, split=split, name=name)
+    table = tabulate(compared, "value", {"statistic": STATISTICS}, seed, resamples)
+    return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
-def _bins(one: Matched) -> dict[str, np.ndarray]:
-    return {"bin": np.arange(len(one.log_loss)), "log_loss": one.log_loss}
+def _bins(matched: Matched) -> dict[str, np.ndarray]:
+    return {"bin": np.arange(len(matched.log_loss)), "log_loss": matched.log_loss}
 
 
 def _sections(gaps: np.ndarray) -> np.ndarray:

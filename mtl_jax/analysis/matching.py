@@ -71,11 +71,11 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
             f"variant {variant!r} and baseline {baseline!r} must be two of the "
             f"variants in the records: {', '.join(known)}."
         )
-    found = []
-    for (setting, task), own in curves(df).groupby(["setting", "task"]):
-        st, mt = (own[own["variant"] == name] for name in (baseline, variant))
+    compared = []
+    for (setting, task), table in curves(df).groupby(["setting", "task"]):
+        st, mt = (table[table["variant"] == name] for name in (baseline, variant))
         reasons = [_unsound(baseline, st), _unsound(variant, mt)]
-        found.append(
+        compared.append(
             Sides(
                 setting,
                 task,
@@ -86,7 +86,7 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
                 "; ".join(filter(None, reasons)),
             )
         )
-    return found
+    return compared
 
 
 def match(
@@ -135,12 +135,15 @@ def lines_of(
     """A value along the curves: ``(setting, variant, task) -> {seed: line}``."""
     aligned = align(df)[[*CURVE, "step", "abscissa"]]
     points = values(df, split, name, scope).merge(aligned, on=[*CURVE, "step"])
-    found = {}
+    lines = {}
     keys: Any = ["setting", "variant", "task", "seed"]
-    for (setting, variant, task, seed), own in points.groupby(keys):
-        line = Line(own["abscissa"].to_numpy(), own["value"].to_numpy(np.float64))
-        found.setdefault((setting, variant, task), {})[seed] = line
-    return found
+    for (setting, variant, task, seed), rows in points.groupby(keys):
+        line = Line(
+            rows["abscissa"].to_numpy(),
+            rows["value"].to_numpy(np.float64),
+        )
+        lines.setdefault((setting, variant, task), {})[seed] = line
+    return lines
 
 
 def at(log_loss: np.ndarray, line: Line) -> np.ndarray:
@@ -165,25 +168,25 @@ def at_all(log_loss: np.ndarray, lines: Any) -> np.ndarray:
 
 def _measured(lines: dict[int, Line], seeds: Sequence[int]) -> dict[int, Line]:
     """Lines of the seeds without undefined points; of one point there is no line."""
-    found = {}
+    measured = {}
     for seed in seeds:
         if seed in lines:
             finite = np.isfinite(lines[seed].value)
             if finite.sum() > 1:
-                found[seed] = Line(*(column[finite] for column in lines[seed]))
-    return found
+                measured[seed] = Line(*(column[finite] for column in lines[seed]))
+    return measured
 
 
-def _unsound(variant: str, own: Frame) -> str:
+def _unsound(variant: str, recorded: Frame) -> str:
     """Why no curve of a variant can be used; empty if there is one."""
-    if own["sound"].any():
+    if recorded["sound"].any():
         return ""
-    if not len(own):
+    if not len(recorded):
         return f"no curve of {variant!r}"
-    diverged = int(own["diverged_at"].notna().sum())
+    diverged = int(recorded["diverged_at"].notna().sum())
     return (
-        f"no sound curve of {variant!r}: {diverged} of {len(own)} diverged, the others "
-        f"have fewer than 2 usable points"
+        f"no sound curve of {variant!r}: {diverged} of {len(recorded)} diverged, the "
+        f"others have fewer than 2 usable points"
     )
 
 

@@ -43,20 +43,20 @@ def effects(df: Frame, variant: str, baseline: str) -> list[Compared]:
     losses = losses[np.isfinite(losses["value"])]
     compared = []
     for side in sides(df, variant, baseline):
-        own = losses[losses["setting"] == side.setting]
-        steps = np.unique(own["step"])
-        own = own[own["task"] == side.task]
+        rows = losses[losses["setting"] == side.setting]
+        steps = np.unique(rows["step"])
+        rows = rows[rows["task"] == side.task]
         tables = (
-            own[own["variant"] == name]
+            rows[rows["variant"] == name]
             .pivot(index="seed", columns="step", values="value")
             .reindex(index=seeds, columns=steps)
             .to_numpy()
             for name, seeds in ((baseline, side.st_seeds), (variant, side.mt_seeds))
         )
         st, mt = tables
-        found = mt[None] - st[:, None]
-        found[..., np.isnan(found).any(axis=(0, 1))] = np.nan
-        if not side.reason and np.isnan(found).all():
+        difference = mt[None] - st[:, None]
+        difference[..., np.isnan(difference).any(axis=(0, 1))] = np.nan
+        if not side.reason and np.isnan(difference).all():
             side = side._replace(reason="no step at which all sound curves have a loss")
-        compared.append(Compared(side, {"step": steps}, found))
+        compared.append(Compared(side, {"step": steps}, difference))
     return compared

@@ -48,7 +48,7 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
     Raises:
       InputError: no such validation value, or one that is there twice.
     """
-    names, declared, found = score_names(df, "validation"), measures(df), []
+    names, declared, frames = score_names(df, "validation"), measures(df), []
     chosen = {key: by or judged_by(scores) for key, scores in names.items()}
     for name in sorted(set(chosen.values())):
         rows = values(df, "validation", name)
@@ -57,13 +57,13 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
         rows = rows[np.isfinite(rows["value"])].assign(by=name)
         directions = [declared[setting, name].direction for setting in rows["setting"]]
         rows["worse"] = -np.array(directions, float) * rows["value"]
-        found.append(rows)
-    if not sum(map(len, found)):
+        frames.append(rows)
+    if not sum(map(len, frames)):
         raise InputError(
             f"the records hold no {by or 'loss'!r} of split 'validation'; it chooses "
             f"the point of a run."
         )
-    best = pd.concat(found).sort_values([*CURVE, "worse", "step"])
+    best = pd.concat(frames).sort_values([*CURVE, "worse", "step"])
     best = best.drop_duplicates(CURVE).rename(columns={"value": "validation"})
     best["diverged"] = best["diverged_at"].notna()
     columns = [*CURVE, "by", "step", "validation", "diverged"]
@@ -88,18 +88,26 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
       InputError: ``over`` is neither, or as `best_points`.
     """
     one_of("over", over, OVER)
-    found, declared = [], measures(df)
-    for _, own in df.groupby("setting"):
-        apart = set(own["variant"]) if over == "task" else _alone(own)
-        judges = {judged_by(names) for names in score_names(own, "validation").values()}
+    frames, declared = [], measures(df)
+    for _, of_setting in df.groupby("setting"):
+        apart = set(of_setting["variant"]) if over == "task" else _alone(of_setting)
+        judges = {
+            judged_by(names) for names in score_names(of_setting, "validation").values()
+        }
         joint = by or (judges.pop() if len(judges) == 1 else "loss")
         best = pd.concat(
             [
-                _of(best_points(own, by), apart),
-                _of(best_points(own, joint), set(own["variant"]) - apart, task=""),
+                _of(best_points(of_setting, by), apart),
+                _of(
+                    best_points(of_setting, joint),
+                    set(of_setting["variant"]) - apart,
+                    task="",
+                ),
             ]
         )
-        runs = with_divergence(own[(own["task"] != "") | (own["name"] == "diverged")])
+        runs = with_divergence(
+            of_setting[(of_setting["task"] != "") | (of_setting["name"] == "diverged")]
+        )
         runs = runs[runs["task"] != ""]
         runs["task"] = runs["task"].where(runs["variant"].isin(apart), "")
         runs = runs.drop_duplicates([*RUN, "task"])
@@ -108,8 +116,8 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
         means = best.groupby([*CELL, "task"]).agg(
             by=("by", "first"), validation=("validation", "mean")
         )
-        found.append(counts.join(means).reset_index())
-    table: Frame = pd.concat(found, ignore_index=True)
+        frames.append(counts.join(means).reset_index())
+    table: Frame = pd.concat(frames, ignore_index=True)
     table["by"] = table.groupby(CHOICE)["by"].transform("first").fillna("")
     judged = zip(table["setting"], table["by"], strict=True)
     directions = [declared[key].direction if key[1] else 0 for key in judged]
@@ -145,9 +153,9 @@ def keep(df: Frame, chosen: Frame) -> Frame:
     main = votes.drop_duplicates(["setting", "variant"])[CELL]
     is_mark = whole["name"] == "diverged"
     kept += [whole[is_mark].merge(runs, on=RUN), whole[~is_mark].merge(main, on=CELL)]
-    found = pd.concat([frame for frame in kept if len(frame)], ignore_index=True)
+    records = pd.concat([frame for frame in kept if len(frame)], ignore_index=True)
     place = {name: i for i, name in enumerate(df["variant"].unique())}
-    return found.sort_values(
+    return records.sort_values(
         ["step", "variant"],
         key=lambda column: column.map(place) if column.name == "variant" else column,
         kind="stable",

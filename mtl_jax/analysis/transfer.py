@@ -95,19 +95,27 @@ def transfer(
     rows = []
     for variant in _others(df, baseline):
         names = {"variant": variant, "baseline": baseline, "split": split}
-        for one in tested(df, variant, baseline, split, by):
-            st, mt = (_mean([*side.values()]) for side in (one.st, one.mt))
-            row = {"setting": one.setting, **names, "task": one.task, "name": one.name}
-            row |= {"by": one.by, "st": st, "mt": mt}
+        for test in tested(df, variant, baseline, split, by):
+            st, mt = (_mean([*side.values()]) for side in (test.st, test.mt))
+            row = {
+                "setting": test.setting,
+                **names,
+                "task": test.task,
+                "name": test.name,
+            }
+            row |= {"by": test.by, "st": st, "mt": mt}
             row |= {"difference": np.nan, "low": np.nan, "high": np.nan}
-            row |= {"st_seeds": len(one.st), "mt_seeds": len(one.mt)}
-            row |= {"st_diverged": one.st_diverged, "mt_diverged": one.mt_diverged}
-            row |= {"clusters": "none", "comparable": not one.reason}
-            if not one.reason:
-                found = estimate([one.pairs], seed=seed, resamples=resamples)
-                row |= {"difference": float(found.value), "clusters": found.clusters}
-                row |= {"low": float(found.low), "high": float(found.high)}
-            rows.append({**row, "reason": one.reason})
+            row |= {"st_seeds": len(test.st), "mt_seeds": len(test.mt)}
+            row |= {"st_diverged": test.st_diverged, "mt_diverged": test.mt_diverged}
+            row |= {"clusters": "none", "comparable": not test.reason}
+            if not test.reason:
+                difference = estimate([test.pairs], seed=seed, resamples=resamples)
+                row |= {
+                    "difference": float(difference.value),
+                    "clusters": difference.clusters,
+                }
+                row |= {"low": float(difference.low), "high": float(difference.high)}
+            rows.append({**row, "reason": test.reason})
     return pd.DataFrame(rows)
 
 
@@ -152,9 +160,9 @@ def delta_m(
     """
     rows = []
     for variant in _others(df, baseline):
-        found = tested(df, variant, baseline, split, by)
-        for setting in dict.fromkeys(one.setting for one in found):
-            tasks = by_task([one for one in found if one.setting == setting])
+        tests = tested(df, variant, baseline, split, by)
+        for setting in dict.fromkeys(test.setting for test in tests):
+            tasks = by_task([test for test in tests if test.setting == setting])
             deltas, clusters, reason = _deltas(tasks, over_tasks, seed, resamples)
             low, high = strict_interval(deltas[1:])
             rows.append(
@@ -197,7 +205,7 @@ def tested(
         )
     judge = best.groupby(["setting", "task"])["by"].first().to_dict()
     diverged = best[best["diverged"]].groupby(SIDE).size().to_dict()
-    found = []
+    tests = []
     for (setting, task), scores in names.items():
         keys = [(setting, name, task) for name in (baseline, variant)]
         for name in [*scores, "loss"]:
@@ -207,7 +215,7 @@ def tested(
                 key[1] for key, side in zip(keys, (st, mt), strict=True) if not side
             ]
             reason = f"no {split} {name} of {' and '.join(map(repr, bare))}"
-            found.append(
+            tests.append(
                 Tested(
                     setting,
                     task,
@@ -221,15 +229,15 @@ def tested(
                     reason if bare else "",
                 )
             )
-    return found
+    return tests
 
 
 def _by_side(rows: Frame) -> dict[Any, dict[int, float]]:
     """``(setting, variant, task) -> {seed: value}``, without what is not finite."""
     rows = rows[np.isfinite(rows["value"])].sort_values("seed")
     return {
-        key: dict(zip(own["seed"].tolist(), own["value"].tolist(), strict=True))
-        for key, own in rows.groupby(SIDE)
+        key: dict(zip(values["seed"].tolist(), values["value"].tolist(), strict=True))
+        for key, values in rows.groupby(SIDE)
     }
 
 
@@ -243,19 +251,19 @@ def _others(df: Frame, baseline: str) -> list[str]:
     return others
 
 
-def by_task(found: Sequence[Tested]) -> list[list[Tested]]:
+def by_task(tests: Sequence[Tested]) -> list[list[Tested]]:
     """What Delta_m is made of: per task its scores, or its loss if it has none."""
-    tasks = [[one for one in found if one.task == t] for t in _tasks(found)]
-    return [[o for o in own if o.name != "loss"] or own for own in tasks]
+    tasks = [[test for test in tests if test.task == t] for t in _tasks(tests)]
+    return [[o for o in task if o.name != "loss"] or task for task in tasks]
 
 
-def _tasks(found: Sequence[Tested]) -> list[str]:
-    return list(dict.fromkeys(one.task for one in found))
+def _tasks(tests: Sequence[Tested]) -> list[str]:
+    return list(dict.fromkeys(test.task for test in tests))
 
 
 def _seeds(task: Sequence[Tested], side: str) -> list[int]:
     """Seeds that have every value of a task."""
-    return sorted(set.intersection(*(set(getattr(one, side)) for one in task)))
+    return sorted(set.intersection(*(set(getattr(test, side)) for test in task)))
 
 
 def _deltas(
@@ -267,7 +275,9 @@ def _deltas(
     """
     st_seeds = [_seeds(task, "st") for task in tasks]
     mt_seeds = [_seeds(task, "mt") for task in tasks]
-    reasons = [f"{one.task}: {one.reason}" for t in tasks for one in t if one.reason]
+    reasons = [
+        f"{test.task}: {test.reason}" for t in tasks for test in t if test.reason
+    ]
     if not reasons and not all(st_seeds + mt_seeds):
         reasons = ["no seed has all scores of a task"]
     if reasons:
@@ -277,15 +287,17 @@ def _deltas(
     )
     relative, reasons = [], []
     for t, task in enumerate(tasks):
-        own = []
-        for one in task:
-            st = _means(draws.st[t], [one.st[s] for s in st_seeds[t]])
-            mt = _means(draws.mt[t], [one.mt[s] for s in mt_seeds[t]])
+        changes = []
+        for test in task:
+            st = _means(draws.st[t], [test.st[s] for s in st_seeds[t]])
+            mt = _means(draws.mt[t], [test.mt[s] for s in mt_seeds[t]])
             if not st[0]:
-                why = f"{one.task}: the mean {one.name} of ST is 0"
+                why = f"{test.task}: the mean {test.name} of ST is 0"
                 return np.full(1, np.nan), "none", why
-            own.append(one.direction * (mt - st) / np.where(st, np.abs(st), np.nan))
-        relative.append(np.mean(own, axis=0))
+            changes.append(
+                test.direction * (mt - st) / np.where(st, np.abs(st), np.nan)
+            )
+        relative.append(np.mean(changes, axis=0))
         lost = np.isnan(relative[t]).mean()
         if lost:
             why = "a mean of ST is 0, or of no seed"

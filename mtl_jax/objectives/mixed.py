@@ -70,8 +70,8 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
 
     def score(name: str) -> Score:
         of = [objective.scores.get(name) for objective in objectives]
-        own = [score for score in of if score]
-        measures = dict.fromkeys(score.measure for score in own)
+        known = [score for score in of if score]
+        measures = dict.fromkeys(score.measure for score in known)
         if len(measures) > 1:
             raise InputError(
                 f"score {name!r} is declared as {' and as '.join(map(str, measures))} "
@@ -79,13 +79,14 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
             )
 
         def statistics(outputs: Array, targets: MixedTargets) -> PyTree:
-            every = [
-                jax.eval_shape(one.statistics, outputs, targets.value) for one in own
+            shapes = [
+                jax.eval_shape(score.statistics, outputs, targets.value)
+                for score in known
             ]
-            widest = jax.tree.map(_widest, *every)
+            widest = jax.tree.map(_widest, *shapes)
 
             def part(score: Score | None) -> Callable:
-                def found(outputs: Array, value: Array) -> PyTree:
+                def of_kind(outputs: Array, value: Array) -> PyTree:
                     if score is None:
                         return jax.tree.map(
                             lambda to: jnp.zeros(to.shape, to.dtype), widest
@@ -94,30 +95,30 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
                         _filled, score.statistics(outputs, value), widest
                     )
 
-                return found
+                return of_kind
 
             return choose([part(score) for score in of], targets, outputs)
 
-        return own[0]._replace(statistics=statistics)
+        return known[0]._replace(statistics=statistics)
 
     def sample(key: Array, outputs: Array, targets: MixedTargets) -> MixedTargets:
         def of_kind(objective: Objective) -> Callable:
             def drawn(key: Array, outputs: Array, value: Array) -> Array:
-                found = objective.sample_targets(key, outputs, value)
-                return found.astype(value.dtype)
+                targets = objective.sample_targets(key, outputs, value)
+                return targets.astype(value.dtype)
 
             return drawn
 
         parts = [of_kind(objective) for objective in objectives]
         return targets._replace(value=choose(parts, targets, key, outputs))
 
-    def one(outputs: Array, value: Array) -> Array:
+    def single(outputs: Array, value: Array) -> Array:
         del value
         return jnp.ones(outputs.shape[0])
 
     losses = [objective.example_loss for objective in objectives]
-    observed = [objective.observations or one for objective in objectives]
-    names = dict.fromkeys(name for own in objectives for name in own.scores)
+    observed = [objective.observations or single for objective in objectives]
+    names = dict.fromkeys(name for objective in objectives for name in objective.scores)
 
     def all_there(value: Array) -> Array:
         return jnp.ones(value.shape[0], bool)
@@ -134,7 +135,7 @@ def of_kinds(objectives: Sequence[Objective]) -> Objective:
 
 
 def _widest(*shapes: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    widths = zip(*(one.shape for one in shapes), strict=True)
+    widths = zip(*(shape.shape for shape in shapes), strict=True)
     return shapes[0].update(shape=tuple(map(max, widths)))
 
 

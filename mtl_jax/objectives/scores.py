@@ -90,7 +90,7 @@ MSE = Score(_squared_error, mean, higher_is_better=False)
 def _confusion(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
     """Hits ``[B]``, and predicted and true classes one-hot ``[B, C]``."""
     classes = _classes(logits, labels)
-    predicted, true = (jax.nn.one_hot(own, logits.shape[-1]) for own in classes)
+    predicted, true = (jax.nn.one_hot(numbers, logits.shape[-1]) for numbers in classes)
     return or_nan(classes[1] >= 0, (predicted * true).sum(axis=-1)), predicted, true
 
 
@@ -124,7 +124,9 @@ def f1(positive: int) -> Score:
 
     def statistics(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
         classes = _classes(logits, labels)
-        predicted, true = ((own == positive).astype(jnp.float32) for own in classes)
+        predicted, true = (
+            (numbers == positive).astype(jnp.float32) for numbers in classes
+        )
         return or_nan(classes[1] >= 0, predicted * true), predicted, true
 
     return Score(statistics, _f1, higher_is_better=True, unit="%")
@@ -147,7 +149,7 @@ def _pearson(pairs: PyTree, count: Any) -> float:
 
 
 def _spearman(pairs: PyTree, count: Any) -> float:
-    return _pearson([stats.rankdata(own) for own in pairs], count)
+    return _pearson([stats.rankdata(values) for values in pairs], count)
 
 
 PEARSON = Score(_pairs, _pearson, higher_is_better=True, unit="%", of_examples=True)

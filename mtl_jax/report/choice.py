@@ -45,9 +45,9 @@ class Choice(NamedTuple):
         """Options that a variant was trained with in a cell."""
         if not len(self.candidates):
             return ""
-        own = self.candidates[self.candidates["variant"] == variant]
-        at = (own["learning_rate"] == cell[0]) & (own["batch_size"] == cell[1])
-        return next(iter(own[at]["options"]), "")
+        rows = self.candidates[self.candidates["variant"] == variant]
+        at = (rows["learning_rate"] == cell[0]) & (rows["batch_size"] == cell[1])
+        return next(iter(rows[at]["options"]), "")
 
 
 def choice_of(workdir: Path, df: Frame) -> Choice:
@@ -56,10 +56,10 @@ def choice_of(workdir: Path, df: Frame) -> Choice:
     Raises:
       InputError: the table of candidates cannot be read.
     """
-    found = _swept(workdir)
-    if found is not None:
-        return found._replace(
-            candidates=found.candidates.assign(setting=df["setting"].iloc[0])
+    swept = _swept(workdir)
+    if swept is not None:
+        return swept._replace(
+            candidates=swept.candidates.assign(setting=df["setting"].iloc[0])
         )
     try:
         table = analysis.candidates(df)

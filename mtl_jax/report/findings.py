@@ -87,26 +87,26 @@ class Findings(NamedTuple):
     @property
     def factors(self) -> list[str]:
         """Factors of tasks, the headline ones first."""
-        own = self.records
-        own = own[(scopes(own) == "task") & (own["task"] != "")]
-        names = [n for n in own["name"].unique() if not n.endswith("_bound")]
+        factors = self.records
+        factors = factors[(scopes(factors) == "task") & (factors["task"] != "")]
+        names = [n for n in factors["name"].unique() if not n.endswith("_bound")]
         others = [name for name in names if name not in HEADLINE]
         return [name for name in HEADLINE if name in names] + others
 
     def run_cell(self, variant: str) -> str:
         """Learning rate and batch size of which values of whole runs are kept."""
-        own = self.records
-        own = own[(own["variant"] == variant) & (own["task"] == "")]
-        own = own[own["name"] != "diverged"]
-        if not len(own):
+        rows = self.records
+        rows = rows[(rows["variant"] == variant) & (rows["task"] == "")]
+        rows = rows[rows["name"] != "diverged"]
+        if not len(rows):
             return ""
-        return f"{own['learning_rate'].iloc[0]:g}, {own['batch_size'].iloc[0]}"
+        return f"{rows['learning_rate'].iloc[0]:g}, {rows['batch_size'].iloc[0]}"
 
     @property
     def drawn(self) -> "Findings":
         """The same with as many variants as there are looks, the first ones."""
         first = self.variants[:MOST_VARIANTS]
-        versus = {v: one for v, one in self.versus.items() if v in first}
+        versus = {v: versus for v, versus in self.versus.items() if v in first}
         transfer = self.transfer
         if len(transfer):
             transfer = transfer[transfer["variant"].isin(first)]
@@ -118,10 +118,10 @@ class Findings(NamedTuple):
             return self.tasks
         ordered = self.tasks
         if self.versus:
-            own = next(iter(self.versus.values())).gap_summary
-            own = own[(own["statistic"] == "mean") & (own["task"] != "")]
-            own = own[own["comparable"]].sort_values("value")
-            ordered = own["task"].tolist() if len(own) >= most else ordered
+            gaps = next(iter(self.versus.values())).gap_summary
+            gaps = gaps[(gaps["statistic"] == "mean") & (gaps["task"] != "")]
+            gaps = gaps[gaps["comparable"]].sort_values("value")
+            ordered = gaps["task"].tolist() if len(gaps) >= most else ordered
             at = np.linspace(0, len(ordered) - 1, most).round().astype(int)
             return [ordered[place] for place in at]
         return ordered[:most]
@@ -146,7 +146,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         df = analysis.select(whole) if len(made.candidates) else _first_rates(whole)
     tasks = list(dict.fromkeys(df[df["task"] != ""]["task"]))
     names = score_names(df, "test")
-    scores = {key[1]: own[0] for key, own in names.items() if own}
+    scores = {key[1]: shown[0] for key, shown in names.items() if shown}
     variants = list(df["variant"].unique())
     kinds = {scores.get(task, "") for task in tasks}
     shared = kinds.pop() if len(kinds) == 1 else ""
@@ -192,10 +192,10 @@ def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame
       with transfer, over (task, seed pair); conflict with the effect, step by step.
       Tables of `analysis.correlate`, empty where there is nothing.
     """
-    every = [one for found in all_of for one in found.versus.values()]
+    compared = [versus for findings in all_of for versus in findings.versus.values()]
 
     def joined(name: str) -> Frame:
-        frames = [getattr(one, name) for one in every]
+        frames = [getattr(versus, name) for versus in compared]
         frames = [frame for frame in frames if len(frame)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -213,8 +213,8 @@ def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame
 
 def _versus(df: Frame, variant: str, scores: dict[str, str], shared: str) -> Versus:
     def gaps(name: str) -> Frame:
-        found = analysis.gap(df, variant, BASELINE, name=name)
-        return found[found["task"].map(scores) == name]
+        table = analysis.gap(df, variant, BASELINE, name=name)
+        return table[table["task"].map(scores) == name]
 
     of_scores = [_or_empty(lambda n=name: gaps(n)) for name in set(scores.values())]
     of_scores = [frame for frame in of_scores if len(frame)]
@@ -262,14 +262,14 @@ def _diverged(df: Frame) -> Frame:
 
 
 def _cells(df: Frame, variant: str, tasks: list[str]) -> dict[Cell, list[str]]:
-    own = df[(df["variant"] == variant) & (df["task"] != "")]
-    own = own[["task", "learning_rate", "batch_size"]].drop_duplicates("task")
-    cells = {task: (rate, size) for task, rate, size in own.itertuples(index=False)}
-    found: dict[Cell, list[str]] = {}
+    rows = df[(df["variant"] == variant) & (df["task"] != "")]
+    rows = rows[["task", "learning_rate", "batch_size"]].drop_duplicates("task")
+    cells = {task: (rate, size) for task, rate, size in rows.itertuples(index=False)}
+    tasks_by_cell: dict[Cell, list[str]] = {}
     for task in tasks:
         if task in cells:
-            found.setdefault(cells[task], []).append(task)
-    return found
+            tasks_by_cell.setdefault(cells[task], []).append(task)
+    return tasks_by_cell
 
 
 def _at_best(df: Frame) -> Frame:
@@ -277,7 +277,9 @@ def _at_best(df: Frame) -> Frame:
     best = _or_empty(lambda: analysis.best_points(df))
     if not len(best):
         return best
-    names = {"loss"} | {n for own in score_names(df, "test").values() for n in own}
+    names = {"loss"} | {
+        n for scores in score_names(df, "test").values() for n in scores
+    }
     frames = [
         values(df, "test", name)[[*CURVE, "step", "value"]]
         .merge(best[[*CURVE, "step", "by"]], on=[*CURVE, "step"])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mtl_jax.report import claims, plots, tables
+from mtl_jax.report import claim_pictures, claims, plots, tables
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
 from mtl_jax.report.pictures import Picture, pictures
@@ -69,25 +69,31 @@ def write(
     for path in paths:
         commands.check_run(path)
     folder = Path(out) if out else paths[0] / FOLDER
-    every = _find_all(paths)
-    found, judged = correlations(every), claims.verdicts(every)
-    looks = plots.looks(v for one in every for v in one.variants)
+    settings = _find_all(paths)
+    correlated, judged = (
+        correlations(settings),
+        claims.verdicts(settings),
+    )
+    looks = plots.looks(v for findings in settings for v in findings.variants)
     sections = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for one in every:
-            prefix = f"{_slug(one.setting)}-" if len(every) > 1 else ""
+        for findings in settings:
+            prefix = f"{_slug(findings.setting)}-" if len(settings) > 1 else ""
             shown = [
-                _shown(folder, prefix, picture, len(every) <= MOST_NARROW)
-                for picture in (*sweep(one, looks), *pictures(one, looks, found))
+                _shown(folder, prefix, picture, len(settings) <= MOST_NARROW)
+                for picture in (
+                    *sweep(findings, looks),
+                    *pictures(findings, looks, correlated),
+                )
             ]
-            sections.append(_section(one, looks, found, prefix, shown))
+            sections.append(_section(findings, looks, correlated, prefix, shown))
         shown = [
             _shown(folder, "", picture, MOST_NARROW > 0)
-            for picture in claims.pictures(judged, looks)
+            for picture in claim_pictures.pictures(judged, looks)
         ]
         top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
-        html = _render(top, sections, every, looks, found)
+        html = _render(top, sections, settings, looks, correlated)
         # Names of folders that the locale could not read are UTF-8 all the same.
         _write(folder / PAGE, html.encode(errors="surrogateescape"))
     except OSError as error:
@@ -144,36 +150,38 @@ def _uri(svg: bytes, png: Any) -> str:
 
 
 def _section(
-    one: Findings,
+    findings: Findings,
     looks: Mapping[str, plots.Look],
-    found: tuple,
+    correlated: tuple,
     prefix: str,
     shown: Sequence[Shown],
 ) -> dict[str, Any]:
     """What the template needs of a setting."""
     made = [
-        tables.tasks(one, looks),
-        tables.delta_m(one, looks),
-        tables.gaps(one, looks),
-        tables.factors(_of(found[0], one.setting), looks),
-        tables.conflict([_of(t, one.setting) for t in found[1:]], looks),
-        tables.diverged(one, looks),
+        tables.tasks(findings, looks),
+        tables.delta_m(findings, looks),
+        tables.gaps(findings, looks),
+        tables.factors(_of(correlated[0], findings.setting), looks),
+        tables.conflict([_of(t, findings.setting) for t in correlated[1:]], looks),
+        tables.diverged(findings, looks),
     ]
-    made += [tables.candidates(one, looks)] if one.choice.several else []
+    made += [tables.candidates(findings, looks)] if findings.choice.several else []
     return {
-        "id": _slug(one.setting),
+        "id": _slug(findings.setting),
         "prefix": prefix,
-        "setting": one.setting,
-        "facts": _facts(one),
-        "variants": [(looks[v], counted(len(s), "seed")) for v, s in one.seeds.items()],
-        "sentences": summary(one, found[0], [found[1], found[2]]),
-        "seeds": one.seeds,
+        "setting": findings.setting,
+        "facts": _facts(findings),
+        "variants": [
+            (looks[v], counted(len(s), "seed")) for v, s in findings.seeds.items()
+        ],
+        "sentences": summary(findings, correlated[0], [correlated[1], correlated[2]]),
+        "seeds": findings.seeds,
         "pictures": {p.id.removeprefix(prefix): p for p in shown},
         "tables": {table.id: table for table in made if table.rows},
-        "has_baseline": BASELINE in one.variants,
-        "config": {name: _plain(value) for name, value in one.config.items()},
-        "swept": one.choice.swept,
-        "sessions": one.sessions,
+        "has_baseline": BASELINE in findings.variants,
+        "config": {name: _plain(value) for name, value in findings.config.items()},
+        "swept": findings.choice.swept,
+        "sessions": findings.sessions,
     }  # fmt: skip
 
 
@@ -181,31 +189,33 @@ def _of(table: Any, setting: str) -> Any:
     return table[table["setting"] == setting] if len(table) else table
 
 
-def _facts(one: Findings) -> list[tuple[str, str]]:
+def _facts(findings: Findings) -> list[tuple[str, str]]:
     """What the head of a section says of the run."""
-    planned = one.config.get("steps", one.step)
-    steps = f"{one.step:,} of {planned:,}"
-    if one.step < planned:
-        sound = one.table.places and not one.table.diverged.all()
+    planned = findings.config.get("steps", findings.step)
+    steps = f"{findings.step:,} of {planned:,}"
+    if findings.step < planned:
+        sound = findings.table.places and not findings.table.diverged.all()
         steps += ": unfinished, records so far" if sound else ": all runs diverged"
-    seeds = sorted({seed for own in one.seeds.values() for seed in own})
-    pairs = {v: cells_text(v, cells, one.choice) for v, cells in one.cells.items()}
+    seeds = sorted({seed for seeds in findings.seeds.values() for seed in seeds})
+    pairs = {
+        v: cells_text(v, cells, findings.choice) for v, cells in findings.cells.items()
+    }
     rate = next(iter(pairs.values()))
     if len(set(pairs.values())) > 1:
         rate = "\n".join(f"{variant}: {pair}" for variant, pair in pairs.items())
-    if any(len(cells) > 1 for v, cells in one.cells.items() if v != BASELINE):
+    if any(len(cells) > 1 for v, cells in findings.cells.items() if v != BASELINE):
         rate += "\nA task is shown in the runs that were chosen for it"
-    chosen = account(one.choice) if one.choice.several else ""
+    chosen = account(findings.choice) if findings.choice.several else ""
     facts = [
-        ("tasks", f"{len(one.tasks)}: {listed(one.tasks)}"),
+        ("tasks", f"{len(findings.tasks)}: {listed(findings.tasks)}"),
         ("seeds", f"{len(seeds)}: {listed([str(seed) for seed in seeds])}"),
         ("steps", steps),
         ("learning rate, batch size", rate),
         ("chosen", chosen),
-        ("workdir", str(one.workdir)),
+        ("workdir", str(findings.workdir)),
     ]
-    if one.sessions:
-        last = one.sessions[-1]
+    if findings.sessions:
+        last = findings.sessions[-1]
         versions = last.get("versions", {})
         known = [f"{k} {v}" for k, v in versions.items() if v]
         devices = last.get("devices", [])
@@ -213,7 +223,7 @@ def _facts(one: Findings) -> list[tuple[str, str]]:
         facts += [
             (
                 "begun",
-                min(s.get("started", "") for s in one.sessions).replace("T", " "),
+                min(s.get("started", "") for s in findings.sessions).replace("T", " "),
             ),
             ("hardware", ", ".join([*kinds, last.get("processor") or ""]).strip(", ")),
             ("versions", ", ".join([f"Python {last.get('python', '')}", *known])),
@@ -240,9 +250,9 @@ def _plain(value: Any) -> str:
 def _render(
     top: dict,
     sections: Sequence[dict],
-    every: Sequence[Findings],
+    settings: Sequence[Findings],
     looks: Mapping,
-    found: tuple,
+    correlated: tuple,
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -252,21 +262,21 @@ def _render(
         lstrip_blocks=True,
     )
     together = []
-    if len(every) > 1:
+    if len(settings) > 1:
         together = [
             table
             for table in (
-                tables.factors(found[0], looks),
-                tables.conflict(list(found[1:]), looks),
+                tables.factors(correlated[0], looks),
+                tables.conflict(list(correlated[1:]), looks),
             )
             if table.rows
         ]
     return environment.get_template("page.html.jinja").render(
-        title="mtl_jax: " + listed([one.setting for one in every]),
+        title="mtl_jax: " + listed([findings.setting for findings in settings]),
         claims=top,
         sections=sections,
         together=together,
-        single=len(every) == 1,
+        single=len(settings) == 1,
     )
 
 

@@ -12,7 +12,7 @@ from mtl_jax.report.text import counted, estimate, excludes_zero, fixed
 
 
 def summary(
-    found: Findings, of_factors: Frame, of_conflict: Sequence[Frame]
+    findings: Findings, of_factors: Frame, of_conflict: Sequence[Frame]
 ) -> list[str]:
     """Sentences on C1 to C4: gap, transfer, factors, conflict, optimizers.
 
@@ -21,14 +21,14 @@ def summary(
       of_factors: correlations of the gap with contrasts.
       of_conflict: correlations of conflict with the effect and with transfer.
     """
-    if not found.versus:
-        return [_no_comparison(found), _conflict(found, [])]
-    said = [_gap(found), _transfer(found), _factors(found, of_factors)]
-    return [*said, _conflict(found, of_conflict), *_optimizers(found)]
+    if not findings.versus:
+        return [_no_comparison(findings), _conflict(findings, [])]
+    said = [_gap(findings), _transfer(findings), _factors(findings, of_factors)]
+    return [*said, _conflict(findings, of_conflict), *_optimizers(findings)]
 
 
-def _no_comparison(found: Findings) -> str:
-    if BASELINE in found.variants:
+def _no_comparison(findings: Findings) -> str:
+    if BASELINE in findings.variants:
         return (
             f"Only {BASELINE!r} was trained: there is no multi-task variant to compare "
             f"it with, so neither gap nor transfer is shown."
@@ -39,41 +39,41 @@ def _no_comparison(found: Findings) -> str:
     )
 
 
-def _gap(found: Findings) -> str:
-    parts = [_gap_of(found, variant) for variant in found.versus]
+def _gap(findings: Findings) -> str:
+    parts = [_gap_of(findings, variant) for variant in findings.versus]
     return (
         f"Gap (C1), test loss of MT minus that of ST at the same training loss, mean "
         f"over tasks, + is MT worse: {'; '.join(parts)}."
     )
 
 
-def _gap_of(found: Findings, variant: str) -> str:
-    own = found.versus[variant].gap_summary
-    if not len(own):
+def _gap_of(findings: Findings, variant: str) -> str:
+    gaps = findings.versus[variant].gap_summary
+    if not len(gaps):
         return f"{variant} not comparable (no test loss was recorded)"
-    mean = own[own["task"] == ""].set_index("statistic")
+    mean = gaps[gaps["task"] == ""].set_index("statistic")
     if not mean["comparable"].any():
-        reason = own[own["task"] != ""]["reason"].iloc[0]
-        count = counted(len(found.tasks), "task")
+        reason = gaps[gaps["task"] != ""]["reason"].iloc[0]
+        count = counted(len(findings.tasks), "task")
         return f"{variant} not comparable in any of {count} ({reason})"
-    one, early, late = (mean.loc[name] for name in ("mean", "early", "late"))
-    tasks, agree = int(one["tasks"]), mean.loc["sign_agreement"]["value"]
+    whole, early, late = (mean.loc[name] for name in ("mean", "early", "late"))
+    tasks, agree = int(whole["tasks"]), mean.loc["sign_agreement"]["value"]
     text = (
-        f"{variant} {_estimate(one)} nats{_zero(one)}, early third {_estimate(early)}, "
-        f"late third {_estimate(late)}"
+        f"{variant} {_estimate(whole)} nats{_zero(whole)}, early third "
+        f"{_estimate(early)}, late third {_estimate(late)}"
     )
     if math.isfinite(agree):
         text += f", the same sign early and late in {agree:.0%} of seed pairs"
-    if one["clusters"] == "tasks":
+    if whole["clusters"] == "tasks":
         text += ", intervals over tasks alone: with one seed nothing is known of others"
-    if tasks < len(found.tasks):
-        text += f", {len(found.tasks) - tasks} of {len(found.tasks)} tasks "
+    if tasks < len(findings.tasks):
+        text += f", {len(findings.tasks) - tasks} of {len(findings.tasks)} tasks "
         text += "not comparable"
     return text
 
 
-def _transfer(found: Findings) -> str:
-    parts = [_transfer_of(found, row) for _, row in found.delta_m.iterrows()]
+def _transfer(findings: Findings) -> str:
+    parts = [_transfer_of(findings, row) for _, row in findings.delta_m.iterrows()]
     if not parts:
         return "Transfer: not comparable (no test values at best-validation points)."
     return (
@@ -82,18 +82,18 @@ def _transfer(found: Findings) -> str:
     )
 
 
-def _transfer_of(found: Findings, row: Frame) -> str:
+def _transfer_of(findings: Findings, row: Frame) -> str:
     if not row["comparable"]:
         return f"{row['variant']} not comparable ({row['reason']})"
-    own = found.transfer[found.transfer["variant"] == row["variant"]]
-    names = [found.scores.get(task, "loss") for task in own["task"]]
-    own = own[own["name"] == names]
-    better, worse = (own["low"] > 0).sum(), (own["high"] < 0).sum()
+    rows = findings.transfer[findings.transfer["variant"] == row["variant"]]
+    names = [findings.scores.get(task, "loss") for task in rows["task"]]
+    rows = rows[rows["name"] == names]
+    better, worse = (rows["low"] > 0).sum(), (rows["high"] < 0).sum()
     text = f"{row['variant']} {_estimate(row, 2, 'delta_m')} %{_zero(row)}"
-    if own["low"].notna().any():
+    if rows["low"].notna().any():
         text += (
             f", by intervals without 0 better in {better} and worse in {worse} of "
-            f"{counted(len(own), 'task')}"
+            f"{counted(len(rows), 'task')}"
         )
     lost = row["st_diverged"] + row["mt_diverged"]
     if lost:
@@ -102,13 +102,13 @@ def _transfer_of(found: Findings, row: Frame) -> str:
     return text
 
 
-def _factors(found: Findings, table: Frame) -> str:
+def _factors(findings: Findings, table: Frame) -> str:
     if not len(table):
         return "No factor of a task was recorded in both ST and MT (C2 is open)."
-    own = table[table["setting"] == found.setting]
+    of_setting = table[table["setting"] == findings.setting]
     parts = [
         _factors_of(str(variant), rows)
-        for variant, rows in own.groupby("variant", sort=False)
+        for variant, rows in of_setting.groupby("variant", sort=False)
     ]
     return (
         f"Factors (C2), Spearman's ρ of their contrast with the gap, MT against ST at "
@@ -149,17 +149,19 @@ def _signs(signs: Frame, name: str) -> str:
     return f" and {round(signs.loc[name]['value'] * count)} of {count}"
 
 
-def _conflict(found: Findings, tables: Sequence[Frame]) -> str:
+def _conflict(findings: Findings, tables: Sequence[Frame]) -> str:
     parts = []
-    for variant in found.variants:
-        of = bundle(found.table, "probe", "mean_cosine", "", variant, "shared")
+    for variant in findings.variants:
+        of = bundle(findings.table, "probe", "mean_cosine", "", variant, "shared")
         there = np.isfinite(of.mean)
         if there.any():
             first, last = (of.mean[there][end] for end in (0, -1))
             said = [f"mean cosine {fixed(first, 2)} at first, {fixed(last, 2)} at last"]
             for table, what in zip(tables, ("D", "transfer"), strict=False):
-                said += _correlation(table, found.setting, variant, what)
-            where = found.run_cell(variant) if len(found.cells[variant]) > 1 else ""
+                said += _correlation(table, findings.setting, variant, what)
+            where = (
+                findings.run_cell(variant) if len(findings.cells[variant]) > 1 else ""
+            )
             at = f" (its runs at {where})" * bool(where)
             parts.append(f"{variant}{at} {', '.join(said)}")
     if not parts:
@@ -171,22 +173,22 @@ def _conflict(found: Findings, tables: Sequence[Frame]) -> str:
 def _correlation(table: Frame, setting: str, variant: str, what: str) -> list[str]:
     if not len(table):
         return []
-    own = table[(table["setting"] == setting) & (table["variant"] == variant)]
-    own = own[own["statistic"] == "spearman"]
-    if not len(own):
+    rows = table[(table["setting"] == setting) & (table["variant"] == variant)]
+    rows = rows[rows["statistic"] == "spearman"]
+    if not len(rows):
         return []
-    row = own.iloc[0]
+    row = rows.iloc[0]
     if not math.isfinite(row["value"]):
         return [f"with {what} not comparable ({row['reason']})"]
     return [f"ρ of conflict with {what} {_estimate(row, 2)}"]
 
 
-def _optimizers(found: Findings) -> list[str]:
+def _optimizers(findings: Findings) -> list[str]:
     parts = [
         f"{row['variant']} {_estimate(row, 2, 'delta_m')} %{_zero(row)}"
         if row["comparable"]
         else f"{row['variant']} not comparable ({row['reason']})"
-        for _, row in found.delta_m_of_sum.iterrows()
+        for _, row in findings.delta_m_of_sum.iterrows()
     ]
     if not parts:
         return []

@@ -21,24 +21,24 @@ MOST_OPTIONS = 2
 ANY_UNIT = "way from the worst to the best (%)"
 
 
-def sweep(found: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
+def sweep(findings: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
     """The heat maps of a setting, if there was something to choose."""
-    if not found.choice.several:
+    if not findings.choice.several:
         return
-    table = _shaded(found)
+    table = _shaded(findings)
     apart = table.groupby(["variant", "task"], sort=False)
-    every = [(v, t, own) for (v, t), own in apart]
-    joined = len(every) > MOST_CHOICES
+    groups = [(v, t, rows) for (v, t), rows in apart]
+    joined = len(groups) > MOST_CHOICES
     if joined:
-        every = [(v, "", own) for v, own in table.groupby("variant", sort=False)]
+        groups = [(v, "", rows) for v, rows in table.groupby("variant", sort=False)]
     names = table["by"].unique()
-    measure = _measure(found, names[0]) if len(names) == 1 else None
+    measure = _measure(findings, names[0]) if len(names) == 1 else None
     shown = label(names[0], measure) if measure else ANY_UNIT
     grids = [
-        _grid(own, f"{short(v)}, {short(t)}" if t else short(v), looks)
-        for v, t, own in every
+        _grid(rows, f"{short(v)}, {short(t)}" if t else short(v), looks)
+        for v, t, rows in groups
     ]
-    tasks = len({task for _, task, _ in every if task})
+    tasks = len({task for _, task, _ in groups if task})
     draw = partial(
         plots.sweep,
         grids,
@@ -46,11 +46,11 @@ def sweep(found: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]
         less_is_better=measure is not None and measure.direction < 0,
         columns=tasks if 2 <= tasks <= 4 else 4,
     )
-    yield Picture("sweep", "The sweep", _caption(found, joined, shown), draw)
+    yield Picture("sweep", "The sweep", _caption(findings, joined, shown), draw)
 
 
-def _caption(found: Findings, joined: bool, shown: str) -> str:
-    table = found.choice.candidates
+def _caption(findings: Findings, joined: bool, shown: str) -> str:
+    table = findings.choice.candidates
     mean = "seeds" + " and tasks" * (joined or bool((table["task"] == "").any()))
     text = (
         f"Best validation value along a run, {shown}, mean over {mean}, of every "
@@ -65,10 +65,10 @@ def _caption(found: Findings, joined: bool, shown: str) -> str:
     return text
 
 
-def _shaded(found: Findings) -> Frame:
+def _shaded(findings: Findings) -> Frame:
     """Add numbers in the unit of the page to the candidates, and shades."""
-    table = found.choice.candidates
-    measures = [_measure(found, name) for name in table["by"]]
+    table = findings.choice.candidates
+    measures = [_measure(findings, name) for name in table["by"]]
     factors = np.array([measure.factor for measure in measures])
     table = table.assign(value=factors * table["validation"])
     table["digits"] = [measure.digits for measure in measures]
@@ -76,31 +76,34 @@ def _shaded(found: Findings) -> Frame:
     table["shade"] = table["value"]
     if table["by"].nunique() > 1:
         table["sign"] = [measure.direction for measure in measures]
-        own = (table["sign"] * table["value"]).groupby(
+        signed = (table["sign"] * table["value"]).groupby(
             [table["variant"], table["task"]]
         )
-        low, high = own.transform("min"), own.transform("max")
+        low, high = signed.transform("min"), signed.transform("max")
         span = (high - low).where(high > low, 1.0)
         table["shade"] = 100 * (table["sign"] * table["value"] - low) / span
     return table
 
 
-def _measure(found: Findings, by: str) -> Measure:
+def _measure(findings: Findings, by: str) -> Measure:
     """Look up what chose; nothing did where every run diverged before validation."""
-    return found.table.measure(by) if by else Measure(1, "")
+    return findings.table.measure(by) if by else Measure(1, "")
 
 
-def _grid(own: Frame, title: str, looks: Mapping[str, plots.Look]) -> plots.Grid:
+def _grid(candidates: Frame, title: str, looks: Mapping[str, plots.Look]) -> plots.Grid:
     """Cells of a variant, means over its tasks."""
-    cells = own.groupby(["learning_rate", "batch_size"])
-    several, one_unit = own["task"].nunique() > 1, own["by"].nunique() == 1
-    digits = int(own["digits"].iloc[0]) if one_unit else 0
-    parts = [set(text.split(", ")) for text in own["options"].unique()]
+    cells = candidates.groupby(["learning_rate", "batch_size"])
+    several, one_unit = (
+        candidates["task"].nunique() > 1,
+        candidates["by"].nunique() == 1,
+    )
+    digits = int(candidates["digits"].iloc[0]) if one_unit else 0
+    parts = [set(text.split(", ")) for text in candidates["options"].unique()]
     alike = set.intersection(*parts)
     tiles = {
         cell: _tile(rows, several, alike, digits, one_unit) for cell, rows in cells
     }
-    return plots.Grid(title, looks[own["variant"].iloc[0]].color, tiles)
+    return plots.Grid(title, looks[candidates["variant"].iloc[0]].color, tiles)
 
 
 def _tile(

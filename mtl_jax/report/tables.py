@@ -25,28 +25,28 @@ class Table(NamedTuple):
     note: str = ""
 
 
-def tasks(found: Findings, looks: Mapping[str, Look]) -> Table:
+def tasks(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """Tasks x variants: ST, MT, their difference with its interval, and seeds."""
-    others = list(found.versus)
-    alone = [v for v in found.variants if v not in others]
+    others = list(findings.versus)
+    alone = [v for v in findings.variants if v not in others]
     head = ["task", "test value", *(looks[v].label for v in alone)]
     for variant in others:
         head += [looks[variant].label, "difference, + is MT better"]
-    rows, means, names = [], found.at_best, []
+    rows, means, names = [], findings.at_best, []
     if len(means):
         names = [name for name in means["name"].unique() if name != "loss"] + ["loss"]
         groups = means.groupby(["task", "name", "variant"])["value"]
         means = groups.agg(["mean", "size"])
-    for task in found.tasks:
+    for task in findings.tasks:
         for name in names:
             if (task, name) not in means.index.droplevel("variant"):
                 continue
-            measure = found.table.measure(name)
+            measure = findings.table.measure(name)
             row = [Cell(task), Cell(label(name, measure))]
             row += [_mean(means, task, name, v, measure) for v in alone]
             for variant in others:
                 row.append(_mean(means, task, name, variant, measure))
-                row.append(_difference(found, task, name, variant, measure))
+                row.append(_difference(findings, task, name, variant, measure))
             rows.append(row)
     note = (
         "At each run's best-validation point, mean over n seeds. Differences are MT "
@@ -67,26 +67,28 @@ def _mean(means: Frame, task: str, name: str, variant: str, measure: Measure) ->
 
 
 def _difference(
-    found: Findings, task: str, name: str, variant: str, measure: Measure
+    findings: Findings, task: str, name: str, variant: str, measure: Measure
 ) -> Cell:
-    own = found.transfer
-    if not len(own):
+    transfers = findings.transfer
+    if not len(transfers):
         return Cell(DASH, "no test values")
-    own = own[(own["variant"] == variant) & (own["task"] == task)]
-    own = own[own["name"] == name]
-    if not len(own):
+    transfers = transfers[
+        (transfers["variant"] == variant) & (transfers["task"] == task)
+    ]
+    transfers = transfers[transfers["name"] == name]
+    if not len(transfers):
         return Cell(DASH, f"no test {name}")
-    row = own.iloc[0]
+    row = transfers.iloc[0]
     value, low, high = (
         measure.factor * row[end] for end in ("difference", "low", "high")
     )
     return effect(value, low, high, measure.digits, row["reason"])
 
 
-def delta_m(found: Findings, looks: Mapping[str, Look]) -> Table:
+def delta_m(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """Delta_m of every variant, and of the optimizers against the sum."""
     rows = []
-    for frame in (found.delta_m, found.delta_m_of_sum):
+    for frame in (findings.delta_m, findings.delta_m_of_sum):
         for _, row in frame.iterrows():
             reason = row["reason"]
             reason = reason if row["comparable"] else f"not comparable: {reason}"
@@ -108,14 +110,14 @@ def delta_m(found: Findings, looks: Mapping[str, Look]) -> Table:
     return Table("delta-m", "Δm", head, rows, note)
 
 
-def gaps(found: Findings, looks: Mapping[str, Look]) -> Table:
+def gaps(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """The generalization gap early and late, task by task and over tasks."""
     head = ["variant", "task", "mean gap", "early third", "late third", "same sign"]
     head += ["seeds (ST, MT)"]
     rows = []
-    for variant, one in found.versus.items():
-        for (task,), own in _groups(one.gap_summary, ["task"]):
-            by = own.drop_duplicates("statistic").set_index("statistic")
+    for variant, versus in findings.versus.items():
+        for (task,), summary in _groups(versus.gap_summary, ["task"]):
+            by = summary.drop_duplicates("statistic").set_index("statistic")
             first = by.iloc[0]
             name = task or f"mean over {int(first['tasks'])} tasks"
             row = [Cell(variant, color=looks[variant].color), Cell(name)]
@@ -164,8 +166,8 @@ def factors(table: Frame, looks: Mapping[str, Look]) -> Table:
     rows = [
         [*[Cell(setting or "mean over settings")] * bool(settings),
          Cell(variant, color=looks[variant].color),
-         Cell(factor.replace("_", " "), kind), *_statistics(own)]
-        for (variant, factor, kind, setting), own in _groups(
+         Cell(factor.replace("_", " "), kind), *_statistics(statistics)]
+        for (variant, factor, kind, setting), statistics in _groups(
             table, ["variant", "factor", "kind", "setting"])
     ]  # fmt: skip
     note = (
@@ -190,9 +192,10 @@ def conflict(tables: list[Frame], looks: Mapping[str, Look]) -> Table:
     head = ["setting"] * several + ["variant", "conflict with"]
     rows = [
         [*[Cell(setting or "mean over settings")] * several,
-         Cell(variant, color=looks[variant].color), Cell(name), *_statistics(own)]
+         Cell(variant, color=looks[variant].color), Cell(name),
+         *_statistics(statistics)]
         for name, table in zip(names, tables, strict=True)
-        for (variant, setting), own in _groups(table, ["variant", "setting"])
+        for (variant, setting), statistics in _groups(table, ["variant", "setting"])
     ]  # fmt: skip
     note = (
         "Conflict of a task: minus the mean cosine of its gradient (trunk) with those "
@@ -208,8 +211,8 @@ def _groups(table: Frame, keys: list[str]) -> Iterator:
     return iter(table.groupby(keys, sort=False)) if len(table) else iter(())
 
 
-def _statistics(own: Frame) -> list[Cell]:
-    by = own.set_index("statistic")
+def _statistics(rows: Frame) -> list[Cell]:
+    by = rows.set_index("statistic")
     cells = []
     for name in STATISTICS:
         row = by.loc[name]
@@ -223,17 +226,17 @@ def _statistics(own: Frame) -> list[Cell]:
     return [*cells, *(Cell(f"{int(first[c]):,}") for c in COUNT_HEAD)]
 
 
-def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
+def candidates(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """Learning rates and batch sizes that were tried, and those that were chosen."""
-    table = found.choice.candidates
+    table = findings.choice.candidates
     all_shown = len(table) <= MOST_CANDIDATES
-    shown = table if all_shown else found.choice.chosen
+    shown = table if all_shown else findings.choice.chosen
     with_options = bool((table["options"] != "").any())
     rows = []
     for _, row in shown.iterrows():
         value = Cell(DASH, "no value before divergence")
         if math.isfinite(row["validation"]):
-            measure = found.table.measure(row["by"])
+            measure = findings.table.measure(row["by"])
             number = fixed(measure.factor * row["validation"], measure.digits)
             value = Cell(number, label(row["by"], measure))
         edge = "at the edge of the grid" * bool(row["at_edge"])
@@ -252,14 +255,14 @@ def candidates(found: Findings, looks: Mapping[str, Look]) -> Table:
     head = ["variant", "task", "learning rate", "batch size"]
     head += ["options"] * with_options
     head += ["best validation", "diverged runs", "choice"]
-    note = f"Everything on this page is of what was chosen. {found.choice.rule}"
+    note = f"Everything on this page is of what was chosen. {findings.choice.rule}"
     if not all_shown:
-        rest = "; candidates.csv in the workdir holds all" * found.choice.swept
+        rest = "; candidates.csv in the workdir holds all" * findings.choice.swept
         note = f"Of {len(table):,} candidates the chosen ones{rest}. {note}"
     return Table("candidates", "Candidates", head, rows, note)
 
 
-def diverged(found: Findings, looks: Mapping[str, Look]) -> Table:
+def diverged(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """Runs that diverged, at all rates of the workdir."""
     rows = [
         [
@@ -270,11 +273,11 @@ def diverged(found: Findings, looks: Mapping[str, Look]) -> Table:
             Cell(row["tasks"]),
             Cell(f"{row['step']:,}"),
         ]
-        for _, row in found.diverged.iterrows()
+        for _, row in findings.diverged.iterrows()
     ]
     head = ["variant", "seed", "learning rate", "batch size", "tasks", "step"]
     note = "Frozen from that step on; they are drawn up to a cross and in no gap."
-    if found.choice.swept:
+    if findings.choice.swept:
         note += " Runs of the sweep are not here but counted among the candidates."
     return Table("diverged", "Runs that diverged", head, rows, note)
 

@@ -29,19 +29,19 @@ def table(df: Any) -> Table:
     known, setting = measures(df), df["setting"].iloc[0]
     declared = {name: known[setting, name] for name in names}
     units = ", ".join(f"{name}: {m.unit}" for name, m in declared.items() if m.unit)
-    found = Table(
+    closing = Table(
         title=f"step {step}: mean ± s.d. over {seeds} seeds ({units})",
         box=box.SIMPLE_HEAD,
     )
     for column in ("variant", "rate", "task"):
-        found.add_column(column, no_wrap=True)
+        closing.add_column(column, no_wrap=True)
     several = len(names) > 2
     heads = [("loss", "loss"), ("score", "")] if several else [(n, n) for n in names]
     for name, below in heads:
         if name == "score":
-            found.add_column(name, no_wrap=True)
+            closing.add_column(name, no_wrap=True)
         for split in splits:
-            found.add_column(f"{SPLITS[split]}\n{below}".strip(), justify="right")
+            closing.add_column(f"{SPLITS[split]}\n{below}".strip(), justify="right")
     place = {name: i for i, name in enumerate(df["variant"].unique())}
     groups = values.groupby(["variant", "learning_rate", "task"])
     for (variant, rate, task), group in sorted(groups, key=lambda g: place[g[0][0]]):
@@ -49,16 +49,16 @@ def table(df: Any) -> Table:
         first = [variant, f"{rate:g}", task, *losses]
         lines = [[*sum(scores, [])]]
         if several:
-            own = zip(names[1:], scores, strict=True)
-            lines = [[name, *cells] for name, cells in own if any(cells)]
+            named = zip(names[1:], scores, strict=True)
+            lines = [[name, *cells] for name, cells in named if any(cells)]
         for line in lines:
-            found.add_row(*first, *line)
+            closing.add_row(*first, *line)
             first = [""] * len(first)
     for _, mark in df[is_mark].iterrows():
         rate, seed = f"{mark['learning_rate']:g}", mark["seed"]
         text = f"run {mark['run']} (seed {seed}) diverged at step {mark['step']}"
-        found.add_row(mark["variant"], rate, text)
-    return found
+        closing.add_row(mark["variant"], rate, text)
+    return closing
 
 
 def _cells(group: Any, name: str, measure: Measure, splits: list[str]) -> list[str]:

@@ -59,9 +59,9 @@ def open_manager(
         read_only=not multihost.is_primary(),
     )
     if multihost.is_multihost():  # Orbax would wait for all of them
-        own = jax.process_index()
+        process = jax.process_index()
         options.multiprocessing_options = ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}
+            primary_host=process, active_processes={process}
         )
         options.create = False
         if multihost.is_primary():
@@ -128,11 +128,11 @@ def restore(
     Raises:
       InputError: there are checkpoints, and none can be read.
     """
-    found = _newest(manager, template, say) if multihost.is_primary() else None
-    step = multihost.max_over_hosts(found[0] if found else -1)
+    sound = _newest(manager, template, say) if multihost.is_primary() else None
+    step = multihost.max_over_hosts(sound[0] if sound else -1)
     if step < 0:
         return None
-    return found or (step, _read(manager, step, template))
+    return sound or (step, _read(manager, step, template))
 
 
 def _newest(
@@ -258,15 +258,15 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def _read(manager: ocp.CheckpointManager, step: int, template: PyTree) -> Any:
-    found = manager.restore(
+    stored = manager.restore(
         step,
         args=ocp.args.Composite(
             state=ocp.args.StandardRestore(template),
             checksum=_JSON,
         ),
     )
-    if jax.tree.map(np.shape, found["state"]) != jax.tree.map(np.shape, template):
+    if jax.tree.map(np.shape, stored["state"]) != jax.tree.map(np.shape, template):
         raise ValueError("its arrays have other shapes than this configuration's")
-    if checksum(found["state"]) != disk.opened(found["checksum"])["crc32"]:
+    if checksum(stored["state"]) != disk.opened(stored["checksum"])["crc32"]:
         raise ValueError("its checksum is wrong")
-    return found["state"]
+    return stored["state"]

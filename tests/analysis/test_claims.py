@@ -18,7 +18,7 @@ from mtl_jax.analysis.claims.interval import (
     paired_t,
 )
 from mtl_jax.analysis.claims.paired import gaps as paired_gaps
-from mtl_jax.analysis.claims.row import Row
+from mtl_jax.analysis.claims.row import ClaimRow
 from mtl_jax.types import InputError
 from tests.analysis.studies import FACTORS, paired, study
 from tests.analysis.synthetic import curve, frame
@@ -310,7 +310,7 @@ QUICK: Any = {"resamples": 50}
 
 def overall(df, **options):
     found = analysis.claims(df, **QUICK, **options)
-    assert list(found.columns) == list(Row._fields)
+    assert list(found.columns) == list(ClaimRow._fields)
     assert set(found["verdict"]) <= {
         "supported",
         "contradicted",

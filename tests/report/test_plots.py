@@ -31,7 +31,7 @@ def table(df):
 
 @pytest.fixture(scope="module")
 def compared(df):
-    return plots.Compared(
+    return plots.GapTables(
         analysis.gap(df), analysis.gap(df, name="accuracy"), analysis.gap_curve(df)
     )
 

@@ -9,7 +9,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mtl_jax import analysis, report
-from mtl_jax.report import choice, claims, findings, page, pictures, sentences, tables
+from mtl_jax.report import (
+    choice,
+    claim_pictures,
+    claims,
+    findings,
+    page,
+    pictures,
+    sentences,
+    tables,
+)
 from mtl_jax.report import sweep as report_sweep
 from mtl_jax.report.plots import looks
 from mtl_jax.report.sweep import sweep
@@ -113,7 +122,7 @@ def undrawn(monkeypatch):
 def bare(monkeypatch):
     """Pages without pictures, where it is not about them."""
     monkeypatch.setattr(page, "pictures", lambda *_: [])
-    monkeypatch.setattr(page.claims, "pictures", lambda *_: [])
+    monkeypatch.setattr(page.claim_pictures, "pictures", lambda *_: [])
 
 
 def words_of(tmp_path, rows, **config):
@@ -500,7 +509,7 @@ class TestClaims:
         assert early[2].text == row["verdict"]
 
     def test_pictures_show_what_the_verdicts_rest_on(self, found, judged):
-        every = claims.pictures(judged, looks(found.variants))
+        every = claim_pictures.pictures(judged, looks(found.variants))
         first, _, last = (picture.draw.args[0] for picture in every)
         (panel,) = first
         gap = next(one for one in judged.evidence.gaps if one.task == "b")
@@ -547,7 +556,7 @@ class TestClaims:
         made = claims.section(judged)
         assert not made["told"] and not made["tables"]
         assert why in made["nothing"] and len(made["nothing"]) < 600
-        assert not list(claims.pictures(judged, looks(["single", "multi"])))
+        assert not list(claim_pictures.pictures(judged, looks(["single", "multi"])))
 
 
 def test_workdirs_are_called_by_what_differs():
@@ -611,7 +620,7 @@ def overlaps(figure):
 def test_letters_do_not_lie_on_letters(found, correlations, judged, narrow):
     own = looks(found.variants)
     every = [*pictures.pictures(found, own, correlations)]
-    for picture in every + [*claims.pictures(judged, own)]:
+    for picture in every + [*claim_pictures.pictures(judged, own)]:
         figure = picture.draw(narrow=narrow)
         FigureCanvasAgg(figure)
         assert not overlaps(figure), picture.id

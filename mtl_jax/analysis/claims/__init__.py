@@ -67,7 +67,7 @@ import pandas as pd
 from mtl_jax.analysis.bootstrap import RESAMPLES
 from mtl_jax.analysis.claims import explanation, harm, persistence, remedy
 from mtl_jax.analysis.claims.paired import Paired, gaps
-from mtl_jax.analysis.claims.row import Row
+from mtl_jax.analysis.claims.row import ClaimRow
 from mtl_jax.analysis.curves import Frame, check, need_one_rate
 
 MARGIN, MARGIN_DELTA_M, MARGIN_RHO = 5.0, 0.5, 0.5
@@ -118,15 +118,15 @@ def claims(
       A row per claim, setting (empty: all of them together) and subject (C1: ``early``,
       ``late``; C2: the factor; C3: ``optimization``, ``generalization``, ``transfer``;
       C4: ``transfer``, ``optimization`` of every variant; empty: the claim itself).
-      Columns: `row.Row`.
+      Columns: `row.ClaimRow`.
 
     Raises:
       InputError: columns are missing, or a task has several rates.
     """
-    found = observe(
+    evidence = observe(
         df, baseline, unitary, split, points, seed=seed, resamples=resamples
     )
-    return judge(found, margin, margin_delta_m, margin_rho)
+    return judge(evidence, margin, margin_delta_m, margin_rho)
 
 
 def observe(
@@ -157,17 +157,17 @@ def observe(
 
 
 def judge(
-    found: Evidence,
+    evidence: Evidence,
     margin: float = MARGIN,
     margin_delta_m: float = MARGIN_DELTA_M,
     margin_rho: float = MARGIN_RHO,
 ) -> Frame:
     """The table of `claims`, from what was observed."""
-    names, variant = found.settings, found.variant
+    names, variant = evidence.settings, evidence.variant
     rows = [
-        *persistence.judge(found.gaps, names, variant, margin),
-        *explanation.judge(found.factors, names, variant, margin),
-        *harm.judge(found.affected, names, variant, margin_rho),
-        *remedy.judge(found.remedies, names, margin, margin_delta_m),
+        *persistence.judge(evidence.gaps, names, variant, margin),
+        *explanation.judge(evidence.factors, names, variant, margin),
+        *harm.judge(evidence.affected, names, variant, margin_rho),
+        *remedy.judge(evidence.remedies, names, margin, margin_delta_m),
     ]
-    return pd.DataFrame(rows, columns=list(Row._fields))
+    return pd.DataFrame(rows, columns=list(ClaimRow._fields))

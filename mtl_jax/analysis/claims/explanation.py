@@ -30,7 +30,7 @@ from mtl_jax.analysis.claims.row import (
     INCONCLUSIVE,
     NOT_COMPARABLE,
     SUPPORTED,
-    Row,
+    ClaimRow,
     counted,
     not_comparable,
     p_written,
@@ -76,9 +76,9 @@ class Factor(NamedTuple):
     """By setting: rank correlation with the ends of its interval."""
 
 
-def explain(one: Paired, margin: float) -> Explained:
+def explain(task: Paired, margin: float) -> Explained:
     """Gap and contrast of a task that can be judged; ``margin`` in percent."""
-    gap, contrast = (paired_t(one.values[name]) for name in ("gap", "contrast"))
+    gap, contrast = (paired_t(task.values[name]) for name in ("gap", "contrast"))
     least = np.log1p(margin / 100)
     expected = turned(contrast, np.sign(gap.value))
     has_gap = p_nonzero(gap) <= ALPHA and not negligible(gap, margin)
@@ -125,14 +125,14 @@ def _factor(
     except InputError as error:
         why = said(error)
         return Factor(
-            name, [one._replace(reason=one.reason or why) for one in gaps], {}
+            name, [gap._replace(reason=gap.reason or why) for gap in gaps], {}
         )
     table["contrast"] *= THEORY[name]
-    tasks = or_reason(df, lambda: [_contrast(table, one) for one in gaps])
-    found = correlate(table, within=("task", "bin"), seed=seed, resamples=resamples)
-    found = found[found["statistic"] == "spearman"]
-    ends = found[["value", "low", "high"]].itertuples(index=False, name=None)
-    correlations = dict(zip(found["setting"], ends, strict=True))
+    tasks = or_reason(df, lambda: [_contrast(table, gap) for gap in gaps])
+    spearman = correlate(table, within=("task", "bin"), seed=seed, resamples=resamples)
+    spearman = spearman[spearman["statistic"] == "spearman"]
+    ends = spearman[["value", "low", "high"]].itertuples(index=False, name=None)
+    correlations = dict(zip(spearman["setting"], ends, strict=True))
     if len(correlations) == 1:  # one setting is all settings
         correlations[""] = next(iter(correlations.values()))
     return Factor(name, tasks, correlations)
@@ -142,12 +142,12 @@ def _contrast(table: Frame, gap: Paired) -> Paired:
     """Gap and mean contrast, over the bins in which every seed has one."""
     if gap.reason or not gap.seeds:
         return gap
-    own = table[(table["setting"] == gap.setting) & (table["task"] == gap.task)]
-    own = own[(own["st_seed"] == own["mt_seed"]) & own["comparable"]]
-    by_bin = own.pivot(index="mt_seed", columns="bin", values="contrast")
+    rows = table[(table["setting"] == gap.setting) & (table["task"] == gap.task)]
+    rows = rows[(rows["st_seed"] == rows["mt_seed"]) & rows["comparable"]]
+    by_bin = rows.pivot(index="mt_seed", columns="bin", values="contrast")
     by_bin = by_bin.reindex(index=gap.seeds).dropna(axis="columns")
     if not by_bin.size:
-        missing = own[own["missing"] != ""]["missing"].mode()
+        missing = rows[rows["missing"] != ""]["missing"].mode()
         why = missing.iloc[0] if len(missing) else "not recorded"
         return gap._replace(reason=f"no bin with the factor of all seeds ({why})")
     contrast = by_bin.mean(axis="columns").to_numpy()
@@ -156,7 +156,7 @@ def _contrast(table: Frame, gap: Paired) -> Paired:
 
 def judge(
     factors: Sequence[Factor], settings: Sequence[str], variant: str, margin: float
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Rows of every factor and of all, in every setting and over all.
 
     Args:
@@ -167,30 +167,37 @@ def judge(
     """
     rows = []
     for setting in [*settings, ""]:
-        own = [_row(factor, setting, variant, margin) for factor in factors]
-        rows += [*own, _whole(own, setting, variant, margin)]
+        parts = [_row(factor, setting, variant, margin) for factor in factors]
+        rows += [*parts, _whole(parts, setting, variant, margin)]
     return rows
 
 
-def _row(factor: Factor, setting: str, variant: str, margin: float) -> Row:
+def _row(factor: Factor, setting: str, variant: str, margin: float) -> ClaimRow:
     """Of one factor: counterexamples against tasks that agree."""
     tasks = of_setting(factor.tasks, setting)
-    own = usable(tasks)
+    judged = usable(tasks)
     value, low, high = factor.correlations.get(setting, (np.nan,) * 3)
-    row = Row("C2", setting, variant, factor.name, value, UNIT, low, high)
-    row = row._replace(tasks=len(own), seeds=fewest_seeds(own), reason=reasons(tasks))
-    found = [explain(one, margin) for one in own]
-    with_gap = [one for one, result in zip(own, found, strict=True) if result.has_gap]
+    row = ClaimRow("C2", setting, variant, factor.name, value, UNIT, low, high)
+    row = row._replace(
+        tasks=len(judged), seeds=fewest_seeds(judged), reason=reasons(tasks)
+    )
+    explained = [explain(task, margin) for task in judged]
+    with_gap = [
+        task for task, result in zip(judged, explained, strict=True) if result.has_gap
+    ]
     if not with_gap:
-        why = f"none of {counted(len(own), 'task')} has a gap to be explained"
-        why = why if own else row.reason or "no task"
+        why = f"none of {counted(len(judged), 'task')} has a gap to be explained"
+        why = why if judged else row.reason or "no task"
         return not_comparable(row, why)
-    p = holm([one.p for one in found])
-    counter, agree = sum(q <= ALPHA for q in p), sum(one.agrees for one in found)
+    p = holm([result.p for result in explained])
+    counter, agree = (
+        sum(q <= ALPHA for q in p),
+        sum(result.agrees for result in explained),
+    )
     consistent = (
         agree >= AGREEING
         and agree >= NEARLY_ALL * len(with_gap)
-        and not any(one.p <= ALPHA for one in found)
+        and not any(result.p <= ALPHA for result in explained)
     )
     told = (
         f"Of {counted(len(with_gap), 'task')} with a gap, {factor.name} at equal "
@@ -199,7 +206,7 @@ def _row(factor: Factor, setting: str, variant: str, margin: float) -> Row:
         f"gap correlate with {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}) "
         f"within tasks and bins."
     )
-    expected = [one.values["gap"] * one.values["contrast"] > 0 for one in with_gap]
+    expected = [task.values["gap"] * task.values["contrast"] > 0 for task in with_gap]
     return row._replace(
         margin=float(np.log1p(margin / 100)),
         sign_consistency=share(expected),
@@ -209,13 +216,17 @@ def _row(factor: Factor, setting: str, variant: str, margin: float) -> Row:
     )
 
 
-def _whole(own: Sequence[Row], setting: str, variant: str, margin: float) -> Row:
+def _whole(
+    parts: Sequence[ClaimRow], setting: str, variant: str, margin: float
+) -> ClaimRow:
     """Of all factors: each must fail, one that holds is enough against it."""
-    judged = [row for row in own if row.verdict != NOT_COMPARABLE]
-    row = Row("C2", setting, variant, "", unit=UNIT)
-    left_out = [f"{r.subject}: {r.reason}" for r in own if r.verdict == NOT_COMPARABLE]
+    judged = [row for row in parts if row.verdict != NOT_COMPARABLE]
+    row = ClaimRow("C2", setting, variant, "", unit=UNIT)
+    left_out = [
+        f"{r.subject}: {r.reason}" for r in parts if r.verdict == NOT_COMPARABLE
+    ]
     if not judged:
-        told = dict.fromkeys(r.reason for r in own)
+        told = dict.fromkeys(r.reason for r in parts)
         why = "; ".join(told) or f"no factor of {', '.join(THEORY)} was recorded"
         return not_comparable(row, why)
     by = {

@@ -20,7 +20,7 @@ from mtl_jax.analysis.claims.row import (
     CONTRADICTED,
     NOT_COMPARABLE,
     SUPPORTED,
-    Row,
+    ClaimRow,
     counted,
     not_comparable,
     p_written,
@@ -77,30 +77,32 @@ def observe(
         tests = tested(df, variant, baseline, split)
     except InputError as error:
         return [
-            Affected(one.setting, one.task, np.nan, {}, 0, said(error)) for one in gaps
+            Affected(gap.setting, gap.task, np.nan, {}, 0, said(error)) for gap in gaps
         ]
     size = {(t.setting, t.task, t.name): np.array([*t.st.values()]) for t in tests}
     losses = values(df, "probe", "loss")
     losses = losses[losses["variant"] == baseline]
-    by_key = {(one.setting, one.task): one for one in gaps}
-    found = []
-    for (setting, task), own in table.groupby(["setting", "task"]):
-        if not own["comparable"].all():
-            why = own["reason"].iloc[0]
-            found.append(Affected(setting, task, np.nan, {}, 0, why))
+    by_key = {(gap.setting, gap.task): gap for gap in gaps}
+    affected = []
+    for (setting, task), rows in table.groupby(["setting", "task"]):
+        if not rows["comparable"].all():
+            why = rows["reason"].iloc[0]
+            affected.append(Affected(setting, task, np.nan, {}, 0, why))
             continue
         at = (losses["setting"] == setting) & (losses["task"] == task)
-        at &= losses["step"].isin(own["step"]) & losses["seed"].isin(own["st_seed"])
+        at &= losses["step"].isin(rows["step"]) & losses["seed"].isin(rows["st_seed"])
         gap = by_key[setting, task].values.get("mean", np.full(1, np.nan))
-        scores = size[setting, task, own["transfer_name"].iloc[0]]
+        scores = size[setting, task, rows["transfer_name"].iloc[0]]
         outcomes = {
-            "optimization": percent(own["effect"].mean(), losses[at]["value"]),
+            "optimization": percent(rows["effect"].mean(), losses[at]["value"]),
             "generalization": gap.mean() if len(gap) else np.nan,
-            "transfer": percent(own["transfer"].mean(), scores),
+            "transfer": percent(rows["transfer"].mean(), scores),
         }
-        seeds = min(own["st_seed"].nunique(), own["mt_seed"].nunique())
-        found.append(Affected(setting, task, own["conflict"].mean(), outcomes, seeds))
-    return found
+        seeds = min(rows["st_seed"].nunique(), rows["mt_seed"].nunique())
+        affected.append(
+            Affected(setting, task, rows["conflict"].mean(), outcomes, seeds)
+        )
+    return affected
 
 
 def correlation(tasks: Sequence[Affected], outcome: str) -> Correlation:
@@ -114,14 +116,14 @@ def correlation(tasks: Sequence[Affected], outcome: str) -> Correlation:
     out.
     """
     ranks, df, swap = [np.zeros((0, 2))], 0, 1.0
-    for setting in dict.fromkeys(one.setting for one in tasks):
-        own = _pairs([one for one in tasks if one.setting == setting], outcome)
-        if len(own) < 3 or not np.ptp(own, axis=0).all():
+    for setting in dict.fromkeys(task.setting for task in tasks):
+        pairs = _pairs([task for task in tasks if task.setting == setting], outcome)
+        if len(pairs) < 3 or not np.ptp(pairs, axis=0).all():
             continue
-        scaled = stats.rankdata(own, axis=0) / (len(own) + 1)
+        scaled = stats.rankdata(pairs, axis=0) / (len(pairs) + 1)
         ranks.append(scaled - scaled.mean(axis=0))
-        df += len(own) - 1
-        swap = min(swap, 1 / (len(own) + 1) ** 2)
+        df += len(pairs) - 1
+        swap = min(swap, 1 / (len(pairs) + 1) ** 2)
     x, y = np.concatenate(ranks).T
     size = float(np.sqrt(x @ x * (y @ y)))
     if df < FEWEST or not size > 0:
@@ -135,7 +137,7 @@ def correlation(tasks: Sequence[Affected], outcome: str) -> Correlation:
 
 def judge(
     tasks: Sequence[Affected], settings: Sequence[str], variant: str, least: float
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Rows of every outcome and of all, in every setting and over all.
 
     Args:
@@ -144,61 +146,66 @@ def judge(
       variant: MT.
       least: the correlation from which on conflict predicts.
     """
-    rows, found = [], []
+    rows, wholes = [], []
     for setting in [*settings, ""]:
-        own = [one for one in tasks if setting in ("", one.setting)]
-        parts = [_part(own, outcome, setting, variant, least) for outcome in OUTCOMES]
+        group = [task for task in tasks if setting in ("", task.setting)]
+        parts = [_part(group, outcome, setting, variant, least) for outcome in OUTCOMES]
         rows += [*parts, _whole(parts, setting, variant)]
-        found.append(rows[-1])
-    rows[-1] = unless_opposed(rows[-1], found[:-1])
+        wholes.append(rows[-1])
+    rows[-1] = unless_opposed(rows[-1], wholes[:-1])
     return rows
 
 
 def _part(
     tasks: Sequence[Affected], outcome: str, setting: str, variant: str, least: float
-) -> Row:
-    found = correlation(tasks, outcome)
-    used = [one for one in tasks if not one.reason]
-    row = Row("C3", setting, variant, outcome, unit=UNIT, margin=least)
-    row = row._replace(tasks=found.tasks, reason=_reasons(tasks))
-    row = row._replace(seeds=min((one.seeds for one in used), default=0))
-    if np.isnan(found.z.value):
+) -> ClaimRow:
+    correlated = correlation(tasks, outcome)
+    used = [task for task in tasks if not task.reason]
+    row = ClaimRow("C3", setting, variant, outcome, unit=UNIT, margin=least)
+    row = row._replace(tasks=correlated.tasks, reason=_reasons(tasks))
+    row = row._replace(seeds=min((task.seeds for task in used), default=0))
+    if np.isnan(correlated.z.value):
         why = (
-            f"{found.df} degrees of freedom (tasks - 1, of settings of three tasks or "
-            f"more that differ in conflict and outcome), fewer than {FEWEST}"
+            f"{correlated.df} degrees of freedom (tasks - 1, of settings of three "
+            f"tasks or more that differ in conflict and outcome), fewer than {FEWEST}"
         )
         why = "; ".join(filter(None, [why, row.reason])) if used else row.reason
         return not_comparable(row, why or "no task")
     rho, low, high = (
-        float(np.tanh(z)) for z in (found.z.value, found.z.low, found.z.high)
+        float(np.tanh(z))
+        for z in (correlated.z.value, correlated.z.low, correlated.z.high)
     )
     limit = float(np.arctanh(least))
     if outcome == "optimization":
-        p = p_nonzero(found.z)
-        positive = p_above(found.z) <= ALPHA
-        decided = verdict(positive, not positive and p_below(found.z, limit) <= ALPHA)
+        p = p_nonzero(correlated.z)
+        positive = p_above(correlated.z) <= ALPHA
+        decided = verdict(
+            positive, not positive and p_below(correlated.z, limit) <= ALPHA
+        )
         test = f"{p_written(p)} of no correlation"
     else:
-        p = max(p_below(found.z, limit), p_above(found.z, -limit))
-        beyond = min(p_above(found.z, limit), p_below(found.z, -limit)) <= ALPHA
-        decided = verdict(negligible(found.z, limit), beyond)
+        p = max(p_below(correlated.z, limit), p_above(correlated.z, -limit))
+        beyond = (
+            min(p_above(correlated.z, limit), p_below(correlated.z, -limit)) <= ALPHA
+        )
+        decided = verdict(negligible(correlated.z, limit), beyond)
         test = f"{p_written(p)} of {least:g} or more, of either sign"
     told = (
-        f"Over {counted(found.tasks, 'task')}, conflict and {OUTCOMES[outcome]} "
+        f"Over {counted(correlated.tasks, 'task')}, conflict and {OUTCOMES[outcome]} "
         f"correlate with {rho:+.2f} (95% interval {low:+.2f} to {high:+.2f}; {test})."
     )
     return row._replace(
         effect=rho,
         low=low,
         high=high,
-        sign_consistency=found.same_side,
+        sign_consistency=correlated.same_side,
         p=p,
         verdict=decided,
         statement=told,
     )
 
 
-def _whole(parts: Sequence[Row], setting: str, variant: str) -> Row:
+def _whole(parts: Sequence[ClaimRow], setting: str, variant: str) -> ClaimRow:
     """Of all outcomes: the claim needs each, and one is enough against it."""
     row = parts[0]._replace(subject="", setting=setting, variant=variant)
     short = [part for part in parts if part.verdict == NOT_COMPARABLE]
@@ -214,7 +221,8 @@ def _whole(parts: Sequence[Row], setting: str, variant: str) -> Row:
     return row._replace(
         p=max(part.p for part in parts),
         verdict=verdict(
-            all(one == SUPPORTED for one in verdicts), CONTRADICTED in verdicts
+            all(part.verdict == SUPPORTED for part in parts),
+            CONTRADICTED in verdicts,
         ),
         statement=f"Conflict should go with the loss of optimization and not with "
         f"generalization or transfer; correlations: {'; '.join(told)}.",
@@ -230,7 +238,7 @@ def _pairs(tasks: Sequence[Affected], outcome: str) -> np.ndarray:
 
 def _reasons(tasks: Sequence[Affected]) -> str:
     told: dict[str, list[str]] = {}
-    for one in tasks:
-        if one.reason:
-            told.setdefault(one.reason, []).append(one.task)
+    for task in tasks:
+        if task.reason:
+            told.setdefault(task.reason, []).append(task.task)
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in told.items())

@@ -64,12 +64,12 @@ def mean_of(means: Sequence[Mean]) -> Mean:
     """Mean of independent means, such as of settings (Welch-Satterthwaite)."""
     if not means:
         return NO_MEAN
-    value = float(np.mean([one.value for one in means]))
-    variances = np.array([(one.error / len(means)) ** 2 for one in means])
+    value = float(np.mean([mean.value for mean in means]))
+    variances = np.array([(mean.error / len(means)) ** 2 for mean in means])
     if not variances.sum() > 0:
         return Mean(value, float(variances.sum()), 1.0)
     shares = variances / variances.sum()
-    df = 1 / float(np.sum(shares**2 / [one.df for one in means]))
+    df = 1 / float(np.sum(shares**2 / [mean.df for mean in means]))
     return Mean(value, float(variances.sum() ** 0.5), df)
 
 

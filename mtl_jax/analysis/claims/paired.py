@@ -28,53 +28,55 @@ class Paired(NamedTuple):
     """Why nothing was found; empty where there is something."""
 
 
-def why_not(one: Paired) -> str:
+def why_not(task: Paired) -> str:
     """Why there is no interval over seeds; empty where there is one."""
-    if one.reason:
-        return one.reason
-    if len(one.seeds) < 2:
-        return f"{counted(len(one.seeds), 'common sound seed')}, fewer than 2"
+    if task.reason:
+        return task.reason
+    if len(task.seeds) < 2:
+        return f"{counted(len(task.seeds), 'common sound seed')}, fewer than 2"
     return ""
 
 
 def usable(tasks: Sequence[Paired]) -> list[Paired]:
     """The tasks that can be judged."""
-    return [one for one in tasks if not why_not(one)]
+    return [task for task in tasks if not why_not(task)]
 
 
 def reasons(tasks: Sequence[Paired]) -> str:
     """Why tasks cannot be judged: every reason once, with its tasks."""
     told: dict[str, list[str]] = {}
-    for one in tasks:
-        if why_not(one):
-            told.setdefault(why_not(one), []).append(one.task)
+    for task in tasks:
+        if why_not(task):
+            told.setdefault(why_not(task), []).append(task.task)
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in told.items())
 
 
 def of_setting(tasks: Sequence[Paired], setting: str) -> list[Paired]:
     """Those of one setting; of all for the empty name."""
-    return [one for one in tasks if setting in ("", one.setting)]
+    return [task for task in tasks if setting in ("", task.setting)]
 
 
 def over_tasks(tasks: Sequence[Paired], name: str) -> Mean:
     """Mean over tasks, with an interval over the seeds that all of them have."""
     if not tasks:
         return paired_t(np.zeros(0))
-    shared = sorted(set.intersection(*(set(one.seeds) for one in tasks)))
+    shared = sorted(set.intersection(*(set(task.seeds) for task in tasks)))
     if not shared:  # a mean of means that belong to no seed has no interval
-        return paired_t(np.array([np.mean([one.values[name].mean() for one in tasks])]))
-    rows = [one.values[name][places(one.seeds, shared)] for one in tasks]
+        return paired_t(
+            np.array([np.mean([task.values[name].mean() for task in tasks])])
+        )
+    rows = [task.values[name][places(task.seeds, shared)] for task in tasks]
     return paired_t(np.mean(rows, axis=0))
 
 
 def fewest_seeds(tasks: Sequence[Paired]) -> int:
     """Seeds of the task that has the fewest."""
-    return min((len(one.seeds) for one in tasks), default=0)
+    return min((len(task.seeds) for task in tasks), default=0)
 
 
 def share(agree: Sequence[np.ndarray]) -> float:
     """Of all (task, seed) units, the share that agrees; NaN where there are none."""
-    units = np.concatenate([np.ravel(one) for one in agree]) if len(agree) else []
+    units = np.concatenate([np.ravel(signs) for signs in agree]) if len(agree) else []
     return float(np.mean(units)) if len(units) else float("nan")
 
 
@@ -83,21 +85,21 @@ def gaps(
 ) -> list[Paired]:
     """The gap of `gap_summary`, percent of ST's loss there: early, late and mean."""
 
-    def found() -> list[Paired]:
+    def measured() -> list[Paired]:
         return [
-            _gap(one) for one in match(df, variant, baseline, split, "loss", points)
+            _gap(pair) for pair in match(df, variant, baseline, split, "loss", points)
         ]
 
-    return or_reason(df, found)
+    return or_reason(df, measured)
 
 
-def _gap(one: Any) -> Paired:
-    side = one.sides
+def _gap(pair: Any) -> Paired:
+    side = pair.sides
     if side.reason:
         return Paired(side.setting, side.task, [], {}, side.reason)
     seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
     st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
-    gap, loss = one.gap[st, mt], one.st[st]
+    gap, loss = pair.gap[st, mt], pair.st[st]
     third = max(1, round(gap.shape[-1] / 3))
     parts = {"early": slice(third), "late": slice(-third, None), "mean": slice(None)}
     values = {
@@ -118,10 +120,10 @@ def said(error: InputError) -> str:
     return str(error).removesuffix(".")
 
 
-def or_reason(df: Frame, found: Callable[[], list[Paired]]) -> list[Paired]:
+def or_reason(df: Frame, make: Callable[[], list[Paired]]) -> list[Paired]:
     """What is found; where the records lack something, that as the tasks' reason."""
     try:
-        return [defined(one) for one in found()]
+        return [defined(task) for task in make()]
     except InputError as error:
         keys = df[df["task"] != ""][["setting", "task"]].drop_duplicates()
         return [
@@ -130,12 +132,14 @@ def or_reason(df: Frame, found: Callable[[], list[Paired]]) -> list[Paired]:
         ]
 
 
-def defined(one: Paired) -> Paired:
+def defined(task: Paired) -> Paired:
     """A task with undefined numbers is one that has none."""
-    undefined = [name for name, own in one.values.items() if not np.isfinite(own).all()]
-    if one.reason or not undefined:
-        return one
-    return one._replace(reason=f"{', '.join(undefined)} not defined at all seeds")
+    undefined = [
+        name for name, values in task.values.items() if not np.isfinite(values).all()
+    ]
+    if task.reason or not undefined:
+        return task
+    return task._replace(reason=f"{', '.join(undefined)} not defined at all seeds")
 
 
 def places(seeds: Sequence[int], wanted: Sequence[int]) -> list[int]:

@@ -25,7 +25,7 @@ from mtl_jax.analysis.claims.paired import (
 )
 from mtl_jax.analysis.claims.row import (
     NOT_COMPARABLE,
-    Row,
+    ClaimRow,
     counted,
     not_comparable,
     p_written,
@@ -53,9 +53,9 @@ class Gap(NamedTuple):
     """It is there early and late, with opposite signs."""
 
 
-def gap_of(one: Paired, margin: float) -> Gap:
+def gap_of(task: Paired, margin: float) -> Gap:
     """Early and late gap of a task that can be judged."""
-    early, late = (paired_t(one.values[part]) for part in PARTS)
+    early, late = (paired_t(task.values[part]) for part in PARTS)
     both = max(p_nonzero(early), p_nonzero(late))
     alike = early.value * late.value > 0
     return Gap(
@@ -67,21 +67,21 @@ def gap_of(one: Paired, margin: float) -> Gap:
     )
 
 
-def with_lasting(one: Paired) -> Paired:
+def with_lasting(task: Paired) -> Paired:
     """With the ``lasting`` gap: the late one, + in the direction of the early one.
 
     A seed's direction is that of the other seeds' early gap, so that noise has no
     preferred one: without a gap that lasts, the mean is 0.
     """
-    early = one.values["early"]
+    early = task.values["early"]
     direction = np.sign(early.sum() - early)
-    lasting = direction * one.values["late"]
-    return one._replace(values={**one.values, "lasting": lasting})
+    lasting = direction * task.values["late"]
+    return task._replace(values={**task.values, "lasting": lasting})
 
 
 def judge(
     tasks: Sequence[Paired], settings: Sequence[str], variant: str, margin: float
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Rows of every setting, and of all together.
 
     Args:
@@ -90,20 +90,21 @@ def judge(
       variant: MT.
       margin: percent.
     """
-    rows, found = [], []
+    rows, results = [], []
     for setting in settings:
-        own = of_setting(tasks, setting)
-        shown = [with_lasting(one) for one in usable(own)]
+        group = of_setting(tasks, setting)
+        shown = [with_lasting(task) for task in usable(group)]
         means = {part: over_tasks(shown, part) for part in (*PARTS, "lasting")}
-        one = _rows(own, setting, variant, margin, means)
-        rows += one
-        if one[-1].verdict != NOT_COMPARABLE:
-            found.append((one[-1], means))
+        block = _rows(group, setting, variant, margin, means)
+        rows += block
+        if block[-1].verdict != NOT_COMPARABLE:
+            results.append((block[-1], means))
     means = {
-        part: mean_of([own[part] for _, own in found]) for part in (*PARTS, "lasting")
+        part: mean_of([means[part] for _, means in results])
+        for part in (*PARTS, "lasting")
     }
     overall = _rows(tasks, "", variant, margin, means)
-    overall[-1] = unless_opposed(overall[-1], [row for row, _ in found])
+    overall[-1] = unless_opposed(overall[-1], [row for row, _ in results])
     return rows + overall
 
 
@@ -113,25 +114,27 @@ def _rows(
     variant: str,
     margin: float,
     means: dict[str, Mean],
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Of early, of late and of both together."""
-    own = usable(tasks)
-    base = Row("C1", setting, variant, "", tasks=len(own), seeds=fewest_seeds(own))
+    judged = usable(tasks)
+    base = ClaimRow(
+        "C1", setting, variant, "", tasks=len(judged), seeds=fewest_seeds(judged)
+    )
     base = base._replace(reason=reasons(tasks))
-    if not own:
+    if not judged:
         base = not_comparable(base, base.reason or "no task")
         return [base._replace(subject=part) for part in (*PARTS, "")]
-    gaps = [gap_of(one, margin) for one in own]
-    rows = [_part(base, part, own, gaps, margin, means[part]) for part in PARTS]
+    gaps = [gap_of(task, margin) for task in judged]
+    rows = [_part(base, part, judged, gaps, margin, means[part]) for part in PARTS]
     p = holm([gap.p for gap in gaps])
     lasting = [not g.absent and q <= ALPHA for g, q in zip(gaps, p, strict=True)]
     worse = sum(
         gap.late.value > 0 for gap, lasts in zip(gaps, lasting, strict=True) if lasts
     )
     gone = sum(gap.absent or gap.reversed for gap in gaps)
-    agree = [one.values["early"] * one.values["late"] > 0 for one in own]
+    agree = [task.values["early"] * task.values["late"] > 0 for task in judged]
     said = (
-        f"In {sum(lasting)} of {counted(len(own), 'task')} a gap opens early and "
+        f"In {sum(lasting)} of {counted(len(judged), 'task')} a gap opens early and "
         f"persists (MT worse in {worse}, better in {sum(lasting) - worse}; smallest "
         f"{p_written(min(p))} after Holm over tasks), in {gone} it is absent, fades "
         f"or turns; in the direction of the early gap, the late one is on average "
@@ -140,29 +143,30 @@ def _rows(
     whole = base._replace(
         sign_consistency=share(agree),
         p=min(p),
-        verdict=verdict(any(lasting), gone == len(own)),
+        verdict=verdict(any(lasting), gone == len(judged)),
         statement=said,
     )
     return [*rows, with_mean(whole, means["lasting"], UNIT, margin)]
 
 
 def _part(
-    base: Row,
+    base: ClaimRow,
     part: str,
-    own: Sequence[Paired],
+    tasks: Sequence[Paired],
     gaps: Sequence[Gap],
     margin: float,
     mean: Mean,
-) -> Row:
-    found = [getattr(gap, part) for gap in gaps]
-    p = holm([p_nonzero(one) for one in found])
-    absent = [negligible(one, margin) for one in found]
+) -> ClaimRow:
+    means = [getattr(gap, part) for gap in gaps]
+    p = holm([p_nonzero(mean) for mean in means])
+    absent = [negligible(mean, margin) for mean in means]
     there = [q <= ALPHA and not no for q, no in zip(p, absent, strict=True)]
     agree = [
-        np.sign(one.values[part]) == np.sign(one.values[part].mean()) for one in own
+        np.sign(task.values[part]) == np.sign(task.values[part].mean())
+        for task in tasks
     ]
     said = (
-        f"The {part} gap is there in {sum(there)} of {counted(len(own), 'task')} "
+        f"The {part} gap is there in {sum(there)} of {counted(len(tasks), 'task')} "
         f"(smallest {p_written(min(p))} after Holm over tasks) and negligible in "
         f"{sum(absent)}; its mean is {written(mean, UNIT)}."
     )

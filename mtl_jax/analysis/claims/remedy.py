@@ -36,7 +36,7 @@ from mtl_jax.analysis.claims.row import (
     CONTRADICTED,
     NOT_COMPARABLE,
     SUPPORTED,
-    Row,
+    ClaimRow,
     counted,
     not_comparable,
     p_written,
@@ -83,7 +83,7 @@ def observe(df: Frame, unitary: str, baseline: str, split: str) -> list[Remedy]:
         Remedy(
             name,
             _delta_m(df, name, unitary, split),
-            or_reason(df, lambda own=name: _losses(df, own, unitary)),
+            or_reason(df, lambda other=name: _losses(df, other, unitary)),
         )
         for name in others
     ]
@@ -93,64 +93,64 @@ def _delta_m(df: Frame, variant: str, unitary: str, split: str) -> list[Paired]:
     """Delta_m of every setting, seed by seed; their mean is that of `delta_m`."""
     settings = df["setting"].unique().tolist()
     try:
-        found = tested(df, variant, unitary, split)
+        tests = tested(df, variant, unitary, split)
     except InputError as error:
         return [Paired(setting, "", [], {}, said(error)) for setting in settings]
     return [
-        defined(_of_tests(setting, [one for one in found if one.setting == setting]))
+        defined(_of_tests(setting, [test for test in tests if test.setting == setting]))
         for setting in settings
     ]
 
 
-def _of_tests(setting: str, found: Sequence[Tested]) -> Paired:
-    tasks = by_task(found)
+def _of_tests(setting: str, tests: Sequence[Tested]) -> Paired:
+    tasks = by_task(tests)
     scores = [*chain(*tasks)]
-    whys = [f"{one.task}: {one.reason}" for one in scores if one.reason]
+    whys = [f"{test.task}: {test.reason}" for test in scores if test.reason]
     if whys or not scores:
         return Paired(setting, "", [], {}, "; ".join(whys) or "no task")
-    seeds = sorted(set.intersection(*({*one.st} & {*one.mt} for one in scores)))
+    seeds = sorted(set.intersection(*({*test.st} & {*test.mt} for test in scores)))
     if not seeds:
         return Paired(setting, "", [], {}, "")
-    by = [np.mean([_relative(o, seeds) for o in own], axis=0) for own in tasks]
-    improved = np.mean([own > 0 for own in by], axis=0)
+    by = [np.mean([_relative(o, seeds) for o in task], axis=0) for task in tasks]
+    improved = np.mean([gain > 0 for gain in by], axis=0)
     return Paired(
         setting, "", seeds, {"delta_m": np.mean(by, axis=0), "better": improved}
     )
 
 
-def _relative(one: Tested, seeds: Sequence[int]) -> np.ndarray:
-    st, mt = (np.array([side[s] for s in seeds]) for side in (one.st, one.mt))
-    return one.direction * percent(mt - st, st)
+def _relative(test: Tested, seeds: Sequence[int]) -> np.ndarray:
+    st, mt = (np.array([side[s] for s in seeds]) for side in (test.st, test.mt))
+    return test.direction * percent(mt - st, st)
 
 
 def _losses(df: Frame, variant: str, unitary: str) -> list[Paired]:
     """Mean over steps of the difference of training losses, seed by seed."""
     losses = values(df, "probe", "loss")
     losses = losses[losses["variant"] == unitary]
-    found = []
-    for one in effects(df, variant, unitary):
-        side = one.sides
+    paired = []
+    for effect in effects(df, variant, unitary):
+        side = effect.sides
         if side.reason:
-            found.append(Paired(side.setting, side.task, [], {}, side.reason))
+            paired.append(Paired(side.setting, side.task, [], {}, side.reason))
             continue
         seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
         st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
-        at = np.isfinite(one.values).all(axis=(0, 1))
-        difference = one.values[st, mt][:, at].mean(axis=-1)
-        own = losses[
+        at = np.isfinite(effect.values).all(axis=(0, 1))
+        difference = effect.values[st, mt][:, at].mean(axis=-1)
+        whole = losses[
             (losses["setting"] == side.setting)
             & (losses["task"] == side.task)
-            & losses["step"].isin(one.labels["step"][at])
+            & losses["step"].isin(effect.labels["step"][at])
             & losses["seed"].isin(seeds)
         ]
-        shown = {"D": percent(difference, own["value"].to_numpy())}
-        found.append(Paired(side.setting, side.task, seeds, shown))
-    return found
+        shown = {"D": percent(difference, whole["value"].to_numpy())}
+        paired.append(Paired(side.setting, side.task, seeds, shown))
+    return paired
 
 
-def improvement(one: Paired, margin: float) -> Better:
+def improvement(setting: Paired, margin: float) -> Better:
     """Delta_m of an SMTO in a setting that can be judged."""
-    mean = paired_t(one.values["delta_m"])
+    mean = paired_t(setting.values["delta_m"])
     p_not = p_below(mean, margin)
     # An improvement that is surely below the margin is none.
     return Better(mean, 1.0 if p_not <= ALPHA else p_above(mean), p_not)
@@ -161,7 +161,7 @@ def judge(
     settings: Sequence[str],
     margin: float,
     margin_delta_m: float,
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Rows of every SMTO and of all, in every setting and over all.
 
     Args:
@@ -179,30 +179,38 @@ def judge(
     return rows
 
 
-def _transfers(remedies: Sequence[Remedy], setting: str, margin: float) -> list[Row]:
+def _transfers(
+    remedies: Sequence[Remedy], setting: str, margin: float
+) -> list[ClaimRow]:
     """Of every SMTO: does it improve transfer, in all settings that can be judged?"""
-    usables = [usable(of_setting(one.transfer, setting)) for one in remedies]
-    found = [[improvement(one, margin) for one in own] for own in usables]
+    usables = [usable(of_setting(remedy.transfer, setting)) for remedy in remedies]
+    improvements = [
+        [improvement(setting, margin) for setting in group] for group in usables
+    ]
     # It has to improve in all settings: the largest p. To fail in one is enough: the
     # smallest, times their number.
-    p = holm([max((one.p for one in own), default=1.0) for own in found])
+    p = holm(
+        [max((result.p for result in results), default=1.0) for results in improvements]
+    )
     rows = []
-    for remedy, own, results, adjusted in zip(remedies, usables, found, p, strict=True):
-        row = Row("C4", setting, remedy.variant, "transfer")
+    for remedy, group, results, adjusted in zip(
+        remedies, usables, improvements, p, strict=True
+    ):
+        row = ClaimRow("C4", setting, remedy.variant, "transfer")
         row = row._replace(reason=_why(of_setting(remedy.transfer, setting)))
-        if not own:
+        if not group:
             rows.append(not_comparable(row, row.reason))
             continue
-        p_not = min(1.0, len(own) * min(one.p_not for one in results))
-        mean = mean_of([one.mean for one in results])
+        p_not = min(1.0, len(group) * min(result.p_not for result in results))
+        mean = mean_of([result.mean for result in results])
         row = row._replace(
             tasks=len(usable(of_setting(remedy.optimization, setting))),
-            seeds=fewest_seeds(own),
-            sign_consistency=share([one.values["better"] for one in own]),
+            seeds=fewest_seeds(group),
+            sign_consistency=share([setting.values["better"] for setting in group]),
             p=adjusted,
             verdict=verdict(p_not <= ALPHA, adjusted <= ALPHA),
             statement=f"{remedy.variant} against the sum of losses, in "
-            f"{counted(len(own), 'setting')}: {written(mean, TRANSFER)}; "
+            f"{counted(len(group), 'setting')}: {written(mean, TRANSFER)}; "
             f"{p_written(adjusted)} that it improves{' in each' if not setting else ''}"
             f" (Holm over SMTOs), {p_written(p_not)} that it fails to by {margin:g} %.",
         )
@@ -212,35 +220,35 @@ def _transfers(remedies: Sequence[Remedy], setting: str, margin: float) -> list[
 
 def _optimizations(
     remedies: Sequence[Remedy], setting: str, margin: float
-) -> list[Row]:
+) -> list[ClaimRow]:
     """Of every SMTO: does it change the training loss of a task?"""
-    usables = [usable(of_setting(one.optimization, setting)) for one in remedies]
-    found = [[paired_t(one.values["D"]) for one in own] for own in usables]
-    p = iter(holm([p_nonzero(one) for own in found for one in own]))
+    usables = [usable(of_setting(remedy.optimization, setting)) for remedy in remedies]
+    means = [[paired_t(task.values["D"]) for task in group] for group in usables]
+    p = iter(holm([p_nonzero(mean) for results in means for mean in results]))
     rows = []
-    for remedy, own, results in zip(remedies, usables, found, strict=True):
-        row = Row("C4", setting, remedy.variant, "optimization")
+    for remedy, group, results in zip(remedies, usables, means, strict=True):
+        row = ClaimRow("C4", setting, remedy.variant, "optimization")
         row = row._replace(reason=_why(of_setting(remedy.optimization, setting)))
-        if not own:
+        if not group:
             rows.append(not_comparable(row, row.reason))
             continue
-        adjusted = [next(p) for _ in own]
-        same = [negligible(one, margin) for one in results]
+        adjusted = [next(p) for _ in group]
+        same = [negligible(mean, margin) for mean in results]
         changed = [q <= ALPHA and not no for q, no in zip(adjusted, same, strict=True)]
         worse = sum(
-            one.value > 0 for one, yes in zip(results, changed, strict=True) if yes
+            mean.value > 0 for mean, yes in zip(results, changed, strict=True) if yes
         )
-        names = dict.fromkeys(one.setting for one in own)
-        mean = mean_of([over_tasks(of_setting(own, name), "D") for name in names])
-        agree = [np.sign(o.values["D"]) == np.sign(o.values["D"].mean()) for o in own]
+        names = dict.fromkeys(task.setting for task in group)
+        mean = mean_of([over_tasks(of_setting(group, name), "D") for name in names])
+        agree = [np.sign(o.values["D"]) == np.sign(o.values["D"].mean()) for o in group]
         row = row._replace(
-            tasks=len(own),
-            seeds=fewest_seeds(own),
+            tasks=len(group),
+            seeds=fewest_seeds(group),
             sign_consistency=share(agree),
             p=min(adjusted),
             verdict=verdict(any(changed), all(same)),
             statement=f"{remedy.variant} against the sum of losses: the training loss "
-            f"at equal step differs in {sum(changed)} of {counted(len(own), 'task')} "
+            f"at equal step differs in {sum(changed)} of {counted(len(group), 'task')} "
             f"(higher in {worse}; smallest {p_written(min(adjusted))} after Holm over "
             f"SMTOs and tasks), on average by {written(mean, OPTIMIZATION)}.",
         )
@@ -248,22 +256,24 @@ def _optimizations(
     return rows
 
 
-def _whole(transfer: Sequence[Row], optimization: Sequence[Row], setting: str) -> Row:
+def _whole(
+    transfer: Sequence[ClaimRow], optimization: Sequence[ClaimRow], setting: str
+) -> ClaimRow:
     """Of all SMTOs: none may improve, and optimization must change under one."""
-    row = Row("C4", setting, "", "")
-    judged = [one for one in transfer if one.verdict != NOT_COMPARABLE]
-    trained = [one for one in optimization if one.verdict != NOT_COMPARABLE]
+    row = ClaimRow("C4", setting, "", "")
+    judged = [row for row in transfer if row.verdict != NOT_COMPARABLE]
+    trained = [row for row in optimization if row.verdict != NOT_COMPARABLE]
     left_out = [
-        one for one in [*transfer, *optimization] if one not in judged + trained
+        row for row in [*transfer, *optimization] if row not in judged + trained
     ]
-    why = "; ".join(f"{one.variant} ({one.subject}): {one.reason}" for one in left_out)
+    why = "; ".join(f"{row.variant} ({row.subject}): {row.reason}" for row in left_out)
     if not judged or not trained:
         return not_comparable(row, why or "no SMTO was trained")
-    best = max(judged, key=lambda one: one.effect)
-    none = sum(one.verdict == SUPPORTED for one in judged)
-    improve = [one.variant for one in judged if one.verdict == CONTRADICTED]
-    change = [one.variant for one in trained if one.verdict == SUPPORTED]
-    same = all(one.verdict == CONTRADICTED for one in trained)
+    best = max(judged, key=lambda row: row.effect)
+    none = sum(row.verdict == SUPPORTED for row in judged)
+    improve = [row.variant for row in judged if row.verdict == CONTRADICTED]
+    change = [row.variant for row in trained if row.verdict == SUPPORTED]
+    same = all(row.verdict == CONTRADICTED for row in trained)
     return row._replace(
         effect=best.effect,
         unit=best.unit,
@@ -271,9 +281,9 @@ def _whole(transfer: Sequence[Row], optimization: Sequence[Row], setting: str) -
         high=best.high,
         margin=best.margin,
         tasks=best.tasks,
-        seeds=min(one.seeds for one in judged),
+        seeds=min(row.seeds for row in judged),
         sign_consistency=best.sign_consistency,
-        p=min(one.p for one in judged),
+        p=min(row.p for row in judged),
         verdict=verdict(none == len(judged) and bool(change), bool(improve) or same),
         statement=f"Of {counted(len(judged), 'SMTO')}, {len(improve)} reliably "
         f"improve transfer ({', '.join(improve) or 'none'}), {none} surely do not, and "
@@ -287,8 +297,8 @@ def _why(tasks: Sequence[Paired]) -> str:
     """Reasons of Delta_m have no task; those of one setting need no name either."""
     if not tasks:
         return "no task"
-    if any(one.task for one in tasks):
+    if any(task.task for task in tasks):
         return reasons(tasks)
-    told = {one.setting: why_not(one) for one in tasks if why_not(one)}
-    alone = len({one.setting for one in tasks}) == 1
+    told = {task.setting: why_not(task) for task in tasks if why_not(task)}
+    alone = len({task.setting for task in tasks}) == 1
     return "; ".join(why if alone else f"{name}: {why}" for name, why in told.items())

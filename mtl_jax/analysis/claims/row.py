@@ -13,7 +13,7 @@ INCONCLUSIVE = "inconclusive"
 NOT_COMPARABLE = "not comparable"
 
 
-class Row(NamedTuple):
+class ClaimRow(NamedTuple):
     """A verdict with what it rests on."""
 
     claim: str
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     """What could not be compared and why, or what keeps from a verdict."""
 
 
-def with_mean(row: Row, mean: Mean, unit: str, margin: float) -> Row:
+def with_mean(row: ClaimRow, mean: Mean, unit: str, margin: float) -> ClaimRow:
     """The row with its effect."""
     return row._replace(
         effect=mean.value, low=mean.low, high=mean.high, unit=unit, margin=margin
@@ -57,20 +57,20 @@ def verdict(supported: bool, contradicted: bool) -> str:
     return SUPPORTED if supported else CONTRADICTED
 
 
-def not_comparable(row: Row, why: str) -> Row:
+def not_comparable(row: ClaimRow, why: str) -> ClaimRow:
     """The row without a verdict, with the reason."""
     return row._replace(
         verdict=NOT_COMPARABLE, reason=why, statement=f"Not comparable: {why}."
     )
 
 
-def unless_opposed(row: Row, settings: Sequence[Row]) -> Row:
+def unless_opposed(row: ClaimRow, settings: Sequence[ClaimRow]) -> ClaimRow:
     """The row of all settings, inconclusive where one says the opposite."""
     opposite = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}.get(row.verdict)
-    against = [one.setting for one in settings if one.verdict == opposite]
+    against = [result.setting for result in settings if result.verdict == opposite]
     if not against:
         return row
-    judged = [one for one in settings if one.verdict != NOT_COMPARABLE]
+    judged = [result for result in settings if result.verdict != NOT_COMPARABLE]
     why = f"{opposite} in {len(against)} of {counted(len(judged), 'setting')}"
     why = f"{why} ({', '.join(against)}), {row.verdict} over all"
     reason = "; ".join(filter(None, [why, row.reason]))

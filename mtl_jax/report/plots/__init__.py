@@ -13,7 +13,7 @@ from mtl_jax.report.plots.correlation import Cloud, conflict_effects, contrasts
 from mtl_jax.report.plots.costs import costs
 from mtl_jax.report.plots.effects import MEAN, Effects, Interval, effects, task_effects
 from mtl_jax.report.plots.factors import UNITS, factors
-from mtl_jax.report.plots.gap import Compared, gap
+from mtl_jax.report.plots.gap import GapTables, gap
 from mtl_jax.report.plots.learning import learning
 from mtl_jax.report.plots.ranking import ranking
 from mtl_jax.report.plots.style import PIXELS_PER_INCH, Look, looks, png, svg
@@ -26,7 +26,7 @@ __all__ = [
     "PIXELS_PER_INCH",
     "UNITS",
     "Cloud",
-    "Compared",
+    "GapTables",
     "Effects",
     "Grid",
     "Interval",

@@ -49,8 +49,8 @@ class Bundle(NamedTuple):
     @property
     def mean(self) -> np.ndarray:
         """Mean over sound runs ``[S]``; NaN where one has no value."""
-        own = self.values[:, self.sound]
-        return own.mean(axis=1) if own.size else np.full(len(self.steps), np.nan)
+        sound = self.values[:, self.sound]
+        return sound.mean(axis=1) if sound.size else np.full(len(self.steps), np.nan)
 
 
 def indexed(df: Frame) -> Trajectories:

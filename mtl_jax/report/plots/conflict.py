@@ -110,18 +110,20 @@ def matrices(
     The diagonal is NaN, and so is a pair that was not recorded.
     """
     place = {task: number for number, task in enumerate(tasks)}
-    found = {}
-    for split, scope, name, task, own in table.places:
+    cosines = {}
+    for split, scope, name, task, holder in table.places:
         other = name.removeprefix("cosine/")
-        if own == variant and other != name and {task, other} <= place.keys():
-            of = bundle(table, split, name, task, own, scope)
-            found[place[task], place[other]] = of
-    every = [set(of.steps) for of in found.values()]
-    steps = sorted(set.intersection(*every) or set.union(*every)) if every else []
+        if holder == variant and other != name and {task, other} <= place.keys():
+            of = bundle(table, split, name, task, holder, scope)
+            cosines[place[task], place[other]] = of
+    recorded = [set(of.steps) for of in cosines.values()]
+    steps = (
+        sorted(set.intersection(*recorded) or set.union(*recorded)) if recorded else []
+    )
     made = {}
     for step in moments(steps) if steps else ():
         made[int(step)] = np.full((len(tasks), len(tasks)), np.nan)
-        for pair, of in found.items():
+        for pair, of in cosines.items():
             values = of.values[of.steps == step]
             values = values[np.isfinite(values)]
             if values.size:
@@ -131,7 +133,7 @@ def matrices(
 
 @styled()
 def cosines(
-    found: Mapping[str, Mapping[int, np.ndarray]],
+    matrices: Mapping[str, Mapping[int, np.ndarray]],
     tasks: Sequence[str],
     looks: Mapping[str, Look],
     *,
@@ -146,7 +148,9 @@ def cosines(
       narrow: for a phone.
     """
     count, longest = len(tasks), max(map(len, tasks))
-    panels = [(v, step, m) for v, own in found.items() for step, m in own.items()]
+    panels = [
+        (v, step, m) for v, by_step in matrices.items() for step, m in by_step.items()
+    ]
     few = count <= MOST_NUMBERS
     upright = few and longest * count > 36
     left = 0.3 + few * min(1.2, 0.075 * longest)
@@ -159,7 +163,7 @@ def cosines(
         left=left,
         head=0.34,
         foot=0.15 + 0.075 * min(longest, 14) if upright else 0.4,
-        columns=len(next(iter(found.values()))),
+        columns=len(next(iter(matrices.values()))),
     )
     limit = _limit([m for _, _, m in panels])
     for (variant, step, matrix), (ax,) in zip(panels, made.axes, strict=True):

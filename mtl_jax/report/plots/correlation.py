@@ -46,7 +46,7 @@ def contrasts(
       looks: of the variants.
       narrow: for a phone.
     """
-    panels = [(variant, one) for variant, own in clouds.items() for one in own]
+    panels = [(variant, cloud) for variant, row in clouds.items() for cloud in row]
     most = max(map(len, clouds.values()))
     made = sheet(
         len(panels),
@@ -56,15 +56,15 @@ def contrasts(
         height=1.9,
         title=0.46 + 0.17 * (len(clouds) > 1),
     )
-    losses = np.concatenate([one.log_loss for _, one in panels])
+    losses = np.concatenate([cloud.log_loss for _, cloud in panels])
     losses = np.exp(losses[np.isfinite(losses)])
     norm = LogNorm(losses.min(initial=1), losses.max(initial=1e-3))
-    for (variant, one), (ax,) in zip(panels, made.axes, strict=True):
+    for (variant, cloud), (ax,) in zip(panels, made.axes, strict=True):
         which = variant if len(clouds) > 1 else ""
-        _titles(ax, one.title, one.text, which, looks[variant].color)
-        ax.set_xlabel(one.label)
+        _titles(ax, cloud.title, cloud.text, which, looks[variant].color)
+        ax.set_xlabel(cloud.label)
         ax.set_ylabel("gap (nats), + MT worse")
-        _points(ax, one, {"c": np.exp(one.log_loss), "cmap": COLORS, "norm": norm})
+        _points(ax, cloud, {"c": np.exp(cloud.log_loss), "cmap": COLORS, "norm": norm})
     bar = color_bar(made, norm, COLORS, "training loss (nats)")
     axis.log_ticks(bar.xaxis, norm.vmin or 0.1, norm.vmax or 1)
     bar.invert_xaxis()
@@ -85,8 +85,8 @@ def conflict_effects(
       looks: of the variants.
       narrow: for a phone.
     """
-    variants = dict.fromkeys(v for *_, own in panels for v in own)
-    lines = max(len(own) for *_, own in panels)
+    variants = dict.fromkeys(v for *_, by_variant in panels for v in by_variant)
+    lines = max(len(by_variant) for *_, by_variant in panels)
     made = sheet(
         len(panels),
         legend=[_dot(looks[variant]) for variant in variants],
@@ -94,17 +94,20 @@ def conflict_effects(
         height=2.1,
         title=0.28 + 0.17 * lines,
     )
-    for (title, label, ordinate, own), (ax,) in zip(panels, made.axes, strict=True):
+    for (title, label, ordinate, by_variant), (ax,) in zip(
+        panels, made.axes, strict=True
+    ):
         texts = [
-            one.text if len(own) == 1 else f"{v}: {one.text}" for v, one in own.items()
+            cloud.text if len(by_variant) == 1 else f"{v}: {cloud.text}"
+            for v, cloud in by_variant.items()
         ]
         _titles(ax, title, "\n".join(texts))
         ax.set_xlabel(label)
         ax.set_ylabel(ordinate)
-        for variant, one in own.items():
+        for variant, cloud in by_variant.items():
             look = looks[variant]
-            _points(ax, one, {"color": look.color, "marker": look.marker}, last=False)
-        _limits(ax, list(own.values()))
+            _points(ax, cloud, {"color": look.color, "marker": look.marker}, last=False)
+        _limits(ax, list(by_variant.values()))
     return finish(made)
 
 
@@ -128,16 +131,16 @@ def _titles(
     ax.set_title(title, pad=6 + 11.5 * lines)
 
 
-def _points(ax: Axes, one: Cloud, options: dict, *, last: bool = True) -> None:
-    there = np.isfinite(one.x) & np.isfinite(one.y)
+def _points(ax: Axes, cloud: Cloud, options: dict, *, last: bool = True) -> None:
+    there = np.isfinite(cloud.x) & np.isfinite(cloud.y)
     if not there.any():
-        note(ax, one.text or "nothing to compare")
+        note(ax, cloud.text or "nothing to compare")
         return
     if "c" in options:
         options = options | {"c": options["c"][there]}
     ax.scatter(
-        one.x[there],
-        one.y[there],
+        cloud.x[there],
+        cloud.y[there],
         s=9 if there.sum() > 100 else 18,
         alpha=0.7 if there.sum() < 1_500 else 0.35,
         linewidth=0,
@@ -145,14 +148,14 @@ def _points(ax: Axes, one: Cloud, options: dict, *, last: bool = True) -> None:
         **options,
     )
     if last:
-        _limits(ax, [one])
+        _limits(ax, [cloud])
 
 
 def _limits(ax: Axes, clouds: Sequence[Cloud]) -> None:
     axis.zero_line(ax)
     axis.zero_line(ax, vertical=True)
-    axis.fit(ax, np.concatenate([one.y for one in clouds]), log=False)
-    x = np.concatenate([one.x for one in clouds])
+    axis.fit(ax, np.concatenate([cloud.y for cloud in clouds]), log=False)
+    x = np.concatenate([cloud.x for cloud in clouds])
     x = x[np.isfinite(x)]
     if x.size:
         pad = 0.06 * np.ptp(x) or 0.05 * abs(x[0]) or 0.05

@@ -41,7 +41,7 @@ class Interval(NamedTuple):
 
 @styled()
 def effects(
-    found: Mapping[str, Effects],
+    by_variant: Mapping[str, Effects],
     looks: Mapping[str, Look],
     score: tuple[str, Measure] | None,
     *,
@@ -58,27 +58,33 @@ def effects(
       score: that all tasks have, with its direction and unit; None if there is none.
       narrow: for a phone.
     """
-    handles = variant_handles([looks[variant] for variant in found])
+    handles = variant_handles([looks[variant] for variant in by_variant])
     made = sheet(2 + bool(score), legend=handles, narrow=narrow, height=2.1)
     (first,), *middle, (last,) = made.axes
-    _gap_panel(first, "loss", LOSS, {v: one.loss for v, one in found.items()}, looks)
+    _gap_panel(
+        first, "loss", LOSS, {v: effect.loss for v, effect in by_variant.items()}, looks
+    )
     first.set_title("generalization gap")
     for (ax,) in middle:
         assert score is not None
-        _gap_panel(ax, *score, {v: one.score for v, one in found.items()}, looks)
+        _gap_panel(
+            ax, *score, {v: effect.score for v, effect in by_variant.items()}, looks
+        )
         ax.set_title("gap of the score")
     shown, reasons = [np.zeros(1)], []
-    for variant, one in found.items():
-        own = one.optimization[one.optimization["task"] == ""]
-        _curve(last, own, own["step"], "effect", 1, looks[variant], shown, reasons)
+    for variant, effect in by_variant.items():
+        rows = effect.optimization[effect.optimization["task"] == ""]
+        _curve(last, rows, rows["step"], "effect", 1, looks[variant], shown, reasons)
     last.set_title("optimization effect D")
     last.set_ylabel("training loss, MT − ST (nats)")
     axis.zero_line(last)
     axis.fit(last, np.concatenate(shown), log=False)
-    steps = [one.optimization["step"].max() for one in found.values()]
+    steps = [effect.optimization["step"].max() for effect in by_variant.values()]
     axis.steps(last, float(max(steps)))
     if reasons:
-        note(last, "; ".join(dict.fromkeys(reasons)), low=len(reasons) < len(found))
+        note(
+            last, "; ".join(dict.fromkeys(reasons)), low=len(reasons) < len(by_variant)
+        )
     return finish(made)
 
 
@@ -95,10 +101,10 @@ def _gap_panel(
     ax.set_ylabel(f"{axis.label(f'{name} gap', size)}, + MT {side}")
     axis.zero_line(ax)
     for variant, frame in curves.items():
-        own = frame[frame["task"] == ""]
-        position = 100 * own["bin"] / max(own["bin"].max(), 1)
+        rows = frame[frame["task"] == ""]
+        position = 100 * rows["bin"] / max(rows["bin"].max(), 1)
         look = looks[variant]
-        _curve(ax, own, position, "gap", measure.factor, look, shown, reasons)
+        _curve(ax, rows, position, "gap", measure.factor, look, shown, reasons)
     axis.fit(ax, np.concatenate(shown), log=False)
     ax.set_xlim(-2, 102)
     ax.set_xlabel("way through common range (%)")
@@ -109,7 +115,7 @@ def _gap_panel(
 
 def _curve(
     ax: Axes,
-    own: Frame,
+    rows: Frame,
     x: Frame,
     name: str,
     factor: float,
@@ -118,10 +124,10 @@ def _curve(
     reasons: list[str],
 ) -> None:
     """A mean over tasks with its interval; adds to what is shown, or to reasons."""
-    if not own["comparable"].any():
-        reasons += own["reason"].unique().tolist()
+    if not rows["comparable"].any():
+        reasons += rows["reason"].unique().tolist()
         return
-    low, middle, high = (factor * own[end].to_numpy() for end in ("low", name, "high"))
+    low, middle, high = (factor * rows[end].to_numpy() for end in ("low", name, "high"))
     band(ax, x.to_numpy(), low, high, look)
     line(ax, x.to_numpy(), middle, look)
     shown += [low, middle, high]
@@ -144,7 +150,7 @@ def task_effects(
       looks: of the variants.
       narrow: for a phone.
     """
-    variants = list(dict.fromkeys(v for _, _, found in panels for v in found))
+    variants = list(dict.fromkeys(v for _, _, by_variant in panels for v in by_variant))
     rows = [*tasks, *([MEAN] if any(MEAN in f for p in panels for f in p[2].values())
                       else [])]  # fmt: skip
     handles = variant_handles([looks[variant] for variant in variants])
@@ -158,8 +164,8 @@ def task_effects(
         left=left,
         columns=2 if left > 1.3 else 3,
     )
-    for (title, label, found), (ax,) in zip(panels, made.axes, strict=True):
-        named = {task for effects in found.values() for task in effects}
+    for (title, label, by_variant), (ax,) in zip(panels, made.axes, strict=True):
+        named = {task for effects in by_variant.values() for task in effects}
         ax.set_title(title)
         ax.set_xlabel(label)
         ax.grid(visible=False, axis="y")
@@ -167,14 +173,14 @@ def task_effects(
         for number, variant in enumerate(variants):
             shift = (number - (len(variants) - 1) / 2) * ROW / pitch
             for place, task in enumerate(rows):
-                one = found.get(variant, {}).get(task)
-                if one is not None:
-                    interval(ax, place + shift, one, looks[variant])
-        own = [row if row in named else "" for row in rows]
-        if own[-1] == MEAN:
+                mark = by_variant.get(variant, {}).get(task)
+                if mark is not None:
+                    interval(ax, place + shift, mark, looks[variant])
+        labels = [row if row in named else "" for row in rows]
+        if labels[-1] == MEAN:
             ax.axhline(len(rows) - 1.5, color=MUTED, linewidth=0.6, dashes=(2, 2))
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        name_rows(ax, own)
+        name_rows(ax, labels)
     return finish(made)
 
 
@@ -187,9 +193,9 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.locator_params(axis="x", nbins=5)
 
 
-def interval(ax: Axes, y: float, one: Interval, look: Look) -> None:
+def interval(ax: Axes, y: float, mark: Interval, look: Look) -> None:
     """Draw a number with its interval at a height, or say that there is none."""
-    if one.reason:
+    if mark.reason:
         ax.annotate(
             "not comparable",
             (0, y),
@@ -200,9 +206,9 @@ def interval(ax: Axes, y: float, one: Interval, look: Look) -> None:
             color=look.color,
         )
         return
-    ax.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.6, alpha=0.75)
+    ax.plot([mark.low, mark.high], [y, y], color=look.color, linewidth=1.6, alpha=0.75)
     ax.plot(
-        one.value,
+        mark.value,
         y,
         color=look.color,
         marker=look.marker,

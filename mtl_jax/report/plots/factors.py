@@ -55,7 +55,7 @@ def factors(
     ]
     made = sheet(len(tasks), len(names), legend=handles, narrow=narrow, height=1.55)
     for row, name in enumerate(names):
-        axes, shown = [own[row] for own in made.axes], []
+        axes, shown = [group[row] for group in made.axes], []
         for task, ax in zip(tasks, axes, strict=True):
             ax.set_title(short(task))
             ax.set_ylabel(UNITS.get(name, name.replace("_", " ")))
@@ -87,9 +87,9 @@ def _panel(
         losses.append(x[np.isfinite(x)])
     drawn = set()
     for variant, frame in matched.items():
-        own = frame[(frame["factor"] == name) & (frame["task"] == task)]
-        own = own[own["comparable"]]
-        bins = own.groupby("bin")[["log_loss", "st", "mt"]].mean()
+        rows = frame[(frame["factor"] == name) & (frame["task"] == task)]
+        rows = rows[rows["comparable"]]
+        bins = rows.groupby("bin")[["log_loss", "st", "mt"]].mean()
         for side, who in (("mt", variant), ("st", baseline)):
             if who not in drawn and len(bins):
                 drawn.add(who)

@@ -16,7 +16,7 @@ from mtl_jax.report.plots.sheet import finish, note, sheet, short, variant_handl
 from mtl_jax.report.plots.style import MUTED, Look, styled
 
 
-class Compared(NamedTuple):
+class GapTables(NamedTuple):
     """What was found of a variant against the baseline, all tasks."""
 
     loss: Frame
@@ -33,7 +33,7 @@ def gap(
     tasks: Sequence[str],
     looks: Mapping[str, Look],
     scores: Mapping[str, str],
-    compared: Mapping[str, Compared],
+    compared: Mapping[str, GapTables],
     *,
     baseline: str = "single",
     narrow: bool = False,
@@ -60,9 +60,9 @@ def gap(
             Line2D([], [], color=MUTED, linewidth=4, label="common range", alpha=0.6),
         ]
     made = sheet(len(tasks), len(rows), legend=handles, narrow=narrow, height=1.95)
-    for task, own in zip(tasks, made.axes, strict=True):
+    for task, column in zip(tasks, made.axes, strict=True):
         low, high = _range(table, task, looks)
-        for kind, ax in zip(rows, own, strict=True):
+        for kind, ax in zip(rows, column, strict=True):
             ax.set_title(short(task))
             if kind == "gap":
                 _gap_panel(ax, task, looks, compared)
@@ -81,8 +81,8 @@ def _range(
     table: Trajectories, task: str, looks: Mapping[str, Look]
 ) -> tuple[float, float]:
     """Training losses of a task in all variants."""
-    found = [bundle(table, "probe", "loss", task, v).values.ravel() for v in looks]
-    losses = np.concatenate(found)
+    values = [bundle(table, "probe", "loss", task, v).values.ravel() for v in looks]
+    losses = np.concatenate(values)
     losses = losses[np.isfinite(losses) & (losses > 0)]
     return (losses.min(), losses.max()) if losses.size else (0.1, 1.0)
 
@@ -152,19 +152,19 @@ def _common_range(ax: Axes, x: np.ndarray, look: Look, number: int) -> None:
 
 
 def _gap_panel(
-    ax: Axes, task: str, looks: Mapping[str, Look], compared: Mapping[str, Compared]
+    ax: Axes, task: str, looks: Mapping[str, Look], compared: Mapping[str, GapTables]
 ) -> None:
     """G at every training loss, with its interval."""
     axis.zero_line(ax)
     ax.set_ylabel("gap (nats), + is MT worse")
     shown, reasons = [np.zeros(1)], []
-    for variant, found in compared.items():
-        own = found.curve[found.curve["task"] == task]
-        if not own["comparable"].any():
-            reasons += [f"{variant}: {reason}" for reason in own["reason"].unique()]
+    for variant, tables in compared.items():
+        rows = tables.curve[tables.curve["task"] == task]
+        if not rows["comparable"].any():
+            reasons += [f"{variant}: {reason}" for reason in rows["reason"].unique()]
             continue
-        x, look = np.exp(own["log_loss"].to_numpy()), looks[variant]
-        low, middle, high = (own[end].to_numpy() for end in ("low", "gap", "high"))
+        x, look = np.exp(rows["log_loss"].to_numpy()), looks[variant]
+        low, middle, high = (rows[end].to_numpy() for end in ("low", "gap", "high"))
         band(ax, x, low, high, look)
         line(ax, x, middle, look)
         shown += [low, middle, high]

@@ -37,8 +37,8 @@ def learning(
     handles = variant_handles(list(looks.values()))
     made = sheet(len(columns), len(rows), legend=handles, narrow=narrow, height=1.75)
     last = table.step.max()
-    for task, own in zip(columns, made.axes, strict=True):
-        for (split, kind), ax in zip(rows, own, strict=True):
+    for task, column in zip(columns, made.axes, strict=True):
+        for (split, kind), ax in zip(rows, column, strict=True):
             ax.set_title(short(task) or f"mean over {len(mean_of)} tasks")
             _panel(ax, table, [task] if task else mean_of, looks, split, kind, scores)
             axis.steps(ax, last)
@@ -65,8 +65,8 @@ def _panel(
     ax.set_ylabel(f"{part} {axis.label(name, measure)}")
     shown = [np.zeros(0)]
     for variant, look in looks.items():
-        found = [bundle(table, split, name, task, variant) for task in tasks]
-        of: Bundle = mean_over(found) if len(found) > 1 else found[0]
+        bundles = [bundle(table, split, name, task, variant) for task in tasks]
+        of: Bundle = mean_over(bundles) if len(bundles) > 1 else bundles[0]
         if len(of.steps):
             shown.append(draw(ax, of.steps, of, look, factor=measure.factor))
     axis.fit(ax, np.concatenate(shown), log=kind == "loss")

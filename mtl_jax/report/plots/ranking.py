@@ -29,13 +29,13 @@ def ranking(
     left = 0.35 + 0.075 * max(len(short(variant)) for variant in variants)
     height = max(0.9, 1.25 * ROW * len(variants))
     made = sheet(len(panels), narrow=narrow, height=height, left=left, columns=2)
-    for (title, label, found), (ax,) in zip(panels, made.axes, strict=True):
+    for (title, label, by_variant), (ax,) in zip(panels, made.axes, strict=True):
         ax.set_title(title)
         ax.set_xlabel(label)
         axis.zero_line(ax, vertical=True)
         for place, variant in enumerate(variants):
-            if variant in found:
-                interval(ax, place, found[variant], looks[variant])
+            if variant in by_variant:
+                interval(ax, place, by_variant[variant], looks[variant])
         ax.set_ylim(len(variants) - 0.4, -0.6)
         name_rows(ax, variants)
     return finish(made)

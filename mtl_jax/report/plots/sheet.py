@@ -94,14 +94,14 @@ def sheet(
     for group in range(groups):
         row, column = divmod(group, columns)
         x = left + column * (width + between)
-        own = []
+        stack = []
         for panel in range(panels):
             top = head + row * block + title + panel * (height + inner)
             box = x / whole, 1 - (top + height) / total, width / whole, height / total
             ax = figure.add_axes(box)
             ax.yaxis.set_label_coords(-(left - 0.17) / width, 0.5)
-            own.append(ax)
-        axes.append(own)
+            stack.append(ax)
+        axes.append(stack)
     return Sheet(figure, axes, narrow, columns, stacked)
 
 
@@ -109,15 +109,15 @@ def finish(made: Sheet) -> Figure:
     """Take away what neighbours say as well, and return the figure."""
     if made.narrow:
         return made.figure
-    for own in made.axes if made.stacked else ():
-        for ax in own[1:]:
+    for column in made.axes if made.stacked else ():
+        for ax in column[1:]:
             ax.set_title("")
-        for ax in own[:-1]:
+        for ax in column[:-1]:
             ax.set_xlabel("")
             ax.tick_params(labelbottom=False)
-    for group, own in reversed(list(enumerate(made.axes))):
+    for group, column in reversed(list(enumerate(made.axes))):
         if group % made.columns:
-            for ax, left in zip(own, made.axes[group - 1], strict=True):
+            for ax, left in zip(column, made.axes[group - 1], strict=True):
                 if ax.get_ylabel() == left.get_ylabel():
                     ax.set_ylabel("")
     return made.figure
@@ -162,9 +162,9 @@ def color_bar(
 ) -> Axes:
     """A scale of colours in the strip above the panels (``head`` of 0.34 inches)."""
     width, height = made.figure.get_size_inches()
-    own = 0.2 + 0.07 * len(label)
+    left = 0.2 + 0.07 * len(label)
     bar = made.figure.add_axes(
-        (own / width, 1 - 0.17 / height, 1.6 / width, 0.1 / height)
+        (left / width, 1 - 0.17 / height, 1.6 / width, 0.1 / height)
     )
     mapped = ScalarMappable(norm, colors)
     made.figure.colorbar(mapped, cax=bar, orientation="horizontal", extend=extend)

@@ -87,16 +87,16 @@ def looks(variants: Iterable[str], baseline: str = "single") -> dict[str, Look]:
     >>> looks(["multi-pcgrad", "multi", "single"])["multi"].color
     '#D55E00'
     """
-    found, others = {}, 0
+    by_variant, others = {}, 0
     for name in dict.fromkeys(variants):
         if name == baseline:
-            found[name] = BASELINE._replace(label=f"{name} (ST)")
+            by_variant[name] = BASELINE._replace(label=f"{name} (ST)")
         elif name == "multi":
-            found[name] = SUM._replace(label=f"{name} (MT, sum of losses)")
+            by_variant[name] = SUM._replace(label=f"{name} (MT, sum of losses)")
         else:
-            found[name] = OTHERS[others % len(OTHERS)]._replace(label=name)
+            by_variant[name] = OTHERS[others % len(OTHERS)]._replace(label=name)
             others += 1
-    return found
+    return by_variant
 
 
 @contextlib.contextmanager
@@ -111,8 +111,8 @@ def svg(figure: Figure) -> bytes:
 
     Places are given to a hundredth of a point; letters stay letters.
     """
-    found = _saved(figure, format="svg", metadata={"Date": None}, dpi=150)
-    return re.sub(rb'="[^"]*"', _rounded, found)
+    content = _saved(figure, format="svg", metadata={"Date": None}, dpi=150)
+    return re.sub(rb'="[^"]*"', _rounded, content)
 
 
 def _rounded(attribute: re.Match) -> bytes:

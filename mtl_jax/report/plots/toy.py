@@ -83,10 +83,10 @@ def objectives(paths: Mapping[str, Paths], problem: Problem) -> Figure:
     """
     front = problem.losses(problem.front)
     seen = {
-        name: Paths(problem.losses(own.points), own.arrived)
-        for name, own in paths.items()
+        name: Paths(problem.losses(path.points), path.arrived)
+        for name, path in paths.items()
     }
-    shown = np.concatenate([front, *(own.points[:, 0] for own in seen.values())])
+    shown = np.concatenate([front, *(path.points[:, 0] for path in seen.values())])
     low, high = shown.min(axis=0), shown.max(axis=0)
     margin = 0.06 * (high - low)
 
@@ -129,18 +129,18 @@ def _sheet(
     width = MARGIN + columns * (PANEL + GAP)
     height = HEAD + rows * (PANEL + TITLE) + FOOT
     figure = Figure(figsize=(width, height))
-    for number, (name, own) in enumerate(paths.items()):
+    for number, (name, path) in enumerate(paths.items()):
         row, column = divmod(number, columns)
         left = MARGIN + column * (PANEL + GAP)
         top = HEAD + row * (PANEL + TITLE) + TITLE
         box = left / width, 1 - (top + PANEL) / height, PANEL / width, PANEL / height
         ax = figure.add_axes(box)
-        draw(ax, own.points)
+        draw(ax, path.points)
         ax.grid(False)
         ax.spines[:].set(visible=True, color=FAINT)
         ax.tick_params(length=2, labelsize=7, pad=1.5)
         ax.set_title(name, pad=3, size=8.5)
-        count = f"{own.arrived.sum()}/{len(own.arrived)}"
+        count = f"{path.arrived.sum()}/{len(path.arrived)}"
         ax.set_title(count, loc="right", pad=3, weight="normal", color=MUTED, size=8)
         last = number + columns >= len(paths)
         ax.tick_params(labelbottom=last, labelleft=column == 0)

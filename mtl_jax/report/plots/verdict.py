@@ -65,7 +65,7 @@ def intervals(
       narrow: for a phone.
     """
     most = max(len(panel.rows) for panel in panels)
-    marks = max(len(own) for panel in panels for own in panel.rows.values())
+    marks = max(len(row) for panel in panels for row in panel.rows.values())
     pitch = ROW + 0.1 + 0.12 * (marks - 1)
     names = {short(name) for panel in panels for name in panel.rows}
     left = min(2.0, 0.3 + 0.075 * max(map(len, names)))
@@ -84,9 +84,9 @@ def intervals(
         ax.grid(visible=False, axis="y")
         ax.axvspan(-panel.margin, panel.margin, color=FAINT, linewidth=0, zorder=0.5)
         axis.zero_line(ax, vertical=True)
-        for place, own in enumerate(panel.rows.values()):
-            for number, mark in enumerate(own):
-                shift = (number - (len(own) - 1) / 2) * 0.14 / pitch
+        for place, row in enumerate(panel.rows.values()):
+            for number, mark in enumerate(row):
+                shift = (number - (len(row) - 1) / 2) * 0.14 / pitch
                 _mark(ax, place + shift, mark, looks[mark.look])
         ax.set_ylim(most - 0.4, -0.6)
         name_rows(ax, list(panel.rows))
@@ -112,7 +112,7 @@ def correlations(
     several = len(looks) > 1
     made = sheet(
         len(panels),
-        legend=[_handle(one, False, line="") for one in looks.values()] * several,
+        legend=[_handle(look, False, line="") for look in looks.values()] * several,
         narrow=narrow,
         height=2.1,
         title=0.46,
@@ -128,9 +128,9 @@ def correlations(
             ax.plot(
                 panel.x[name], panel.y[name], linestyle="", alpha=0.85, **_face(look)
             )
-        every = np.concatenate([*panel.y.values()])
-        if np.isfinite(every).any():
-            axis.fit(ax, np.append(every, 0.0), log=False)
+        ordinates = np.concatenate([*panel.y.values()])
+        if np.isfinite(ordinates).any():
+            axis.fit(ax, np.append(ordinates, 0.0), log=False)
         else:
             note(ax, "not defined")
         ax.margins(x=0.06)
@@ -141,13 +141,19 @@ def correlations(
 
 def _mark(ax: Any, y: float, mark: Mark, look: Look) -> None:
     """An interval at a height, or why there is none."""
-    one = mark.interval
-    if one.reason:
+    interval = mark.interval
+    if interval.reason:
         place: Any = {"textcoords": "offset points", "va": "center", "fontsize": 8}
         ax.annotate("not comparable", (0, y), (5, 0), color=MUTED, **place)
         return
-    ax.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.5, alpha=0.75)
-    ax.plot(one.value, y, **_face(look, mark.hollow))
+    ax.plot(
+        [interval.low, interval.high],
+        [y, y],
+        color=look.color,
+        linewidth=1.5,
+        alpha=0.75,
+    )
+    ax.plot(interval.value, y, **_face(look, mark.hollow))
 
 
 def _face(look: Look, hollow: bool = False) -> dict[str, Any]:

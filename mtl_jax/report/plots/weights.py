@@ -14,8 +14,10 @@ from mtl_jax.report.plots.style import OTHERS, Look, styled
 
 def weighed(table: Trajectories, tasks: Sequence[str], variant: str) -> bool:
     """Whether a variant's weights were recorded and are not always alike."""
-    found = [bundle(table, "train", "weight", task, variant).values for task in tasks]
-    values = [own for own in found if own.size]
+    recorded = [
+        bundle(table, "train", "weight", task, variant).values for task in tasks
+    ]
+    values = [values for values in recorded if values.size]
     return len(values) > 1 and any(not np.allclose(v, values[0]) for v in values)
 
 
@@ -40,18 +42,20 @@ def weights(
     """
     styles = [OTHERS[i % len(OTHERS)]._replace(label=t) for i, t in enumerate(tasks)]
     handles = [
-        Line2D([], [], color=one.color, linestyle=one.dash, label=short(one.label))
-        for one in styles
+        Line2D(
+            [], [], color=style.color, linestyle=style.dash, label=short(style.label)
+        )
+        for style in styles
     ]
     made = sheet(len(looks), legend=handles, narrow=narrow, height=1.3, columns=4)
     for (variant, look), (ax,) in zip(looks.items(), made.axes, strict=True):
         ax.set_title(short(look.label))
         ax.set_ylabel("share of weight")
         axis.zero_line(ax)
-        every = [bundle(table, "train", "weight", task, variant) for task in tasks]
-        total = np.sum([np.abs(of.values) for of in every], axis=0)
-        shares = [of.values / np.where(total > 0, total, np.nan) for of in every]
-        for of, share, style in zip(every, shares, styles, strict=True):
+        bundles = [bundle(table, "train", "weight", task, variant) for task in tasks]
+        total = np.sum([np.abs(of.values) for of in bundles], axis=0)
+        shares = [of.values / np.where(total > 0, total, np.nan) for of in bundles]
+        for of, share, style in zip(bundles, shares, styles, strict=True):
             ax.plot(of.steps, share, color=style.color, linewidth=0.5, alpha=0.4)
             if of.sound.any():
                 mean = share[:, of.sound].mean(axis=1)
