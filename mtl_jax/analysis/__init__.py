@@ -1,4 +1,4 @@
-"""What a pile of records says of the claims: gap, transfer, factors, conflict.
+"""Analysis of records by the claims: gap, transfer, factors, conflict.
 
 Every function takes the records (`mtl_jax.storage.records.read`; those of several
 workdirs may be concatenated) and returns a tidy table. ST is the ``baseline``, MT the

@@ -35,18 +35,18 @@ class Estimate(NamedTuple):
     """NaN where there is nothing to resample."""
     high: np.ndarray
     clusters: str
-    """What was resampled: ``tasks and seeds``, ``tasks``, ``seeds`` or ``none``."""
+    """Resampled units: ``tasks and seeds``, ``tasks``, ``seeds`` or ``none``."""
 
 
 class Draws(NamedTuple):
-    """How often each is drawn, in ``R`` resamples; R is 0 where nothing can be."""
+    """Counts of draws in ``R`` resamples; R is 0 where nothing can be drawn."""
 
     tasks: np.ndarray
     """``[R, T]``."""
     st: list[np.ndarray]
-    """Of every task ``[R, n_st]``."""
+    """Counts of ST seeds ``[R, n_st]``, by task."""
     mt: list[np.ndarray]
-    """Of every task ``[R, n_mt]``; the same for the same seed of all tasks."""
+    """Counts of MT seeds ``[R, n_mt]``, by task; the same for one seed in all tasks."""
     clusters: str
 
 
@@ -58,7 +58,7 @@ def draw(
     seed: int | Sequence[int] = 0,
     resamples: int = RESAMPLES,
 ) -> Draws:
-    """Resample tasks (of two or more) and seeds (of two or more of both variants).
+    """Draw tasks (of two or more) and seeds (of two or more of both variants).
 
     Args:
       st_seeds: of every task.
@@ -95,7 +95,7 @@ def estimate(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Mean over tasks of the mean over pairs of seeds, with its interval."""
+    """Estimate the mean over tasks and pairs of seeds, with its interval."""
     draws = draw(
         [task.st_seeds for task in tasks],
         [task.mt_seeds for task in tasks],
@@ -113,7 +113,7 @@ def estimate(
 
 
 def mean_of_tasks(draws: Draws, values: np.ndarray) -> np.ndarray:
-    """Mean over tasks ``[1 + R, ...]`` of theirs ``[1 + R, T, ...]``, the sample first.
+    """Average ``[1 + R, T, ...]``, the sample first, over tasks: ``[1 + R, ...]``.
 
     A task that the sample has nothing of is left out of all. One that only a resample
     has nothing of makes that resample undefined, NaN: without the task it would be
@@ -132,7 +132,7 @@ def with_sample(draws: np.ndarray) -> np.ndarray:
 
 
 def interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of ``[R, ...]``; NaN where fewer than half are defined."""
+    """Compute percentile intervals of ``[R, ...]``; NaN where most are undefined."""
     shape = resampled.shape[1:]
     enough = np.isfinite(resampled).sum(axis=0) * 2 > len(resampled)
     low, high = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -145,7 +145,7 @@ def interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def strict_interval(resampled: np.ndarray) -> tuple[float, float]:
-    """Percentile interval of ``[R]``, of which those that are not finite lie anywhere.
+    """Compute the percentile interval of ``[R]``, with anything for what is not finite.
 
     They count at either end, so that the interval holds wherever they are; NaN where
     they are more than a tail, or where there is nothing to resample.
@@ -165,7 +165,7 @@ def strict_interval(resampled: np.ndarray) -> tuple[float, float]:
 
 
 def weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean over axis 1 of ``[R, T, ...]`` by ``[R, T]``, without what is missing."""
+    """Average ``[R, T, ...]`` over tasks by weights ``[R, T]``, without the missing."""
     weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
     weights = weights * np.isfinite(values)
     total = weights.sum(axis=1)

@@ -15,22 +15,22 @@ Labels = Mapping[str, Any]
 
 
 class Compared(NamedTuple):
-    """What was found of a task: a number per pair of seeds and row of the labels."""
+    """Numbers of a task per pair of seeds and row of the labels."""
 
     sides: Sides
     labels: Labels
-    """What tells rows apart, such as the bin."""
+    """Columns that tell rows apart, such as the bin."""
     values: np.ndarray
     """``[n_st, n_mt, P]``, NaN where missing; of no use where not comparable."""
 
     @property
     def pairs(self) -> Pairs:
-        """The numbers with their seeds."""
+        """Pair the numbers with their seeds."""
         return Pairs(self.sides.st_seeds, self.sides.mt_seeds, self.values)
 
 
 def pair_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
-    """A row per pair of seeds and label; ``columns`` broadcast to [n_st, n_mt, P]."""
+    """Tabulate pairs of seeds and labels; ``columns`` broadcast to [n_st, n_mt, P]."""
     size = len(next(iter(labels.values())))
     shape = (len(sides.st_seeds), len(sides.mt_seeds), size)
     full = {
@@ -47,7 +47,7 @@ def pair_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
 
 
 def lone_row(sides: Sides, nothing: Labels) -> Frame:
-    """The row of a task that is not comparable: seeds -1, and what else is given."""
+    """Make the row of a task that is not comparable: seeds -1, and what is given."""
     columns = {"setting": sides.setting, "task": sides.task, "st_seed": -1}
     columns |= {"mt_seed": -1, **nothing, "comparable": False, "reason": sides.reason}
     return pd.DataFrame([columns])
@@ -56,7 +56,7 @@ def lone_row(sides: Sides, nothing: Labels) -> Frame:
 def tabulate(
     compared: Sequence[Compared], name: str, nothing: Labels, seed: int, resamples: int
 ) -> Frame:
-    """Means with intervals, of every task over its seeds and of every setting.
+    """Tabulate means with intervals, of every task over its seeds and of every setting.
 
     Args:
       compared: one per (setting, task); within a setting of the same ``P``.
@@ -90,7 +90,7 @@ def tabulate(
 
 
 def counts(group: Sequence[Compared]) -> dict[str, int]:
-    """Seeds that were compared (of a group, the fewest), divergence, tasks."""
+    """Count seeds that were compared (of a group, the fewest), divergence, tasks."""
     usable = [task.sides for task in group if not task.sides.reason]
     shown = usable or [task.sides for task in group]
     return {

@@ -21,7 +21,7 @@ def conflict_effects(
     *,
     per_step: bool = False,
 ) -> Frame:
-    """A task's gradient conflict beside D and transfer, per pair of seeds (C3).
+    """Tabulate a task's gradient conflict, D and transfer, per pair of seeds (C3).
 
     ``conflict`` is minus the mean cosine of the task's gradient with those of the
     others (scope ``shared``), so that + is conflict; ``effect`` is D of

@@ -32,7 +32,7 @@ def contrasts(
     *,
     differences: Collection[str] = SIGNED,
 ) -> Frame:
-    """Contrast of each factor, alongside the gap, per pair of seeds and bin.
+    """Tabulate each factor's contrast beside the gap, per pair of seeds and bin.
 
     The contrast is the log-ratio ``log(f_MT / f_ST)`` at the same training loss; log f
     is linear between points. Where a factor is not positive (one-step sharpness may be

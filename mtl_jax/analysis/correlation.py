@@ -54,7 +54,7 @@ def correlate(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """How x and y go together within every setting, and on average over settings.
+    """Correlate x and y within every setting, and on average over settings.
 
     Statistics:
       spearman: rank correlation of all observations.
@@ -121,7 +121,7 @@ def correlate(
 
 
 def spearman(weights: np.ndarray, rows: Rows) -> np.ndarray:
-    """Spearman's rho ``[R]`` of rows counted as often as their pair ``[R, C]`` says.
+    """Compute Spearman's rho ``[R]`` of rows weighted by their pair ``[R, C]``.
 
     The midrank of a row is a sum over pairs of runs of weight times the rows below it
     (and half of those at it). NaN where x or y is constant.
@@ -137,7 +137,7 @@ def spearman(weights: np.ndarray, rows: Rows) -> np.ndarray:
 
 
 def kendall(weights: np.ndarray, rows: Rows) -> np.ndarray:
-    """Kendall's tau-b ``[R]`` of rows counted as often as their pair ``[R, C]`` says.
+    """Compute Kendall's tau-b ``[R]`` of rows weighted by their pair ``[R, C]``.
 
     Concordance is a quadratic form in the weights, with one entry per two pairs of
     runs. NaN where x or y is constant.
@@ -157,7 +157,7 @@ def kendall(weights: np.ndarray, rows: Rows) -> np.ndarray:
 
 
 def sign_agreement(weights: np.ndarray, rows: Rows) -> np.ndarray:
-    """Fraction ``[R]`` of rows with x and y of the same sign; zeros are not counted."""
+    """Compute the fraction ``[R]`` of rows with x and y of one sign, without zeros."""
     product = np.sign(rows.x) * np.sign(rows.y)
     count = weights.shape[1]
     same = np.bincount(rows.pair, weights=product > 0, minlength=count)
@@ -211,7 +211,7 @@ def _of_setting(
 
 
 def _centred(whole: Frame, name: str, within: Sequence[str]) -> np.ndarray:
-    """What the levels of some columns, added up, leave of another ``[N]``."""
+    """Subtract from a column ``[N]`` what the levels of others, added up, explain."""
     values = whole[name].to_numpy(float)
     levels = [pd.get_dummies(whole[column]).to_numpy(float) for column in within]
     design = np.concatenate(levels, axis=1)
@@ -289,7 +289,7 @@ def _weights(
 
 
 def _undefined(rows: Rows, x: str, y: str) -> str:
-    """Why ranks say nothing; empty where they do."""
+    """Explain why ranks say nothing; empty where they do."""
     if len(rows.x) < FEWEST:
         return f"{len(rows.x)} observations, fewer than {FEWEST}"
     for name, values in ((x, rows.x), (y, rows.y)):
@@ -300,7 +300,7 @@ def _undefined(rows: Rows, x: str, y: str) -> str:
 
 
 def _below(values: np.ndarray, pair: np.ndarray) -> np.ndarray:
-    """How many rows of each pair are below a row, or at it (half): ``[N, C]``."""
+    """Count the rows of each pair below a row, or at it (half): ``[N, C]``."""
     columns = []
     for c in range(pair.max() + 1):
         ordered = np.sort(values[pair == c])

@@ -18,7 +18,7 @@ Frame = Any
 
 
 def align(df: Frame) -> Frame:
-    """Points of every curve with the abscissa at which curves are compared.
+    """Add to the points of every curve the abscissa at which curves are compared.
 
     The abscissa is the antitonic regression of the log probe loss over the steps (only
     their order matters): the fit that never rises and is closest in squares (Barlow et
@@ -44,7 +44,7 @@ def align(df: Frame) -> Frame:
 
 
 def curves(df: Frame) -> Frame:
-    """What there is of every curve, and what had to be dropped.
+    """Count the points of every curve, and those that had to be dropped.
 
     Returns:
       A row per curve: setting, variant, learning_rate, batch_size, seed, task;
@@ -72,12 +72,12 @@ def curves(df: Frame) -> Frame:
 
 
 def compared(df: Frame, baseline: str = "single") -> list[str]:
-    """Variants other than the baseline, in the order of the records."""
+    """List the variants other than the baseline, in the order of the records."""
     return [name for name in df["variant"].unique() if name != baseline]
 
 
 def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
-    """One named value along every curve, without what came after divergence.
+    """Select a named value along every curve, without what came after divergence.
 
     Returns:
       setting, variant, learning_rate, batch_size, seed, task, step, value,
@@ -94,7 +94,7 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
 
 
 def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
-    """Names of the scores of every (setting, task), in the order of the records."""
+    """List the scores of every (setting, task), in the order of the records."""
     check(df)
     of_task = df[df["task"] != ""]
     scored = of_task[(of_task["split"] == split) & (of_task["name"] != "loss")]
@@ -108,19 +108,19 @@ def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
 
 
 def judged_by(names: Sequence[str]) -> str:
-    """What chooses among the points of a task: its only score, otherwise the loss."""
+    """Choose what judges the points of a task: its only score, otherwise the loss."""
     return names[0] if len(names) == 1 else "loss"
 
 
 def with_divergence(df: Frame) -> Frame:
-    """The records without marks, with ``diverged_at``: a step, NaN for a sound run."""
+    """Replace marks of divergence by ``diverged_at``: a step, NaN for a sound run."""
     is_mark = df["name"] == "diverged"
     first = df[is_mark].groupby(RUN)["step"].min().rename("diverged_at")
     return df[~is_mark].merge(first.reset_index(), how="left", on=RUN)
 
 
 def scopes(df: Frame) -> Frame:
-    """Scope of every row; records of before there were factors have none."""
+    """Return the scope of every row; records of before there were factors have none."""
     if "scope" not in df:
         return pd.Series("", index=df.index)
     return df["scope"].fillna("")

@@ -25,7 +25,7 @@ def gap(
     name: str = "loss",
     points: int = 20,
 ) -> Frame:
-    """Gap of every pair of seeds at every bin of training loss.
+    """Compute the gap of every pair of seeds at every bin of training loss.
 
     Of the loss ``G(a) = b_MT(a) - b_ST(a)``: + is MT *worse*. Of a score the difference
     has the sign in which + is MT *better* (``b_ST - b_MT`` where less is better). Only
@@ -65,7 +65,7 @@ def gap_curve(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """Mean gap per bin with its interval, per task and over the tasks of a setting.
+    """Average the gap per bin, with its interval, per task and over those of a setting.
 
     Signs are those of `gap`; intervals are percentiles at 95% (`bootstrap`): of a task
     over its seeds, of a setting over its comparable tasks and their seeds, bin by bin.
@@ -101,7 +101,7 @@ def gap_summary(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """What C1 asks of the gap: how large it is early and late, and if its sign stays.
+    """Summarise the gap for C1: its size early and late, and whether its sign stays.
 
     ``mean`` over the grid; ``early`` and ``late``: over the third of the grid with the
     highest and the lowest training losses; ``sign_agreement``: the fraction of seed

@@ -14,7 +14,7 @@ Key = tuple[str, str]
 
 
 class Line(NamedTuple):
-    """One value along one curve, ``[P]`` each, by step."""
+    """Values along a curve, ``[P]`` each, by step."""
 
     abscissa: np.ndarray
     """Log nats, never rising."""
@@ -30,12 +30,12 @@ class Sides(NamedTuple):
     st_seeds: list[int]
     """Seeds of the sound curves of the baseline."""
     mt_seeds: list[int]
-    """Of the variant."""
+    """Seeds of the sound curves of the variant."""
     st_diverged: int
     """Curves of the baseline that diverged."""
     mt_diverged: int
     reason: str
-    """Why the two cannot be compared; empty where they can."""
+    """Reason why the two cannot be compared; empty where they can."""
 
 
 class Matched(NamedTuple):
@@ -55,12 +55,12 @@ class Matched(NamedTuple):
 
     @property
     def gap(self) -> np.ndarray:
-        """Signed difference of MT and ST ``[n_st, n_mt, P]``."""
+        """Compute the signed difference of MT and ST ``[n_st, n_mt, P]``."""
         return self.sign * (self.mt[None] - self.st[:, None])
 
 
 def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
-    """Which curves there are of every (setting, task), and which are sound.
+    """Collect the curves of every (setting, task), and which are sound.
 
     Raises:
       InputError: a variant that no record is of, or that is its own baseline.
@@ -92,7 +92,7 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
 def match(
     df: Frame, variant: str, baseline: str, split: str, name: str, points: int
 ) -> list[Matched]:
-    """Bring every task's value to one grid over the range all sound curves share.
+    """Interpolate every task's value on a grid over the range all sound curves share.
 
     The grid is equally spaced in log loss. Between points the value is linear in the
     abscissa; points of one abscissa (plateaus of the fit) count with their mean.
@@ -132,7 +132,7 @@ def match(
 def lines_of(
     df: Frame, split: str, name: str, scope: str = ""
 ) -> dict[tuple[str, str, str], dict[int, Line]]:
-    """A value along the curves: ``(setting, variant, task) -> {seed: line}``."""
+    """Collect lines of a value: ``(setting, variant, task) -> {seed: line}``."""
     aligned = align(df)[[*CURVE, "step", "abscissa"]]
     points = values(df, split, name, scope).merge(aligned, on=[*CURVE, "step"])
     lines = {}
@@ -147,7 +147,7 @@ def lines_of(
 
 
 def at(log_loss: np.ndarray, line: Line) -> np.ndarray:
-    """Value of a line at abscissas ``[P]``; NaN outside and next to what is NaN.
+    """Interpolate a line at abscissas ``[P]``; NaN outside and next to what is NaN.
 
     >>> line = Line(np.array([2.0, 1.0, 1.0]), np.array([0.0, 4.0, 6.0]))
     >>> at(np.array([3.0, 1.5, 1.0]), line)
@@ -161,7 +161,7 @@ def at(log_loss: np.ndarray, line: Line) -> np.ndarray:
 
 
 def at_all(log_loss: np.ndarray, lines: Any) -> np.ndarray:
-    """Values ``[n, P]`` of several lines."""
+    """Interpolate several lines: ``[n, P]``."""
     rows = [at(log_loss, line) for line in lines] if len(log_loss) else []
     return np.array(rows).reshape(len(rows), len(log_loss))
 
@@ -178,7 +178,7 @@ def _measured(lines: dict[int, Line], seeds: Sequence[int]) -> dict[int, Line]:
 
 
 def _unsound(variant: str, recorded: Frame) -> str:
-    """Why no curve of a variant can be used; empty if there is one."""
+    """Explain why no curve of a variant can be used; empty if there is one."""
     if recorded["sound"].any():
         return ""
     if not len(recorded):
@@ -191,7 +191,7 @@ def _unsound(variant: str, recorded: Frame) -> str:
 
 
 def _apart(st: dict[int, Line], mt: dict[int, Line], what: str) -> str:
-    """Why the curves share no range of training loss; empty where they do."""
+    """Explain why the curves share no range of training loss; empty where they do."""
     texts, ranges = [], []
     for name, lines in (("ST", st), ("MT", mt)):
         if not lines:

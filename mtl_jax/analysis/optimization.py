@@ -16,7 +16,7 @@ def optimization_effect(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """Difference of probe losses at equal step, ``D(t) = a_MT(t) - a_ST(t)``.
+    """Compare probe losses at equal step, ``D(t) = a_MT(t) - a_ST(t)``.
 
     In nats, + is MT *worse* optimised; losses as recorded, not their regression. Only
     sound curves, and only steps at which all of them have a finite loss, so that the
@@ -38,7 +38,7 @@ def optimization_effect(
 
 
 def effects(df: Frame, variant: str, baseline: str) -> list[Compared]:
-    """``D`` of every (setting, task) per pair of seeds; NaN at steps of other tasks."""
+    """Compute ``D`` of every (setting, task) and pair of seeds; NaN at other steps."""
     losses = values(df, "probe", "loss")
     losses = losses[np.isfinite(losses["value"])]
     compared = []

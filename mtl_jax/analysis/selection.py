@@ -34,7 +34,7 @@ RULE = (
 
 
 def best_points(df: Frame, by: str | None = None) -> Frame:
-    """The point of every curve that its validation data choose: the first best one.
+    """Select the point of every curve that is best in validation, first of equals.
 
     Args:
       df: records.
@@ -71,7 +71,7 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
 
 
 def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
-    """How every learning rate and batch size does in validation, and which are chosen.
+    """Rank every learning rate and batch size by validation, and mark the chosen.
 
     Args:
       df: records.
@@ -132,7 +132,7 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
 
 
 def select(df: Frame, by: str | None = None, over: str = "model") -> Frame:
-    """The records of what `candidates` chooses.
+    """Select the records of what `candidates` chooses.
 
     Of every task the rows of its own choice. Rows of a run as a whole are kept of one
     candidate a variant, the one that most tasks chose; marks of divergence, of all.
@@ -142,7 +142,7 @@ def select(df: Frame, by: str | None = None, over: str = "model") -> Frame:
 
 
 def keep(df: Frame, chosen: Frame) -> Frame:
-    """The records of chosen candidates (columns as those of `candidates`)."""
+    """Keep the records of chosen candidates (columns as those of `candidates`)."""
     of_model = chosen[chosen["task"] == ""][CELL]
     of_task = chosen[chosen["task"] != ""][[*CELL, "task"]]
     whole, tasks = df[df["task"] == ""], df[df["task"] != ""]

@@ -41,19 +41,19 @@ class Tested(NamedTuple):
     direction: int
     """+1 where more is better, -1 where less is."""
     by: str
-    """What chose the points."""
+    """Name of the validation value that chose the points."""
     st: dict[int, float]
-    """Of the baseline, by seed."""
+    """Values of the baseline, by seed."""
     mt: dict[int, float]
-    """Of the variant, by seed."""
+    """Values of the variant, by seed."""
     st_diverged: int
     mt_diverged: int
     reason: str
-    """Why they cannot be compared; empty where they can."""
+    """Reason why they cannot be compared; empty where they can."""
 
     @property
     def pairs(self) -> Pairs:
-        """MT minus ST of every pair of seeds ``[n_st, n_mt]``; + is MT better."""
+        """Compare MT with ST, seed by seed: ``[n_st, n_mt]``; + is MT better."""
         st, mt = (np.array([*side.values()]) for side in (self.st, self.mt))
         difference = self.direction * (mt[None, :] - st[:, None])
         return Pairs(list(self.st), list(self.mt), difference)
@@ -68,7 +68,7 @@ def transfer(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """Test values at the best-validation point: every variant against the baseline.
+    """Compare test values at the best-validation point: variants against the baseline.
 
     All scores of a task, and its loss. The point is the first best one in validation
     (`best_points`). A run that diverged counts with the points it had until then: it
@@ -129,7 +129,7 @@ def delta_m(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """Relative test performance of every variant, in percent; + is MT *better*.
+    """Compute relative test performance of every variant, in percent; + is MT *better*.
 
     ``100 / T * sum_t mean_m s (M_mt - M_st) / |M_st|`` with s = -1 where less is better
     (Maninis et al., 2019, Eq. 4, there without 100), of means over seeds at the points
@@ -190,7 +190,7 @@ def delta_m(
 def tested(
     df: Frame, variant: str, baseline: str, split: str, by: str | None = None
 ) -> list[Tested]:
-    """Values of every (setting, task, name) at the best-validation points."""
+    """Collect values of every (setting, task, name) at the best-validation points."""
     need_one_rate(df)
     best = best_points(df, by)
     names, declared = score_names(df, split), measures(df)
@@ -252,7 +252,7 @@ def _others(df: Frame, baseline: str) -> list[str]:
 
 
 def by_task(tests: Sequence[Tested]) -> list[list[Tested]]:
-    """What Delta_m is made of: per task its scores, or its loss if it has none."""
+    """Group values for Delta_m: per task its scores, or its loss if it has none."""
     tasks = [[test for test in tests if test.task == t] for t in _tasks(tests)]
     return [[o for o in task if o.name != "loss"] or task for task in tasks]
 

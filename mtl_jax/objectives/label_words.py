@@ -19,8 +19,8 @@ _SIMILARITIES = tuple(f"{fifths / 5:.1f}" for fifths in range(26))
 LABEL_WORDS: dict[str, int] = {
     word: number for number, word in enumerate(_NAMES + _SIMILARITIES)
 }
-"""Every word and its number."""
+"""Numbers of all words."""
 
 NUMBERS: tuple[float, ...] = (-1.0,) * len(_NAMES) + tuple(map(float, _SIMILARITIES))
-"""What every word says as a number; -1 for one that says none, as in T5's evaluation
+"""Numbers that the words say; -1 for a word that says none, as in T5's evaluation
 (Raffel et al., 2020)."""

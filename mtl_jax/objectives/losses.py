@@ -51,7 +51,7 @@ from mtl_jax.types import Array, PyTree
 
 
 class Objective(NamedTuple):
-    """What a task's outputs are trained and scored by."""
+    """Loss, likelihood and scores of a task's outputs."""
 
     example_loss: Callable[[Array, Any], Array]
     """``(outputs [B, ...], targets [B, ...])`` to losses ``[B]`` in nats."""
@@ -70,7 +70,7 @@ class Objective(NamedTuple):
     is_scalar: bool = False
     """Outputs are one number where others are a last axis of them."""
     targets: Targets | None = None
-    """Those that the likelihood knows: others are refused where they can be read, and
+    """Targets that the likelihood knows: others are refused where they can be read, and
     their losses are NaN where not. None: others are left out."""
     labelled: Callable[[Any], Array] | None = None
     """Targets ``[B, ...]`` to whether each is there ``[B]``; None where all are, see
@@ -78,7 +78,7 @@ class Objective(NamedTuple):
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """Direction and unit of the loss and of every score, by name."""
+        """Collect direction and unit of the loss and of every score, by name."""
         scores = {name: score.measure for name, score in self.scores.items()}
         return {"loss": LOSS, **scores}
 
@@ -326,7 +326,7 @@ def _as_numbers(score: Score) -> Score:
 
 
 def _words(**scores: Score) -> Objective:
-    """One of all words: logits ``[B, W]``, numbers of `LABEL_WORDS` ``[B]``.
+    """Make an objective of words: logits ``[B, W]``, numbers of `LABEL_WORDS` ``[B]``.
 
     A word of another task is as wrong as one of the own task.
     """
@@ -354,7 +354,7 @@ OBJECTIVES: dict[str, Objective] = {
         pearson=_as_numbers(PEARSON), spearman=_as_numbers(SPEARMAN)
     )._replace(targets=Targets(_says_number, "words that say a number")),
 }
-"""Every objective by its name; those of one loss differ in their scores."""
+"""Objectives by name; those of one loss differ in their scores."""
 
 
 def named(objective: str | Objective) -> Objective:

@@ -18,7 +18,7 @@ class Measure(NamedTuple):
 
     @property
     def factor(self) -> int:
-        """Factor from the records to what people read.
+        """Return the factor from the records to what people read.
 
         >>> Measure(1, "%").factor, LOSS.factor
         (100, 1)
@@ -27,9 +27,9 @@ class Measure(NamedTuple):
 
     @property
     def digits(self) -> int:
-        """Number of decimals that people read."""
+        """Return the number of decimals that people read."""
         return 1 if self.unit == "%" else 3
 
 
 LOSS = Measure(-1, "nats")
-"""Every objective's loss, per example."""
+"""Loss of any objective, per example."""

@@ -25,7 +25,7 @@ class MixedTargets(NamedTuple):
 
 
 def of_head(objective: Objective, width: int) -> Objective:
-    """The objective of the first ``width`` of a head's outputs ``[B, ..., W]``.
+    """Wrap an objective to look at ``width`` of a head's outputs ``[B, ..., W]``.
 
     >>> from mtl_jax.objectives.losses import BERNOULLI
     >>> of_head(BERNOULLI, 1).example_loss(jnp.zeros((2, 1)), jnp.array([0, 1]))
@@ -58,7 +58,7 @@ def of_head(objective: Objective, width: int) -> Objective:
 
 
 def of_kinds(objectives: Sequence[Objective]) -> Objective:
-    """One objective for tasks of several kinds: targets (`MixedTargets`) say which.
+    """Combine objectives of several kinds: targets (`MixedTargets`) say which it is.
 
     All look at outputs of one shape, as `of_head` makes them. Scores of one name make
     the same of their statistics, of which a kind without the score has zeros, and one

@@ -43,17 +43,17 @@ class Score(NamedTuple):
 
     @property
     def measure(self) -> Measure:
-        """Direction and unit, as the records have them."""
+        """Return direction and unit, as the records have them."""
         return Measure(1 if self.higher_is_better else -1, self.unit)
 
 
 def mean(sums: PyTree, count: Array) -> Array:
-    """Mean over the examples."""
+    """Average over the examples."""
     return sums / count
 
 
 def ratio(sums: PyTree, count: Array) -> Array:
-    """Quotient of two sums, 0 where there was nothing to count."""
+    """Divide the first sum by the second, 0 where there was nothing to count."""
     del count
     above, below = sums
     return above / (below + (below == 0))
@@ -80,11 +80,11 @@ def _squared_error(means: Array, targets: Array) -> Array:
 
 
 ACCURACY = Score(_correct, mean, higher_is_better=True, unit="%")
-"""Of logits ``[B, C]`` and class numbers ``[B]``."""
+"""Share of right classes, of logits ``[B, C]`` and class numbers ``[B]``."""
 BINARY_ACCURACY = Score(_correct_sign, mean, higher_is_better=True, unit="%")
-"""Of logits ``[B]`` and labels 0 or 1 ``[B]``."""
+"""Share of right signs, of logits ``[B]`` and labels 0 or 1 ``[B]``."""
 MSE = Score(_squared_error, mean, higher_is_better=False)
-"""Of means ``[B]`` and targets ``[B]``."""
+"""Mean squared error of means ``[B]`` and targets ``[B]``."""
 
 
 def _confusion(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -116,7 +116,7 @@ def _f1(sums: PyTree, count: Array) -> Array:
 
 
 def f1(positive: int) -> Score:
-    """F1 of one class: the harmonic mean of its precision and recall, in [0, 1].
+    """Make the F1 of one class: harmonic mean of its precision and recall, in [0, 1].
 
     Of logits ``[B, C]`` and class numbers ``[B]``; 0 where the class is neither
     predicted nor true.

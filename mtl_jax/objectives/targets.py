@@ -28,7 +28,7 @@ class Targets(NamedTuple):
     """``(outputs [B, ...], targets [B, ...])`` to whether each is one ``[B, ...]``; of
     the outputs only their shape is looked at."""
     words: str
-    """What they are, for people."""
+    """Description of the targets, for people."""
 
 
 def is_class(outputs: Any, labels: Any) -> Array:

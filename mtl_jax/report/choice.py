@@ -33,16 +33,16 @@ class Choice(NamedTuple):
 
     @property
     def several(self) -> bool:
-        """Whether there was anything to choose."""
+        """Tell whether there was anything to choose."""
         return len(self.candidates) > 0 and not self.candidates["chosen"].all()
 
     @property
     def chosen(self) -> Frame:
-        """The candidates that were chosen, where there are any."""
+        """Select the candidates that were chosen, where there are any."""
         return self.candidates[self.candidates["chosen"]]
 
     def options(self, variant: str, cell: Cell) -> str:
-        """Options that a variant was trained with in a cell."""
+        """Return the options that a variant was trained with in a cell."""
         if not len(self.candidates):
             return ""
         rows = self.candidates[self.candidates["variant"] == variant]
@@ -51,7 +51,7 @@ class Choice(NamedTuple):
 
 
 def choice_of(workdir: Path, df: Frame) -> Choice:
-    """The choice that a sweep left beside the records, or else that they allow.
+    """Read the choice that a sweep left beside the records, or make the one they allow.
 
     Raises:
       InputError: the table of candidates cannot be read.
@@ -83,7 +83,7 @@ def _swept(workdir: Path) -> Choice | None:
 
 
 def cells_text(variant: str, cells: Mapping[Cell, list[str]], choice: Choice) -> str:
-    """Cells of a variant (``0.01, 64, c=0.4``), of several each with its tasks."""
+    """Write the cells of a variant (``0.01, 64, c=0.4``), several with their tasks."""
     many = sum(map(len, cells.values())) > MOST_NAMES
     texts = []
     for (rate, size), tasks in cells.items():
@@ -95,7 +95,7 @@ def cells_text(variant: str, cells: Mapping[Cell, list[str]], choice: Choice) ->
 
 
 def account(choice: Choice) -> str:
-    """How the choice was made, in a few sentences."""
+    """Describe how the choice was made, in a few sentences."""
     table, chosen = choice.candidates, choice.chosen
     alone = chosen[chosen["task"] != ""]["variant"].unique().tolist()
     joint = [v for v in chosen["variant"].unique() if v not in alone]

@@ -24,7 +24,7 @@ MOST_ROWS = 20
 
 
 def pictures(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
-    """A picture per claim, of what can be compared."""
+    """Yield a picture per claim, of what can be compared."""
     yield from _persistence(judged, looks)
     yield from _explanation(judged)
     yield from _harm(judged)
@@ -210,7 +210,7 @@ def _interval(mean: Mean) -> plots.Interval:
 
 
 def _margin(judged: Verdicts, claim: str) -> float:
-    """What is negligible in a claim; 0 where nothing could be judged."""
+    """Return the negligible effect in a claim; 0 where nothing could be judged."""
     margins = judged.table[judged.table["claim"] == claim]["margin"].dropna()
     return float(margins.iloc[0]) if len(margins) else 0.0
 

@@ -35,11 +35,11 @@ SUBJECTS = {
     ("C4", "transfer"): "transfer",
 }
 MOST_LETTERS = 220
-"""Of a reason."""
+"""Letters of a reason, at most."""
 
 
 class Verdicts(NamedTuple):
-    """What was found of the claims."""
+    """Verdicts on the claims, with their evidence."""
 
     table: Frame
     """`analysis.claims`, by claim and setting: all together first, the claim first."""
@@ -49,7 +49,7 @@ class Verdicts(NamedTuple):
     """Settings of which learning rates were selected on a sweep."""
 
     def of(self, claim: str, subject: str = "", setting: str = "") -> Any:
-        """A row of the table."""
+        """Look up a row of the table."""
         rows = self.table[self.table["claim"] == claim]
         rows = rows[(rows["subject"] == subject) & (rows["setting"] == setting)]
         return rows.iloc[0]
@@ -71,7 +71,7 @@ def verdicts(sections: Sequence[Findings]) -> Verdicts:
 
 
 def section(judged: Verdicts) -> dict[str, Any]:
-    """What the template says before any picture."""
+    """Collect what the template says before any picture."""
     rows = [judged.of(claim) for claim in STATEMENTS]
     told = [
         {

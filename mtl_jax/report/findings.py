@@ -31,9 +31,9 @@ class Versus(NamedTuple):
     gap_curve: Frame
     gap_summary: Frame
     score_gap: Frame
-    """Of each task's score; empty if there is none."""
+    """Gap of each task's score; empty if there is none."""
     score_curve: Frame
-    """Of the score that all tasks have; empty if there is none."""
+    """Gap curve of the score that all tasks have; empty if there is none."""
     optimization: Frame
     contrasts: Frame
     """Empty if no factor was recorded."""
@@ -44,7 +44,7 @@ class Versus(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What one workdir holds."""
+    """Content of a workdir, analysed."""
 
     setting: str
     """With the workdir's name, if several have the same setting."""
@@ -57,12 +57,12 @@ class Findings(NamedTuple):
     """A row per run that did, of all in the workdir: variant, seed, learning_rate,
     batch_size, step, tasks."""
     records: Frame
-    """Of the chosen candidates."""
+    """Records of the chosen candidates."""
     table: plots.Trajectories
     tasks: list[str]
     variants: list[str]
     seeds: dict[str, list[int]]
-    """Of every variant."""
+    """Seeds by variant."""
     cells: dict[str, dict[Cell, list[str]]]
     """Learning rates and batch sizes of every variant, with the tasks shown in them."""
     scores: dict[str, str]
@@ -76,17 +76,17 @@ class Findings(NamedTuple):
     """Multi-task optimizers against ``multi``; empty where there are none."""
     versus: dict[str, Versus]
     step: int
-    """That was reached."""
+    """Last step that was reached."""
 
     @property
     def shared_score(self) -> str:
-        """The score that all tasks are shown by; empty if there is none."""
+        """Return the score that all tasks are shown by; empty if there is none."""
         names = {self.scores.get(task, "") for task in self.tasks}
         return names.pop() if len(names) == 1 else ""
 
     @property
     def factors(self) -> list[str]:
-        """Factors of tasks, the headline ones first."""
+        """List the factors of tasks, the headline ones first."""
         factors = self.records
         factors = factors[(scopes(factors) == "task") & (factors["task"] != "")]
         names = [n for n in factors["name"].unique() if not n.endswith("_bound")]
@@ -94,7 +94,7 @@ class Findings(NamedTuple):
         return [name for name in HEADLINE if name in names] + others
 
     def run_cell(self, variant: str) -> str:
-        """Learning rate and batch size of which values of whole runs are kept."""
+        """Name learning rate and batch size of which values of whole runs are kept."""
         rows = self.records
         rows = rows[(rows["variant"] == variant) & (rows["task"] == "")]
         rows = rows[rows["name"] != "diverged"]
@@ -104,7 +104,7 @@ class Findings(NamedTuple):
 
     @property
     def drawn(self) -> "Findings":
-        """The same with as many variants as there are looks, the first ones."""
+        """Keep as many variants as there are looks, the first ones."""
         first = self.variants[:MOST_VARIANTS]
         versus = {v: versus for v, versus in self.versus.items() if v in first}
         transfer = self.transfer
@@ -113,7 +113,7 @@ class Findings(NamedTuple):
         return self._replace(variants=first, versus=versus, transfer=transfer)
 
     def shown(self, most: int) -> list[str]:
-        """Tasks that get panels: all, or some from the lowest to the highest gap."""
+        """Choose tasks for panels: all, or some from the lowest to the highest gap."""
         if len(self.tasks) <= most:
             return self.tasks
         ordered = self.tasks
@@ -185,7 +185,7 @@ def setting_of(workdir: Path) -> str:
 
 
 def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame]:
-    """Correlations within every setting, and on average over several.
+    """Correlate within every setting, and on average over several.
 
     Returns:
       gap with the contrasts of factors; conflict with the optimization effect and

@@ -144,7 +144,7 @@ def _shown(folder: Path, prefix: str, picture: Picture, twice: bool) -> Shown:
 
 
 def _uri(svg: bytes, png: Any) -> str:
-    """What is shown, in the page itself: SVG, unless that is large."""
+    """Encode a picture for the page itself: as SVG, unless that is large."""
     kind, content = ("svg+xml", svg) if len(svg) < LARGE else ("png", png())
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -156,7 +156,7 @@ def _section(
     prefix: str,
     shown: Sequence[Shown],
 ) -> dict[str, Any]:
-    """What the template needs of a setting."""
+    """Collect what the template needs of a setting."""
     made = [
         tables.tasks(findings, looks),
         tables.delta_m(findings, looks),
@@ -190,7 +190,7 @@ def _of(table: Any, setting: str) -> Any:
 
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
-    """What the head of a section says of the run."""
+    """List what the head of a section says of the run."""
     planned = findings.config.get("steps", findings.step)
     steps = f"{findings.step:,} of {planned:,}"
     if findings.step < planned:

@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 def pictures(
     findings: Findings, looks: Looks, correlations: tuple
 ) -> Iterator[Picture]:
-    """All pictures for which there is something to show, in the order of the page.
+    """Yield the pictures that have something to show, in the order of the page.
 
     Args:
       found: of one setting.
@@ -70,7 +70,7 @@ def pictures(
 
 
 def costs(findings: Findings) -> dict[str, float]:
-    """Seconds by what they went into, over all sessions, longest first."""
+    """Sum seconds by what they went into, over all sessions, longest first."""
     total: dict[str, float] = {}
     for session in findings.sessions:
         for name, seconds in session.get("seconds", {}).items():

@@ -1,4 +1,4 @@
-"""What a page says first: a few plain sentences with numbers and intervals."""
+"""Summary of a page: a few plain sentences with numbers and intervals."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mtl_jax.report.text import counted, estimate, excludes_zero, fixed
 def summary(
     findings: Findings, of_factors: Frame, of_conflict: Sequence[Frame]
 ) -> list[str]:
-    """Sentences on C1 to C4: gap, transfer, factors, conflict, optimizers.
+    """Write sentences on C1 to C4: gap, transfer, factors, conflict, optimizers.
 
     Args:
       found: of the setting.
@@ -203,7 +203,7 @@ def _estimate(row: Frame, digits: int = 3, name: str = "value") -> str:
 
 
 def _zero(row: Frame) -> str:
-    """Whether the interval says more than how large the effect may be."""
+    """Tell in words where the interval says only how large the effect may be."""
     if not math.isfinite(row["low"]) or excludes_zero(row["low"], row["high"]):
         return ""
     return " (0 is inside)"

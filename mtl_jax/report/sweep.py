@@ -22,7 +22,7 @@ ANY_UNIT = "way from the worst to the best (%)"
 
 
 def sweep(findings: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
-    """The heat maps of a setting, if there was something to choose."""
+    """Yield the heat maps of a setting, if there was something to choose."""
     if not findings.choice.several:
         return
     table = _shaded(findings)

@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
 
 def tasks(findings: Findings, looks: Mapping[str, Look]) -> Table:
-    """Tasks x variants: ST, MT, their difference with its interval, and seeds."""
+    """Tabulate tasks x variants: ST, MT, their difference, its interval, and seeds."""
     others = list(findings.versus)
     alone = [v for v in findings.variants if v not in others]
     head = ["task", "test value", *(looks[v].label for v in alone)]
@@ -86,7 +86,7 @@ def _difference(
 
 
 def delta_m(findings: Findings, looks: Mapping[str, Look]) -> Table:
-    """Delta_m of every variant, and of the optimizers against the sum."""
+    """Tabulate Delta_m of every variant, and of the optimizers against the sum."""
     rows = []
     for frame in (findings.delta_m, findings.delta_m_of_sum):
         for _, row in frame.iterrows():
@@ -111,7 +111,7 @@ def delta_m(findings: Findings, looks: Mapping[str, Look]) -> Table:
 
 
 def gaps(findings: Findings, looks: Mapping[str, Look]) -> Table:
-    """The generalization gap early and late, task by task and over tasks."""
+    """Tabulate the generalization gap early and late, task by task and over tasks."""
     head = ["variant", "task", "mean gap", "early third", "late third", "same sign"]
     head += ["seeds (ST, MT)"]
     rows = []
@@ -154,7 +154,7 @@ COUNT_HEAD = ["observations", "missing", "tasks"]
 
 
 def factors(table: Frame, looks: Mapping[str, Look]) -> Table:
-    """Correlation of the gap with every factor's contrast."""
+    """Tabulate the correlation of the gap with every factor's contrast."""
     settings = len(table) and table["setting"].nunique() > 1
     head = ["setting"] * bool(settings) + ["variant", "factor"]
     if len(table):
@@ -186,7 +186,7 @@ def factors(table: Frame, looks: Mapping[str, Look]) -> Table:
 
 
 def conflict(tables: list[Frame], looks: Mapping[str, Look]) -> Table:
-    """Correlation of conflict with what MT does to optimization and transfer."""
+    """Tabulate correlations of conflict with effects on optimization and transfer."""
     names = ["effect on optimization, D", "transfer", "D, step by step"]
     several = any(len(t) and t["setting"].nunique() > 1 for t in tables)
     head = ["setting"] * several + ["variant", "conflict with"]
@@ -227,7 +227,7 @@ def _statistics(rows: Frame) -> list[Cell]:
 
 
 def candidates(findings: Findings, looks: Mapping[str, Look]) -> Table:
-    """Learning rates and batch sizes that were tried, and those that were chosen."""
+    """Tabulate learning rates and batch sizes that were tried, and mark the chosen."""
     table = findings.choice.candidates
     all_shown = len(table) <= MOST_CANDIDATES
     shown = table if all_shown else findings.choice.chosen
@@ -263,7 +263,7 @@ def candidates(findings: Findings, looks: Mapping[str, Look]) -> Table:
 
 
 def diverged(findings: Findings, looks: Mapping[str, Look]) -> Table:
-    """Runs that diverged, at all rates of the workdir."""
+    """Tabulate runs that diverged, at all rates of the workdir."""
     rows = [
         [
             Cell(row["variant"], color=looks[row["variant"]].color),

@@ -12,7 +12,7 @@ SPLITS = {"probe": "train", "validation": "val", "test": "test"}
 
 
 def table(df: Any) -> Table:
-    """Final values per variant, learning rate and task, mean +- s.d. over seeds.
+    """Tabulate final values by variant, rate and task, mean +- s.d. over seeds.
 
     Values are in the units that the records declare; ``train`` is the probe.
     Where there are several scores, each has a line, under its name.
@@ -82,7 +82,7 @@ def _mean_and_sd(values: Any, measure: Measure) -> str:
 
 
 def costs(seconds: dict[str, float]) -> str:
-    """Where the wall time went, in one line.
+    """Write where the wall time went, in one line.
 
     >>> costs({"training": 6.0, "compilation": 3.0, "sharpness": 1.0})
     'time: training 6.0 s (60 %), compilation 3.0 s (30 %), sharpness 1.0 s (10 %)'

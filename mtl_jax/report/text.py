@@ -14,11 +14,11 @@ class Cell(NamedTuple):
     note: str = ""
     """In small letters below."""
     color: str = ""
-    """Of a mark in front: that of a variant."""
+    """Colour of a mark in front: that of a variant."""
 
 
 def fixed(value: float, digits: int, *, sign: bool = False) -> str:
-    """A number with a fixed number of digits, more where it would vanish.
+    """Write a number with a fixed number of digits, more where it would vanish.
 
     >>> fixed(-0.0251, 3), fixed(0.00002, 3), fixed(1.5, 1, sign=True)
     ('−0.025', '0.00002', '+1.5')
@@ -38,7 +38,7 @@ def fixed(value: float, digits: int, *, sign: bool = False) -> str:
 
 
 def interval(low: float, high: float, digits: int) -> str:
-    """An interval, empty where there is none.
+    """Write an interval, empty where there is none.
 
     >>> interval(-0.5, 2, 1), interval(math.nan, 1, 1)
     ('[−0.5, 2.0]', '')
@@ -51,7 +51,7 @@ def interval(low: float, high: float, digits: int) -> str:
 def estimate(
     value: float, low: float, high: float, digits: int, *, sign: bool = True
 ) -> str:
-    """A number with its interval, as in a sentence.
+    """Write a number with its interval, as in a sentence.
 
     >>> estimate(0.1234, 0.1, 0.2, 2), estimate(0.1, math.nan, math.nan, 1)
     ('+0.12 [0.10, 0.20]', '+0.1 (no interval)')
@@ -76,7 +76,7 @@ def effect(
 
 
 def listed(words: list[str]) -> str:
-    """Words as a list in a sentence.
+    """Join words as a list in a sentence.
 
     >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
@@ -85,12 +85,12 @@ def listed(words: list[str]) -> str:
 
 
 def excludes_zero(low: float, high: float) -> bool:
-    """Whether an interval lies on one side of 0; False where there is none."""
+    """Tell whether an interval lies on one side of 0; False where there is none."""
     return low > 0 or high < 0
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Write a number with its noun.
 
     >>> counted(1, "seed"), counted(3, "task")
     ('1 seed', '3 tasks')

@@ -32,14 +32,14 @@ from mtl_jax.types import InputError, PyTree
 FOLDER = "checkpoints"
 _JSON = ocp.args.JsonRestore()
 _failures: list[str] = []
-"""What could not be read or written in this process."""
+"""Failures to read or write in this process."""
 
 
 @contextlib.contextmanager
 def open_manager(
     workdir: Path, keep_last: int, keep_steps: Sequence[int] = ()
 ) -> Iterator[ocp.CheckpointManager]:
-    """Context in which a workdir's checkpoints are saved and restored.
+    """Open a workdir's checkpoints to save and restore them, as a context.
 
     Args:
       workdir: an existing folder.
@@ -118,7 +118,7 @@ def finish(manager: ocp.CheckpointManager) -> None:
 def restore(
     manager: ocp.CheckpointManager, template: PyTree, say: Callable[[str], None]
 ) -> tuple[int, PyTree] | None:
-    """Newest sound checkpoint as (step, state), or None where there is none.
+    """Read the newest sound checkpoint as (step, state), or None where there is none.
 
     Args:
       manager: of the workdir.
@@ -198,7 +198,7 @@ def _folder(manager: ocp.CheckpointManager) -> Path:
 
 
 def checksum(state: PyTree) -> int:
-    """CRC-32 of all arrays in the order of the tree."""
+    """Compute the CRC-32 of all arrays in the order of the tree."""
     crc = 0
     for leaf in jax.tree.leaves(state):
         crc = zlib.crc32(np.ascontiguousarray(leaf).data, crc)

@@ -14,10 +14,10 @@ SELECTED = "selected"
 
 
 class Command(NamedTuple):
-    """One that trains, as `experiments` names it."""
+    """Command that trains, as `experiments` names it."""
 
     field: str
-    """That only its configurations have."""
+    """Field that only its configurations have."""
     config: str
     """An example of one."""
 

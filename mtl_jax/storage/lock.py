@@ -17,7 +17,7 @@ from mtl_jax.types import InputError
 
 FILE, HOLDER = ".lock", ".lock.holder"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What `flock` says where the file system has none."""
+"""Errors of `flock` where the file system has none."""
 
 
 @contextlib.contextmanager

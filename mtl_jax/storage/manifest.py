@@ -17,11 +17,11 @@ FILE = "records.json"
 
 
 class Part(NamedTuple):
-    """One file of records, as it was written."""
+    """File of records, as it was written."""
 
     rows: int
     crc32: int
-    """Of the bytes of the file."""
+    """CRC-32 of the bytes of the file."""
     measured: bool = False
     """It holds what was measured after training, which training does not repeat."""
 
@@ -35,7 +35,7 @@ Parts = dict[int, Part]
 
 
 class Manifest(NamedTuple):
-    """What was written in a workdir so far."""
+    """Parts that were written in a workdir so far."""
 
     parts: Parts
     checkpoint: int = -1

@@ -3,7 +3,7 @@
 import re
 
 OBJECT = re.compile(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>")
-"""How Python shows an object without a text of its own: by its place in memory."""
+"""Text of an object that has no other: its type and place in memory."""
 LONGEST = 300
 """Characters of a reason."""
 

@@ -29,7 +29,7 @@ FOLDER = "records"
 
 
 class Row(NamedTuple):
-    """One measured number."""
+    """Measured number, with what it is of."""
 
     setting: str
     variant: str
@@ -57,12 +57,12 @@ class Row(NamedTuple):
     """Parameters that a factor looks at: ``task`` (trunk and head), ``shared`` (trunk);
     empty for what is not a factor."""
     standard_error: float = math.nan
-    """Of the value as an estimate; NaN where it is exact or nothing is known."""
+    """Error of the value as an estimate; NaN where it is exact or nothing is known."""
     direction: int = 0
     """+1 where more of the value is better, -1 where less is; 0 of what is neither loss
     nor score."""
     unit: str = ""
-    """Of a loss or a score, as in `mtl_jax.objectives.measure`."""
+    """Unit of a loss or a score, as in `mtl_jax.objectives.measure`."""
 
 
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -223,7 +223,7 @@ def check(workdir: Path) -> None:
 
 
 def _tables(workdir: Path, listed: Manifest | None) -> list[pa.Table]:
-    """Every part by step; of a workdir without manifest those that lie there."""
+    """Read all parts by step; of a workdir without manifest those that lie there."""
     if listed is None:
         return [_table(_bytes(path), path) for path in _lying(workdir).values()]
     _check_strays(workdir, listed)

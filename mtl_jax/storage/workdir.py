@@ -169,7 +169,7 @@ def check(
 
 
 def config(folder: Path) -> Config:
-    """Configuration of the run that a workdir holds.
+    """Read the configuration of the run that a workdir holds.
 
     Raises:
       InputError: it holds none.
@@ -218,13 +218,13 @@ def _stored(folder: Path, file: str = CONFIG) -> tuple[dict[str, Any], str]:
 
 
 def identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
-    """Fields and values that say what a run is: configuration and data."""
+    """Collect fields and values that say what a run is: configuration and data."""
     fields = json.loads(json.dumps(flat(config)))  # tuples as JSON has them
     return {**fields, CONTENTS: data["checksum"]}
 
 
 def flat(config: Config, prefix: str = "") -> dict[str, Any]:
-    """Fields of a configuration by their dotted names."""
+    """Flatten a configuration to fields by their dotted names."""
     fields = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict):

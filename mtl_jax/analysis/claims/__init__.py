@@ -71,11 +71,11 @@ from mtl_jax.analysis.claims.row import ClaimRow
 from mtl_jax.analysis.curves import Frame, check, need_one_rate
 
 MARGIN, MARGIN_DELTA_M, MARGIN_RHO = 5.0, 0.5, 0.5
-"""What is negligible: percent of losses and factors, of Delta_m; a correlation."""
+"""Negligible differences: percent of losses and factors, of Delta_m; a correlation."""
 
 
 class Evidence(NamedTuple):
-    """What verdicts rest on, task by task."""
+    """Observations that verdicts rest on, task by task."""
 
     settings: list[str]
     variant: str
@@ -100,7 +100,7 @@ def claims(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Frame:
-    """Verdicts on C1 to C4, in every setting and over all, by the rules of this module.
+    """Judge C1 to C4, in every setting and over all, by the rules of this module.
 
     Args:
       df: records, of the selected rates; of several settings, one after the other.
@@ -139,7 +139,7 @@ def observe(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Evidence:
-    """What there is to judge; arguments and errors are those of `claims`."""
+    """Collect the evidence; arguments and errors are those of `claims`."""
     check(df)
     need_one_rate(df)
     gap = gaps(df, unitary, baseline, split, points)
@@ -162,7 +162,7 @@ def judge(
     margin_delta_m: float = MARGIN_DELTA_M,
     margin_rho: float = MARGIN_RHO,
 ) -> Frame:
-    """The table of `claims`, from what was observed."""
+    """Tabulate verdicts as `claims` does, from evidence."""
     names, variant = evidence.settings, evidence.variant
     rows = [
         *persistence.judge(evidence.gaps, names, variant, margin),

@@ -51,15 +51,15 @@ AGREEING = 5
 """Fewest tasks that can show consistency: a coin agrees with so many once in 32."""
 
 NEARLY_ALL = 0.8
-"""Of the tasks with a gap, the share that has to agree."""
+"""Share of the tasks with a gap that has to agree."""
 
 
 class Explained(NamedTuple):
-    """What the seeds say of a factor and a task's gap."""
+    """Verdict of the seeds on a factor and a task's gap."""
 
     has_gap: bool
     p: float
-    """That there is a gap, and not the contrast that would explain it: the larger of
+    """P value of a gap without the contrast that would explain it: the larger of
     both; not yet adjusted."""
     agrees: bool
     """There is a gap, and the contrast that would explain it."""
@@ -77,7 +77,7 @@ class Factor(NamedTuple):
 
 
 def explain(task: Paired, margin: float) -> Explained:
-    """Gap and contrast of a task that can be judged; ``margin`` in percent."""
+    """Judge the gap and contrast of a task with two seeds; ``margin`` in percent."""
     gap, contrast = (paired_t(task.values[name]) for name in ("gap", "contrast"))
     least = np.log1p(margin / 100)
     expected = turned(contrast, np.sign(gap.value))
@@ -100,7 +100,7 @@ def observe(
     seed: int,
     resamples: int,
 ) -> list[Factor]:
-    """Those factors of `THEORY` that were recorded of a variant."""
+    """Collect the factors of `THEORY` that were recorded of a variant."""
     names = set(df[(df["split"] == "probe") & (scopes(df) == "task")]["name"])
     return [
         _factor(df, name, gaps, variant, baseline, split, points, seed, resamples)
@@ -157,7 +157,7 @@ def _contrast(table: Frame, gap: Paired) -> Paired:
 def judge(
     factors: Sequence[Factor], settings: Sequence[str], variant: str, margin: float
 ) -> list[ClaimRow]:
-    """Rows of every factor and of all, in every setting and over all.
+    """Judge every factor and all together, in every setting and over all.
 
     Args:
       factors: as observed.
@@ -173,7 +173,7 @@ def judge(
 
 
 def _row(factor: Factor, setting: str, variant: str, margin: float) -> ClaimRow:
-    """Of one factor: counterexamples against tasks that agree."""
+    """Judge a factor: counterexamples against tasks that agree."""
     tasks = of_setting(factor.tasks, setting)
     judged = usable(tasks)
     value, low, high = factor.correlations.get(setting, (np.nan,) * 3)
@@ -219,7 +219,7 @@ def _row(factor: Factor, setting: str, variant: str, margin: float) -> ClaimRow:
 def _whole(
     parts: Sequence[ClaimRow], setting: str, variant: str, margin: float
 ) -> ClaimRow:
-    """Of all factors: each must fail, one that holds is enough against it."""
+    """Judge all factors: each must fail, and one that holds is enough against it."""
     judged = [row for row in parts if row.verdict != NOT_COMPARABLE]
     row = ClaimRow("C2", setting, variant, "", unit=UNIT)
     left_out = [

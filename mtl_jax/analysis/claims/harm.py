@@ -52,7 +52,7 @@ class Affected(NamedTuple):
     conflict: float
     """Minus the mean cosine with the other tasks."""
     outcomes: dict[str, float]
-    """Of `OUTCOMES`, percent of ST; + is MT worse, but better of transfer."""
+    """Effects of MT by `OUTCOMES`, percent of ST; + is worse, of transfer better."""
     seeds: int
     reason: str = ""
 
@@ -71,7 +71,7 @@ class Correlation(NamedTuple):
 def observe(
     df: Frame, gaps: Sequence[Paired], variant: str, baseline: str, split: str
 ) -> list[Affected]:
-    """Every task; of those without conflict, the reason."""
+    """Collect conflict and outcomes of every task, or the reason why there are none."""
     try:
         table = conflict_effects(df, variant, baseline, split, per_step=True)
         tests = tested(df, variant, baseline, split)
@@ -106,7 +106,7 @@ def observe(
 
 
 def correlation(tasks: Sequence[Affected], outcome: str) -> Correlation:
-    """Spearman's correlation of ranks within settings, pooled over settings.
+    """Correlate ranks within settings by Spearman's rho, pooled over settings.
 
     Ranks are divided by the number of tasks + 1 and centred, setting by setting, so
     that neither levels nor scales of settings count. The error of Fisher's z is that of
@@ -138,7 +138,7 @@ def correlation(tasks: Sequence[Affected], outcome: str) -> Correlation:
 def judge(
     tasks: Sequence[Affected], settings: Sequence[str], variant: str, least: float
 ) -> list[ClaimRow]:
-    """Rows of every outcome and of all, in every setting and over all.
+    """Judge every outcome and all together, in every setting and over all.
 
     Args:
       tasks: as observed.
@@ -206,7 +206,7 @@ def _part(
 
 
 def _whole(parts: Sequence[ClaimRow], setting: str, variant: str) -> ClaimRow:
-    """Of all outcomes: the claim needs each, and one is enough against it."""
+    """Judge all outcomes: the claim needs each, and one is enough against it."""
     row = parts[0]._replace(subject="", setting=setting, variant=variant)
     short = [part for part in parts if part.verdict == NOT_COMPARABLE]
     if short:

@@ -14,7 +14,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 
 ROUNDING = 1e-9
-"""Of means of percentages, log ratios and correlations."""
+"""Rounding error of means of percentages, log ratios and correlations."""
 
 
 class Mean(NamedTuple):
@@ -28,12 +28,12 @@ class Mean(NamedTuple):
 
     @property
     def low(self) -> float:
-        """Lower end of the interval."""
+        """Return the lower end of the interval."""
         return self.value - self._reach()
 
     @property
     def high(self) -> float:
-        """Upper end of the interval."""
+        """Return the upper end of the interval."""
         return self.value + self._reach()
 
     def _reach(self) -> float:
@@ -44,7 +44,7 @@ NO_MEAN = Mean(np.nan, np.nan, np.nan)
 
 
 def paired_t(values: np.ndarray) -> Mean:
-    """Mean of one difference ``[n]`` per seed; its error is NaN for n = 1.
+    """Average one difference per seed ``[n]``; the error is NaN for n = 1.
 
     >>> mean = paired_t(np.array([1.0, 2.0, 3.0]))
     >>> round(mean.low, 3), mean.value, round(mean.high, 3)
@@ -61,7 +61,7 @@ def paired_t(values: np.ndarray) -> Mean:
 
 
 def mean_of(means: Sequence[Mean]) -> Mean:
-    """Mean of independent means, such as of settings (Welch-Satterthwaite)."""
+    """Average independent means, such as of settings (Welch-Satterthwaite)."""
     if not means:
         return NO_MEAN
     value = float(np.mean([mean.value for mean in means]))
@@ -74,7 +74,7 @@ def mean_of(means: Sequence[Mean]) -> Mean:
 
 
 def p_above(mean: Mean, limit: float = 0.0) -> float:
-    """Two-sided p of a difference from the limit; 1 where the mean is not above it."""
+    """Compute the two-sided p of a mean above the limit; 1 where it is not above it."""
     distance = mean.value - limit
     if np.isnan(mean.error) or not distance > ROUNDING:
         return 1.0
@@ -84,27 +84,27 @@ def p_above(mean: Mean, limit: float = 0.0) -> float:
 
 
 def p_below(mean: Mean, limit: float = 0.0) -> float:
-    """Two-sided p of a difference from the limit; 1 where the mean is not below it."""
+    """Compute the two-sided p of a mean below the limit; 1 where it is not below it."""
     return p_above(turned(mean, -1), -limit)
 
 
 def p_nonzero(mean: Mean) -> float:
-    """Two-sided p of a difference from 0."""
+    """Compute the two-sided p of a difference from 0."""
     return min(p_above(mean), p_below(mean))
 
 
 def turned(mean: Mean, sign: float) -> Mean:
-    """The mean of what has the opposite sign, where ``sign`` is negative."""
+    """Turn a mean into that of the opposite values, where ``sign`` is negative."""
     return mean._replace(value=sign * mean.value)
 
 
 def negligible(mean: Mean, margin: float) -> bool:
-    """Whether the interval lies inside ``(-margin, margin)``."""
+    """Tell whether the interval lies inside ``(-margin, margin)``."""
     return mean.low > -margin and mean.high < margin
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p values of several tests, so that few are wrong (Holm, 1979).
+    """Correct p values for the number of tests, so that few are wrong (Holm, 1979).
 
     The k-th smallest of n is multiplied by ``n - k + 1``; none becomes smaller than one
     that was smaller before.

@@ -1,4 +1,4 @@
-"""What is compared: a number per seed that both variants have, task by task."""
+"""Paired numbers: one per seed that both variants have, task by task."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,15 +21,15 @@ class Paired(NamedTuple):
     setting: str
     task: str
     seeds: list[int]
-    """Of sound curves in both variants, ``n``."""
+    """Seeds ``n`` of sound curves in both variants."""
     values: dict[str, np.ndarray]
-    """What was found by name, ``[n]`` each."""
+    """Numbers per seed ``[n]``, by name."""
     reason: str = ""
-    """Why nothing was found; empty where there is something."""
+    """Reason why there are none; empty where there are some."""
 
 
 def why_not(task: Paired) -> str:
-    """Why there is no interval over seeds; empty where there is one."""
+    """Explain why there is no interval over seeds; empty where there is one."""
     if task.reason:
         return task.reason
     if len(task.seeds) < 2:
@@ -38,12 +38,12 @@ def why_not(task: Paired) -> str:
 
 
 def usable(tasks: Sequence[Paired]) -> list[Paired]:
-    """The tasks that can be judged."""
+    """Select the tasks that can be judged."""
     return [task for task in tasks if not why_not(task)]
 
 
 def reasons(tasks: Sequence[Paired]) -> str:
-    """Why tasks cannot be judged: every reason once, with its tasks."""
+    """Explain why tasks cannot be judged: every reason once, with its tasks."""
     told: dict[str, list[str]] = {}
     for task in tasks:
         if why_not(task):
@@ -52,12 +52,12 @@ def reasons(tasks: Sequence[Paired]) -> str:
 
 
 def of_setting(tasks: Sequence[Paired], setting: str) -> list[Paired]:
-    """Those of one setting; of all for the empty name."""
+    """Select the tasks of one setting; all for the empty name."""
     return [task for task in tasks if setting in ("", task.setting)]
 
 
 def over_tasks(tasks: Sequence[Paired], name: str) -> Mean:
-    """Mean over tasks, with an interval over the seeds that all of them have."""
+    """Average over tasks, with an interval over the seeds that all of them have."""
     if not tasks:
         return paired_t(np.zeros(0))
     shared = sorted(set.intersection(*(set(task.seeds) for task in tasks)))
@@ -70,12 +70,12 @@ def over_tasks(tasks: Sequence[Paired], name: str) -> Mean:
 
 
 def fewest_seeds(tasks: Sequence[Paired]) -> int:
-    """Seeds of the task that has the fewest."""
+    """Count the seeds of the task that has the fewest."""
     return min((len(task.seeds) for task in tasks), default=0)
 
 
 def share(agree: Sequence[np.ndarray]) -> float:
-    """Of all (task, seed) units, the share that agrees; NaN where there are none."""
+    """Compute the share of (task, seed) units that agrees; NaN where there are none."""
     units = np.concatenate([np.ravel(signs) for signs in agree]) if len(agree) else []
     return float(np.mean(units)) if len(units) else float("nan")
 
@@ -83,7 +83,7 @@ def share(agree: Sequence[np.ndarray]) -> float:
 def gaps(
     df: Frame, variant: str, baseline: str, split: str, points: int
 ) -> list[Paired]:
-    """The gap of `gap_summary`, percent of ST's loss there: early, late and mean."""
+    """Compute gaps as `gap_summary`, percent of ST's loss: early, late and mean."""
 
     def measured() -> list[Paired]:
         return [
@@ -110,18 +110,18 @@ def _gap(pair: Any) -> Paired:
 
 
 def percent(difference: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Percent of the size of the mean of ``whole``; NaN where that is 0 or missing."""
+    """Express a difference in percent of the mean of ``whole``; NaN where that is 0."""
     size = abs(float(np.mean(whole))) if whole.size else 0.0
     return 100 * difference / (size if size > 0 else np.nan)
 
 
 def said(error: InputError) -> str:
-    """An error as a reason, which has no full stop."""
+    """Turn an error into a reason, which has no full stop."""
     return str(error).removesuffix(".")
 
 
 def or_reason(df: Frame, make: Callable[[], list[Paired]]) -> list[Paired]:
-    """What is found; where the records lack something, that as the tasks' reason."""
+    """Make paired tasks; where the records lack something, it becomes their reason."""
     try:
         return [defined(task) for task in make()]
     except InputError as error:
@@ -133,7 +133,7 @@ def or_reason(df: Frame, make: Callable[[], list[Paired]]) -> list[Paired]:
 
 
 def defined(task: Paired) -> Paired:
-    """A task with undefined numbers is one that has none."""
+    """Give a task of which some numbers are undefined that as a reason."""
     undefined = [
         name for name, values in task.values.items() if not np.isfinite(values).all()
     ]
@@ -143,5 +143,5 @@ def defined(task: Paired) -> Paired:
 
 
 def places(seeds: Sequence[int], wanted: Sequence[int]) -> list[int]:
-    """Where the wanted seeds are."""
+    """Find the places of the wanted seeds."""
     return [list(seeds).index(seed) for seed in wanted]

@@ -40,12 +40,12 @@ PARTS = ("early", "late")
 
 
 class Gap(NamedTuple):
-    """What the seeds say of a task's gap."""
+    """Verdict of the seeds on a task's gap."""
 
     early: Mean
     late: Mean
     p: float
-    """That it is there early and late with one sign: the larger of both; not yet
+    """P value of a gap early and late with one sign: the larger of both; not yet
     adjusted."""
     absent: bool
     """Early or late it is negligible."""
@@ -54,7 +54,7 @@ class Gap(NamedTuple):
 
 
 def gap_of(task: Paired, margin: float) -> Gap:
-    """Early and late gap of a task that can be judged."""
+    """Judge the early and late gap of a task with two seeds or more."""
     early, late = (paired_t(task.values[part]) for part in PARTS)
     both = max(p_nonzero(early), p_nonzero(late))
     alike = early.value * late.value > 0
@@ -68,7 +68,7 @@ def gap_of(task: Paired, margin: float) -> Gap:
 
 
 def with_lasting(task: Paired) -> Paired:
-    """With the ``lasting`` gap: the late one, + in the direction of the early one.
+    """Add the ``lasting`` gap: the late one, + in the direction of the early one.
 
     A seed's direction is that of the other seeds' early gap, so that noise has no
     preferred one: without a gap that lasts, the mean is 0.
@@ -82,7 +82,7 @@ def with_lasting(task: Paired) -> Paired:
 def judge(
     tasks: Sequence[Paired], settings: Sequence[str], variant: str, margin: float
 ) -> list[ClaimRow]:
-    """Rows of every setting, and of all together.
+    """Judge every setting, and all together.
 
     Args:
       tasks: gaps ``early`` and ``late``, percent.
@@ -115,7 +115,7 @@ def _rows(
     margin: float,
     means: dict[str, Mean],
 ) -> list[ClaimRow]:
-    """Of early, of late and of both together."""
+    """Judge the early gap, the late one and both together."""
     judged = usable(tasks)
     base = ClaimRow(
         "C1", setting, variant, "", tasks=len(judged), seeds=fewest_seeds(judged)

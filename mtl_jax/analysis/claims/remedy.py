@@ -61,22 +61,22 @@ class Remedy(NamedTuple):
     """``delta_m`` (percent, + is better) of a setting, of which the task is empty; and
     ``better``, the share of its tasks that are."""
     optimization: list[Paired]
-    """Of every task ``D``: the difference of training losses at equal step, percent; +
+    """``D`` of every task: the difference of training losses at equal step, percent; +
     is worse."""
 
 
 class Better(NamedTuple):
-    """What the seeds say of the transfer of an SMTO in a setting."""
+    """Verdict of the seeds on the transfer of an SMTO in a setting."""
 
     mean: Mean
     p: float
-    """That it is better, not yet adjusted."""
+    """P value of an improvement, not yet adjusted."""
     p_not: float
-    """That it is not better by the margin."""
+    """P value of no improvement by the margin."""
 
 
 def observe(df: Frame, unitary: str, baseline: str, split: str) -> list[Remedy]:
-    """Every variant but the baseline and the sum of losses."""
+    """Collect effects of every variant but the baseline and the sum of losses."""
     known = dict.fromkeys(df["variant"])
     others = [name for name in known if name not in (unitary, baseline)]
     return [
@@ -149,7 +149,7 @@ def _losses(df: Frame, variant: str, unitary: str) -> list[Paired]:
 
 
 def improvement(setting: Paired, margin: float) -> Better:
-    """Delta_m of an SMTO in a setting that can be judged."""
+    """Judge Delta_m of an SMTO in a setting with two seeds or more."""
     mean = paired_t(setting.values["delta_m"])
     p_not = p_below(mean, margin)
     # An improvement that is surely below the margin is none.
@@ -162,7 +162,7 @@ def judge(
     margin: float,
     margin_delta_m: float,
 ) -> list[ClaimRow]:
-    """Rows of every SMTO and of all, in every setting and over all.
+    """Judge every SMTO and all together, in every setting and over all.
 
     Args:
       remedies: as observed.
@@ -182,7 +182,7 @@ def judge(
 def _transfers(
     remedies: Sequence[Remedy], setting: str, margin: float
 ) -> list[ClaimRow]:
-    """Of every SMTO: does it improve transfer, in all settings that can be judged?"""
+    """Judge whether each SMTO improves transfer, in all settings that can be judged."""
     usables = [usable(of_setting(remedy.transfer, setting)) for remedy in remedies]
     improvements = [
         [improvement(setting, margin) for setting in group] for group in usables
@@ -221,7 +221,7 @@ def _transfers(
 def _optimizations(
     remedies: Sequence[Remedy], setting: str, margin: float
 ) -> list[ClaimRow]:
-    """Of every SMTO: does it change the training loss of a task?"""
+    """Judge whether each SMTO changes the training loss of a task."""
     usables = [usable(of_setting(remedy.optimization, setting)) for remedy in remedies]
     means = [[paired_t(task.values["D"]) for task in group] for group in usables]
     p = iter(holm([p_nonzero(mean) for results in means for mean in results]))
@@ -259,7 +259,7 @@ def _optimizations(
 def _whole(
     transfer: Sequence[ClaimRow], optimization: Sequence[ClaimRow], setting: str
 ) -> ClaimRow:
-    """Of all SMTOs: none may improve, and optimization must change under one."""
+    """Judge all SMTOs: none may improve, and optimization must change under one."""
     row = ClaimRow("C4", setting, "", "")
     judged = [row for row in transfer if row.verdict != NOT_COMPARABLE]
     trained = [row for row in optimization if row.verdict != NOT_COMPARABLE]

@@ -29,9 +29,9 @@ class ClaimRow(NamedTuple):
     high: float = np.nan
     level: float = LEVEL
     margin: float = np.nan
-    """What is negligible, in the unit of the effect."""
+    """Negligible effect, in its unit."""
     tasks: int = 0
-    """That could be compared."""
+    """Number of tasks that could be compared."""
     seeds: int = 0
     """Common ones, of the task with the fewest."""
     sign_consistency: float = np.nan
@@ -40,32 +40,32 @@ class ClaimRow(NamedTuple):
     verdict: str = NOT_COMPARABLE
     statement: str = ""
     reason: str = ""
-    """What could not be compared and why, or what keeps from a verdict."""
+    """Cause why something could not be compared, or what keeps from a verdict."""
 
 
 def with_mean(row: ClaimRow, mean: Mean, unit: str, margin: float) -> ClaimRow:
-    """The row with its effect."""
+    """Add the effect to a row."""
     return row._replace(
         effect=mean.value, low=mean.low, high=mean.high, unit=unit, margin=margin
     )
 
 
 def verdict(supported: bool, contradicted: bool) -> str:
-    """One of three; of neither and of both, nothing follows."""
+    """Choose the verdict; from neither and from both, nothing follows."""
     if supported == contradicted:
         return INCONCLUSIVE
     return SUPPORTED if supported else CONTRADICTED
 
 
 def not_comparable(row: ClaimRow, why: str) -> ClaimRow:
-    """The row without a verdict, with the reason."""
+    """Replace the verdict by a reason."""
     return row._replace(
         verdict=NOT_COMPARABLE, reason=why, statement=f"Not comparable: {why}."
     )
 
 
 def unless_opposed(row: ClaimRow, settings: Sequence[ClaimRow]) -> ClaimRow:
-    """The row of all settings, inconclusive where one says the opposite."""
+    """Make the row of all settings inconclusive where one says the opposite."""
     opposite = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}.get(row.verdict)
     against = [result.setting for result in settings if result.verdict == opposite]
     if not against:
@@ -78,7 +78,7 @@ def unless_opposed(row: ClaimRow, settings: Sequence[ClaimRow]) -> ClaimRow:
 
 
 def written(mean: Mean, unit: str) -> str:
-    """An effect with its interval in words."""
+    """Write an effect with its interval in words."""
     number = f"{mean.value:+.3g} {unit}"
     if np.isnan(mean.low):
         return f"{number} (no interval)"
@@ -86,10 +86,10 @@ def written(mean: Mean, unit: str) -> str:
 
 
 def p_written(p: float) -> str:
-    """A p value in words."""
+    """Write a p value in words."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things."""
+    """Write a number of things."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -40,7 +40,7 @@ def difference(measure: Measure) -> str:
 
 
 def plain(value: float, _: object = None) -> str:
-    """A number on an axis: ``0.001``, ``20,000``, ``1e-06``.
+    """Write a number on an axis: ``0.001``, ``20,000``, ``1e-06``.
 
     >>> plain(-0.5), plain(20000), plain(1e-6)
     ('−0.5', '20,000', '1e−06')
@@ -53,7 +53,7 @@ PLAIN = FuncFormatter(plain)
 
 
 def steps(ax: Axes, last: float) -> None:
-    """Steps on a symmetric log axis: linear from 0 to 1, logarithmic beyond."""
+    """Scale the abscissa for steps: linear from 0 to 1, logarithmic beyond."""
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     top = max(last, 1)
     decades = 10 ** np.arange(np.floor(np.log10(top)) + 1)
@@ -63,7 +63,7 @@ def steps(ax: Axes, last: float) -> None:
 
 
 def training_loss(ax: Axes, low: float, high: float) -> None:
-    """Training losses on a log axis that falls from left to right."""
+    """Scale the abscissa for training losses: a log that falls to the right."""
     ax.set_xscale("log")
     pad = max((high / low) ** 0.03, 1.05)
     ax.set_xlim(high * pad, low / pad)
@@ -72,7 +72,7 @@ def training_loss(ax: Axes, low: float, high: float) -> None:
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Ticks of a log axis: decades, and 2 and 5 where there are few."""
+    """Place the ticks of a log axis: decades, and 2 and 5 where there are few."""
     decades = np.log10(high / low)
     axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())
@@ -85,7 +85,7 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def spans(values: np.ndarray) -> bool:
-    """Whether values are far enough apart for a log axis.
+    """Tell whether values are far enough apart for a log axis.
 
     >>> spans(np.array([1.0, 100.0])), spans(np.array([1.0, 2.0]))
     (True, False)
@@ -125,7 +125,7 @@ def fit(ax: Axes, values: np.ndarray, *, log: bool) -> None:
 
 
 def symlog(ax: Axes, threshold: float, low: float, high: float) -> None:
-    """A symmetric log ordinate, linear within the threshold, with few ticks."""
+    """Scale the ordinate by a symmetric log, linear within the threshold."""
     threshold = 10 ** np.floor(np.log10(threshold))
     ax.set_yscale("symlog", linthresh=threshold, linscale=0.5)
     top = max(abs(low), abs(high)) / threshold
@@ -137,7 +137,7 @@ def symlog(ax: Axes, threshold: float, low: float, high: float) -> None:
 
 
 def zero_line(ax: Axes, *, vertical: bool = False) -> None:
-    """Where there is no difference."""
+    """Draw the line of no difference."""
     draw: Callable = ax.axvline if vertical else ax.axhline
     draw(0, color=MUTED, linewidth=0.9, zorder=1.5)
 

@@ -37,24 +37,24 @@ class Trajectories(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """One value of one task and variant, in ``n`` runs."""
+    """Values of a task and variant, in ``n`` runs."""
 
     steps: np.ndarray
     """``[S]``."""
     values: np.ndarray
     """``[S, n]``; NaN where there is none."""
     sound: np.ndarray
-    """Which runs did not diverge ``[n]``."""
+    """Runs that did not diverge ``[n]``."""
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean over sound runs ``[S]``; NaN where one has no value."""
+        """Average over sound runs ``[S]``; NaN where one has no value."""
         sound = self.values[:, self.sound]
         return sound.mean(axis=1) if sound.size else np.full(len(self.steps), np.nan)
 
 
 def indexed(df: Frame) -> Trajectories:
-    """Records of one setting and one rate per variant, for `bundle` to look up."""
+    """Group records of a setting, one rate per variant, for `bundle` to look up."""
     rows = with_divergence(df)
     rows = rows.assign(scope=scopes(rows))
     return Trajectories(
@@ -76,7 +76,7 @@ def bundle(
     variant: str,
     scope: str = "",
 ) -> Bundle:
-    """A value of all runs; empty where none was recorded.
+    """Collect a value of all runs; empty where none was recorded.
 
     Args:
       table: of `indexed`.
@@ -97,7 +97,7 @@ def bundle(
 
 
 def mean_over(bundles: list[Bundle]) -> Bundle:
-    """Mean over tasks, seed by seed, at the steps that all have.
+    """Average over tasks, seed by seed, at the steps that all have.
 
     Tasks without a value, or with other numbers of seeds than the first, are left out.
     """
@@ -117,7 +117,7 @@ def draw(
     factor: float = 1,
     bold: bool = False,
 ) -> np.ndarray:
-    """Runs as thin lines, or as a band if there are many, with the mean of the sound.
+    """Draw runs as thin lines, many as a band, with the mean of the sound.
 
     A run that diverged is a thin dotted line up to a cross.
 
@@ -158,7 +158,7 @@ def draw(
 
 
 def line(ax: Axes, x: np.ndarray, y: np.ndarray, look: Look) -> None:
-    """The line that stands for a variant; a lone point gets its marker."""
+    """Draw the line that stands for a variant; a lone point gets its marker."""
     alone = np.isfinite(y).sum() == 1
     marker = look.marker if alone else None
     ax.plot(x, y, color=look.color, linestyle=look.dash, marker=marker, zorder=3)
@@ -167,7 +167,7 @@ def line(ax: Axes, x: np.ndarray, y: np.ndarray, look: Look) -> None:
 def band(
     ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, look: Look
 ) -> None:
-    """An interval around a line, with edges that stay visible where several meet."""
+    """Draw an interval around a line, with edges to be seen where several meet."""
     ax.fill_between(x, low, high, color=look.color, alpha=0.12, linewidth=0, zorder=2)
     for end in (low, high):
         ax.plot(x, end, color=look.color, linewidth=0.6, alpha=0.6, zorder=2)

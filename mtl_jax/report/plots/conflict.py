@@ -39,7 +39,7 @@ def conflict(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Conflict of whole runs, and each task's cosine with the update, over steps.
+    """Draw conflict of whole runs and tasks' cosines with the update over steps.
 
     Args:
       table: of `bundle.indexed`.
@@ -93,7 +93,7 @@ def _over_steps(
 
 
 def moments(steps: Sequence[int]) -> list[int]:
-    """First, middle and last of the steps that were looked at.
+    """Choose the first, middle and last of the steps that were looked at.
 
     >>> moments([0, 1, 10, 100, 1000])
     [0, 10, 1000]
@@ -105,7 +105,7 @@ def moments(steps: Sequence[int]) -> list[int]:
 def matrices(
     table: Trajectories, variant: str, tasks: Sequence[str]
 ) -> dict[int, np.ndarray]:
-    """Cosines ``[T, T]`` of task gradients at three moments, mean over seeds.
+    """Average cosines ``[T, T]`` of task gradients over seeds, at three moments.
 
     The diagonal is NaN, and so is a pair that was not recorded.
     """
@@ -139,7 +139,7 @@ def cosines(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Matrices of cosines: a row per variant, a column per moment.
+    """Draw matrices of cosines: a row per variant, a column per moment.
 
     Args:
       found: `matrices` by variant.
@@ -175,7 +175,7 @@ def cosines(
 
 
 def _limit(all_of: Sequence[np.ndarray]) -> float:
-    """Where the colours end: the next of .1, .2, .5 and 1."""
+    """Choose where the colours end: the next of .1, .2, .5 and 1."""
     sizes = np.abs(np.concatenate([matrix.ravel() for matrix in all_of]))
     largest = np.nanmax(sizes, initial=0)
     return next((end for end in (0.1, 0.2, 0.5) if largest <= end), 1.0)

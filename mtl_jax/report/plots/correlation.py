@@ -23,13 +23,13 @@ class Cloud(NamedTuple):
 
     title: str
     label: str
-    """Of the abscissa."""
+    """Label of the abscissa."""
     x: np.ndarray
     y: np.ndarray
     log_loss: np.ndarray
     """At which they were observed (log nats)."""
     text: str
-    """Of the correlation, or why there is none."""
+    """Correlation in words, or why there is none."""
 
 
 @styled()
@@ -39,7 +39,7 @@ def contrasts(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Gap against the contrast of each factor, at the same training loss.
+    """Draw the gap against the contrast of each factor, at the same training loss.
 
     Args:
       clouds: of every variant, one per factor.
@@ -78,7 +78,7 @@ def conflict_effects(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Conflict of a task against what MT does to its optimization and its transfer.
+    """Draw a task's conflict against what MT does to its optimization and its transfer.
 
     Args:
       panels: title, labels of abscissa and ordinate, and a cloud by variant.
@@ -120,7 +120,7 @@ def _dot(look: Look) -> Line2D:
 def _titles(
     ax: Axes, title: str, text: str, variant: str = "", color: str = INK
 ) -> None:
-    """What is shown, and under it of which variant, and the correlation."""
+    """Write what is shown, and under it of which variant, and the correlation."""
     lines = text.count("\n") + 1
     where: Any = {"xycoords": "axes fraction", "textcoords": "offset points"}
     where |= {"va": "bottom", "fontsize": 8.5}

@@ -12,7 +12,7 @@ COLOR = "#5b6b7a"
 
 @styled()
 def costs(seconds: Mapping[str, float], *, narrow: bool = False) -> Figure:
-    """Seconds by what they went into, as bars with their shares.
+    """Draw seconds by what they went into, as bars with their shares.
 
     Args:
       seconds: of all sessions together.

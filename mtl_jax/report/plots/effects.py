@@ -20,7 +20,7 @@ ROW = 0.19
 
 
 class Effects(NamedTuple):
-    """What was found of a variant against the baseline."""
+    """Effects of a variant against the baseline."""
 
     loss: Frame
     """`analysis.gap_curve` of the test loss."""
@@ -47,7 +47,7 @@ def effects(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Mean over tasks of the gap (loss, score) and of the optimization effect.
+    """Draw means over tasks of the gap (loss, score) and of the optimization effect.
 
     Tasks have ranges of training loss of their own, so the abscissa of the gaps is the
     position within the common range, in log loss.
@@ -141,7 +141,7 @@ def task_effects(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Every task's effects with their intervals, side by side.
+    """Draw every task's effects with their intervals, side by side.
 
     Args:
       panels: title, label of the abscissa, and variant to task to effect; the task

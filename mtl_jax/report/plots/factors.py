@@ -38,7 +38,7 @@ def factors(
     baseline: str = "single",
     narrow: bool = False,
 ) -> Figure:
-    """Factors of a task (trunk and head) against its training loss.
+    """Draw the factors of a task (trunk and head) against its training loss.
 
     Args:
       table: of `bundle.indexed`.

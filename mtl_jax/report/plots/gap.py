@@ -17,7 +17,7 @@ from mtl_jax.report.plots.style import MUTED, Look, styled
 
 
 class GapTables(NamedTuple):
-    """What was found of a variant against the baseline, all tasks."""
+    """Gaps of a variant against the baseline, all tasks."""
 
     loss: Frame
     """`analysis.gap` of the test loss."""
@@ -38,7 +38,7 @@ def gap(
     baseline: str = "single",
     narrow: bool = False,
 ) -> Figure:
-    """Test loss and score against training loss, the gap shaded; below, its curve.
+    """Draw test loss and score against training loss, the gap shaded; below, its curve.
 
     Args:
       table: of `bundle.indexed`.

@@ -22,7 +22,7 @@ def learning(
     mean_of: Sequence[str] = (),
     narrow: bool = False,
 ) -> Figure:
-    """Training loss, test loss and test score against the step, a column per task.
+    """Draw training loss, test loss and test score over steps, a column per task.
 
     Args:
       table: of `bundle.indexed`.

@@ -18,7 +18,7 @@ def ranking(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """A row for every variant, a panel for every number.
+    """Draw a row for every variant, a panel for every number.
 
     Args:
       panels: title, label of the abscissa, and variant to number.

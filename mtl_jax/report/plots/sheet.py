@@ -51,7 +51,7 @@ def sheet(
     foot: float = FOOT,
     head: float = 0.02,
 ) -> Sheet:
-    """An empty sheet with its legend.
+    """Make an empty sheet with its legend.
 
     Args:
       groups: side by side.
@@ -124,7 +124,7 @@ def finish(made: Sheet) -> Figure:
 
 
 def variant_handles(looks: Sequence[Look]) -> list[Line2D]:
-    """A handle of every variant, as its mean lines are."""
+    """Make a handle of every variant, as its mean lines are."""
     return [
         Line2D([], [], color=look.color, linestyle=look.dash, label=look.label)
         for look in looks
@@ -132,7 +132,7 @@ def variant_handles(looks: Sequence[Look]) -> list[Line2D]:
 
 
 def short(name: str) -> str:
-    """A name that fits above a panel.
+    """Shorten a name to fit above a panel.
 
     >>> short("a"), short("x" * 40)
     ('a', 'xxxxxxxxxxxxxxxxxxxxxxx…')
@@ -160,7 +160,7 @@ def note(ax: Axes, text: str, *, low: bool = False) -> None:
 def color_bar(
     made: Sheet, norm: Normalize, colors: str, label: str, extend: Any = "neither"
 ) -> Axes:
-    """A scale of colours in the strip above the panels (``head`` of 0.34 inches)."""
+    """Add a scale of colours in the strip above panels (``head`` of 0.34 inches)."""
     width, height = made.figure.get_size_inches()
     left = 0.2 + 0.07 * len(label)
     bar = made.figure.add_axes(

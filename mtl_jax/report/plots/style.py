@@ -1,4 +1,4 @@
-"""How figures look: one colour, line and marker per variant, everywhere.
+"""Style of figures: one colour, line and marker per variant, everywhere.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; lines
 and markers differ, too, for paper without colours.
@@ -61,7 +61,7 @@ RC: Any = {
 
 
 class Look(NamedTuple):
-    """How a variant is drawn."""
+    """Colour, line and marker of a variant."""
 
     label: str
     color: str
@@ -82,7 +82,7 @@ OTHERS = (
 
 
 def looks(variants: Iterable[str], baseline: str = "single") -> dict[str, Look]:
-    """Looks by variant: the baseline black, ``multi`` vermillion, others in turn.
+    """Choose looks: the baseline black, ``multi`` vermillion, others in turn.
 
     >>> looks(["multi-pcgrad", "multi", "single"])["multi"].color
     '#D55E00'
@@ -101,13 +101,13 @@ def looks(variants: Iterable[str], baseline: str = "single") -> dict[str, Look]:
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """The house's settings of matplotlib, as a context or decorator."""
+    """Set the house's style in matplotlib, as a context or decorator."""
     with mpl.rc_context(RC):
         yield
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as SVG, the same bytes for the same figure.
+    """Render a figure as SVG, the same bytes for the same figure.
 
     Places are given to a hundredth of a point; letters stay letters.
     """
@@ -120,7 +120,7 @@ def _rounded(attribute: re.Match) -> bytes:
 
 
 def png(figure: Figure, dpi: int = 150) -> bytes:
-    """A figure as PNG of 128 colours, a third of the size of one of all colours."""
+    """Render a figure as PNG of 128 colours, a third of the size of all colours."""
     whole = _saved(figure, format="png", metadata={"Software": None}, dpi=dpi)
     image = Image.open(io.BytesIO(whole)).convert("RGB")
     few = image.quantize(

@@ -38,12 +38,12 @@ class Tile(NamedTuple):
     """A candidate."""
 
     shade: float
-    """What its colour says; NaN where there is no value."""
+    """Number behind its colour; NaN where there is no value."""
     text: str
     notes: list[str]
     """Lines of small print."""
     lost: bool
-    """Every run diverged."""
+    """All runs diverged."""
     chosen: bool
 
 
@@ -52,7 +52,7 @@ class Grid(NamedTuple):
 
     title: str
     color: str
-    """Of the title."""
+    """Colour of the title."""
     tiles: Mapping[tuple[float, int], Tile]
     """By learning rate and batch size."""
 
@@ -66,7 +66,7 @@ def sweep(
     columns: int = 4,
     narrow: bool = False,
 ) -> Figure:
-    """A heat map per choice, dark where it is good, all with the same colours.
+    """Draw a heat map per choice, dark where it is good, all with the same colours.
 
     Args:
       grids: one per panel.

@@ -27,22 +27,22 @@ TIME = LinearSegmentedColormap.from_list(
     "time", mpl.colormaps["plasma"](np.linspace(0.08, 0.84, 32))
 )
 COLORS = 25
-"""Of time."""
+"""Number of colours of time."""
 EDGE = 11.0
-"""Of the plane that is shown."""
+"""Edge of the plane that is shown."""
 
 
 class Paths(NamedTuple):
-    """What a method did."""
+    """Trajectories of a method."""
 
     points: np.ndarray
     """``[S, P, 2]``: of every start, along the steps."""
     arrived: np.ndarray
-    """Which starts got to the front ``[S]``."""
+    """Starts that got to the front ``[S]``."""
 
 
 class Problem(NamedTuple):
-    """What all panels show."""
+    """Problem that all panels show."""
 
     losses: LossesAt
     front: np.ndarray
@@ -52,7 +52,7 @@ class Problem(NamedTuple):
 
 @styled()
 def plane(paths: Mapping[str, Paths], problem: Problem) -> Figure:
-    """Trajectories in the plane of parameters, on contours of the mean loss.
+    """Draw trajectories in the plane of parameters, on contours of the mean loss.
 
     Args:
       paths: by method.
@@ -75,7 +75,7 @@ def plane(paths: Mapping[str, Paths], problem: Problem) -> Figure:
 
 @styled()
 def objectives(paths: Mapping[str, Paths], problem: Problem) -> Figure:
-    """The same trajectories in the plane of the two losses.
+    """Draw the same trajectories in the plane of the two losses.
 
     Args:
       paths: by method.
@@ -151,7 +151,7 @@ def _sheet(
 
 
 def _legend(figure: Figure, steps: int, contours: bool) -> None:
-    """What is what, and the colours of time, in the strip above the panels."""
+    """Explain lines and the colours of time, in the strip above the panels."""
     width, height = figure.get_size_inches()
     point = {"linestyle": "", "markersize": 4.5, "markeredgecolor": INK, "marker": "o"}
     handles: list[Artist] = [

@@ -1,4 +1,4 @@
-"""What a verdict rests on: intervals beside what is negligible, and clouds of tasks."""
+"""Figures of verdicts: intervals beside what is negligible, and clouds of tasks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,9 +27,9 @@ class Panel(NamedTuple):
 
     title: str
     label: str
-    """Of the abscissa."""
+    """Label of the abscissa."""
     margin: float
-    """What is negligible."""
+    """Negligible size, on either side of 0."""
     rows: Mapping[str, Sequence[Mark]]
     """By name, from top to bottom."""
 
@@ -39,7 +39,7 @@ class Points(NamedTuple):
 
     title: str
     label: str
-    """Of the ordinate."""
+    """Label of the ordinate."""
     x: Mapping[str, np.ndarray]
     """By name of a look."""
     y: Mapping[str, np.ndarray]
@@ -55,7 +55,7 @@ def intervals(
     columns: int = 3,
     narrow: bool = False,
 ) -> Figure:
-    """Intervals in rows, on the band of what is negligible.
+    """Draw intervals in rows, on the band of what is negligible.
 
     Args:
       panels: side by side.
@@ -101,7 +101,7 @@ def correlations(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """A point per task, coloured by what it belongs to.
+    """Draw a point per task, coloured by what it belongs to.
 
     Args:
       panels: side by side.

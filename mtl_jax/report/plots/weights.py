@@ -13,7 +13,7 @@ from mtl_jax.report.plots.style import OTHERS, Look, styled
 
 
 def weighed(table: Trajectories, tasks: Sequence[str], variant: str) -> bool:
-    """Whether a variant's weights were recorded and are not always alike."""
+    """Tell whether a variant's weights were recorded and are not always alike."""
     recorded = [
         bundle(table, "train", "weight", task, variant).values for task in tasks
     ]
@@ -29,7 +29,7 @@ def weights(
     *,
     narrow: bool = False,
 ) -> Figure:
-    """Every task's share of the weights over steps, a panel per variant.
+    """Draw every task's share of the weights over steps, a panel per variant.
 
     A share is the weight, divided by the sum of the sizes of all weights: methods give
     directions of unlike lengths, and a weight may be negative.
