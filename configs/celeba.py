@@ -1,7 +1,6 @@
 """CelebA: 40 binary attributes of one image of a face, on a ResNet-18.
 
-  python -m experiments.train --config=configs/celeba.py \\
-      --config.data.dir=DATA --workdir=runs/celeba
+  mtl-jax train --config=celeba --config.data.dir=DATA --workdir=runs/celeba
 
 For accelerators. The first start decodes all images, once: a minute on 2 CPU cores and
 2.5 GB of cache. A few attributes only: --config.data.attributes=Male,Smiling.
@@ -12,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,7 +1,6 @@
 """CIFAR-100 as ten tasks of ten classes, on a ResNet-18 with a stem for small images.
 
-  python -m experiments.train --config=configs/cifar100.py \\
-      --config.data.dir=DATA --workdir=runs/cifar100
+  mtl-jax train --config=cifar100 --config.data.dir=DATA --workdir=runs/cifar100
 
 For accelerators. The 20 superclasses of Rosenbaum et al. (2018) as tasks:
 --config.data.grouping=coarse. Where examples are missing: --config.data.partial=True.
@@ -11,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

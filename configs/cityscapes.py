@@ -1,7 +1,6 @@
 """Cityscapes: 7-class segmentation and inverse depth of one image, on a DeepLabV3.
 
-  python -m experiments.train --config=configs/cityscapes.py \\
-      --config.data.dir=DATA --workdir=runs/cityscapes
+  mtl-jax train --config=cityscapes --config.data.dir=DATA --workdir=runs/cityscapes
 
 For accelerators. DATA/cityscapes holds the official leftImg8bit, gtFine and disparity;
 the first start takes them down to 128x256, once. All 19 classes:
@@ -18,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

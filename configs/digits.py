@@ -1,6 +1,6 @@
 """Digits: real handwritten digits that ship with scikit-learn; runs anywhere.
 
-  python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+  mtl-jax train --config=digits --workdir=runs/digits
 
 Half a minute on 2 CPU cores. Test accuracy about 94 % single, 95 % multi (three tasks
 with 299 training images each: sharing helps). With --config.data.relation=conflicting
@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,7 +1,6 @@
 """Fashion MTL: one ten-way problem on two disjoint random halves of Fashion-MNIST.
 
-  python -m experiments.train --config=configs/fashion_mtl.py \\
-      --config.data.dir=DATA --workdir=runs/fashion
+  mtl-jax train --config=fashion_mtl --config.data.dir=DATA --workdir=runs/fashion
 
 6 minutes on 2 CPU cores. Test accuracy about 89.5 % single, 90.2 % multi after 2,000
 steps, mean over both halves and 3 seeds.
@@ -11,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,6 +1,6 @@
 """GLUE: eight tasks of unlike sizes and kinds (Wang et al. 2019), on RoBERTa-base.
 
-  python -m experiments.train --config=configs/glue.py --config.data.dir=DATA \\
+  mtl-jax train --config=glue --config.data.dir=DATA \\
       --config.model.weights=ROBERTA --config.compute_dtype=bfloat16 --workdir=runs/glue
 
 For accelerators. DATA/glue holds the official folders (CoLA, SST-2, ...), ROBERTA the
@@ -10,8 +10,8 @@ merges.txt. What training needs of memory falls with --config.grad_accumulation=
 
 A small encoder from scratch, on the tasks that are there, on a CPU:
 
-  python -m experiments.vocabulary --data=DATA --out=VOCABULARY --size=8000
-  python -m experiments.train --config=configs/glue.py --config.data.dir=DATA \\
+  mtl-jax vocabulary --data=DATA --out=VOCABULARY --size=8000
+  mtl-jax train --config=glue --config.data.dir=DATA \\
       --config.data.vocabulary=VOCABULARY --config.data.tasks=cola,mrpc,rte,sst2,stsb \\
       --config.data.length=64 --config.model.roberta.width=64 \\
       --config.model.roberta.layers=2 --config.model.roberta.hidden=256 \\
@@ -31,7 +31,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

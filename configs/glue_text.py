@@ -1,9 +1,9 @@
 """GLUE as text-to-text: one output layer over label words, shared by all tasks.
 
-  python -m experiments.train --config=configs/glue_text.py --config.data.dir=DATA \\
+  mtl-jax train --config=glue_text --config.data.dir=DATA \\
       --config.model.weights=ROBERTA --config.compute_dtype=bfloat16 \\
       --workdir=runs/glue_text
-  python -m experiments.report --workdir=runs/glue,runs/glue_text --out=runs/both
+  mtl-jax report --workdir=runs/glue,runs/glue_text --out=runs/both
 
 The second command compares conflict and transfer with those of configs/glue.py, where
 every task has a head of its own, as Mueller, Dredze & Andrews (2022, "Do Text-to-Text
@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import glue
+from . import glue
 
 
 def get_config() -> ConfigDict:

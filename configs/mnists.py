@@ -1,7 +1,6 @@
 """MNISTS: MNIST, Fashion-MNIST and NotMNIST, a ten-way problem each.
 
-  python -m experiments.train --config=configs/mnists.py \\
-      --config.data.dir=DATA --workdir=runs/mnists
+  mtl-jax train --config=mnists --config.data.dir=DATA --workdir=runs/mnists
 
 Where only one of a task's two files is there: --config.data.partial=True.
 """
@@ -10,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,8 +1,7 @@
 """The paper's experiment on every setting whose data are there, at three budgets.
 
-  python -m experiments.reproduce --config=configs/reproduce.py:smoke --workdir=DIR
-  python -m experiments.reproduce --config=configs/reproduce.py:small \\
-      --config.data.dir=DATA --workdir=DIR
+  mtl-jax reproduce --config=reproduce:smoke --workdir=DIR
+  mtl-jax reproduce --config=reproduce:small --config.data.dir=DATA --workdir=DIR
 
 smoke: digits, minutes on 2 CPU cores. small: digits, Fashion MTL and MNISTS with a
 coarse grid and short training, an hour or two on 2 CPU cores. paper: the paper's grid,
@@ -16,7 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.sweeps import (
+from mtl_jax.options import one_of
+
+from .sweeps import (
     celeba,
     cifar100,
     cityscapes,
@@ -25,7 +26,6 @@ from configs.sweeps import (
     glue,
     mnists,
 )
-from mtl_jax.options import one_of
 
 SMALL = {"digits": digits, "fashion_mtl": fashion_mtl, "mnists": mnists}
 LARGE = {

@@ -1,7 +1,7 @@
 """Measure training steps against what users would otherwise run, interleaved.
 
-  python -m experiments.benchmark --workloads=W1,W2,W3,W4,W5,solvers --rounds=7
-  python -m experiments.benchmark --workloads=W2 --methods=mgda,upgrad --tasks=3,10,40
+  mtl-jax benchmark --workloads=W1,W2,W3,W4,W5,solvers --rounds=7
+  mtl-jax benchmark --workloads=W2 --methods=mgda,upgrad --tasks=3,10,40
 
 W1: a step of 3 tasks with own 28x28 batches of 128, LeNet, summed loss, Adam.
 W2: W1 with per-task gradients and a multi-task optimizer, for every one of `--methods`
@@ -39,15 +39,6 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from configs import default
-from experiments import (
-    entry,
-    factor_workloads,
-    language_workloads,
-    solver_workloads,
-)
-from experiments.ways import HEADER, Way
-from experiments.ways import rows as ways_rows
 from mtl_jax import models
 from mtl_jax.data import Dataset
 from mtl_jax.devices import axis_map, run_axis
@@ -58,6 +49,16 @@ from mtl_jax.training.compile import compile_chunk, init_states
 from mtl_jax.training.setting import Setting, from_dataset
 from mtl_jax.training.step import data_pool
 from mtl_jax.types import InputError
+
+from . import (
+    config_files,
+    entry,
+    factor_workloads,
+    language_workloads,
+    solver_workloads,
+)
+from .ways import HEADER, Way
+from .ways import rows as ways_rows
 
 TASKS, BATCH, SMALL_BATCH, POOL = 3, 128, 32, 2_000
 TASK_COUNTS = (3, 10, 40, 64)
@@ -170,7 +171,7 @@ def _our_step(
 ) -> tuple[Callable[[], None], float]:
     """Our training of variants, ``steps`` at a call, and the seconds to compile it."""
     setting, size = _setting(tasks), _batch_size(tasks)
-    config: Any = default.get_config()
+    config: Any = config_files.default()
     config.seeds, config.learning_rates = seeds, rates
     for method, options in OPTIONS.items():
         config.smto[method].update(options)
@@ -228,7 +229,7 @@ def _peers(say: Say) -> Any:
     if find_spec("torch") is None:
         say("missing: torch and all peers (pip install 'mtl_jax[bench]')")
         return None
-    from experiments import peers
+    from . import peers
 
     return peers
 
@@ -237,7 +238,7 @@ def _factor_peers(say: Say) -> Any:
     """The torch side of W3 and W4, or None where torch is missing."""
     if _peers(say) is None:
         return None
-    from experiments import factor_peers
+    from . import factor_peers
 
     return factor_peers
 

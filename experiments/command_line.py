@@ -1,10 +1,7 @@
 """Command lines: parsed, or refused with one message that says what was meant."""
 
-import os
 import re
-import traceback
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -13,6 +10,8 @@ from ml_collections import ConfigDict, config_flags
 from mtl_jax.options import closest
 from mtl_jax.storage import commands, reason
 from mtl_jax.types import InputError
+
+from . import config_files
 
 KINDS = {
     "int": "a whole number",
@@ -29,19 +28,44 @@ _argv: list[str] = []
 """What ml_collections takes for the command line; empty until `parse`."""
 
 
-def define_config(about: str, config: ConfigDict | None = None) -> Any:
-    """Define ``--config``, and ``--config.FIELD`` for all of its fields.
+class ConfigParser(flags.ArgumentParser):
+    """Parser of ``--config``, the name or the path of a config file."""
 
-    Args:
-      about: what it is, for the help.
-      config: where it is no file, but this one.
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def parse(self, argument: str) -> Any:
+        """Load the configuration, and lock it against unknown fields."""
+        config = config_files.load(argument, self.command)
+        if isinstance(config, ConfigDict):
+            config.lock()
+        return config
+
+    def flag_type(self) -> str:
+        """Return what the flag takes, for messages."""
+        return "config"
+
+
+def define_config(command: str) -> Any:
+    """Define ``--config`` of a command, and ``--config.FIELD`` for all of its fields.
 
     Returns:
       The holder of the flag.
     """
+    names = ", ".join(config_files.shipped(command))
+    about = f"Name of a configuration ({names}), or a file that has a get_config."
     # Else ml_collections would look at sys.argv here, where no error is caught.
-    if config is None:
-        return config_flags.DEFINE_config_file("config", None, about, sys_argv=_argv)
+    holder = config_flags.DEFINE_config_file("config", None, about, sys_argv=_argv)
+    flags.FLAGS["config"].parser = ConfigParser(command)
+    return holder
+
+
+def define_fields(about: str, config: ConfigDict) -> Any:
+    """Define ``--config.FIELD`` for all fields of a configuration that no file makes.
+
+    Returns:
+      The holder of the flag.
+    """
     return config_flags.DEFINE_config_dict("config", config, about, sys_argv=_argv)
 
 
@@ -106,19 +130,20 @@ def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:
             f"--config.FIELD=VALUE changes it."
         )
     if path:
-        config = _load(path, command)
+        config = flags.FLAGS["config"].parser.parse(path)
         commands.check_config(command, config)
     if not isinstance(config, ConfigDict):
         return {}
     from mtl_jax.storage import workdir  # a quarter of a second
 
     fields = workdir.flat(config)
+    explained = config_files.shown(config_files.ROOT / "configs" / "default.py")
     for name in _overrides(argv):
         if now := commands.new_name(name):
             raise InputError(f"--config.{name} is called --config.{now} now.")
         if name not in fields and not _group(name, fields):
             raise InputError(
-                f"the config has no such field: {name}, see configs/default.py"
+                f"the config has no such field: {name}, see {explained}"
                 f"{_hint(name, fields)}"
             )
     return fields
@@ -132,47 +157,6 @@ def _config_path(argv: Sequence[str]) -> str | None:
         if word.startswith("-") and name == "config":
             path = value if given else following
     return path
-
-
-def _load(path: str, command: str) -> Any:
-    """Load what a config file has, without what the command line changes."""
-    file, _, word = path.partition(":")
-    if not os.path.isfile(file):
-        raise InputError(f"the config file cannot be loaded: {_absence(file, command)}")
-    try:
-        return flags.FLAGS["config"].parser.parse(path)
-    except Exception as error:
-        # Of some kinds ml_collections makes others, with a traceback as their text.
-        is_plain = "whilst parsing config file" not in str(error)
-        cause = error if is_plain else error.__context__ or error
-        if isinstance(cause, InputError):
-            raise InputError(str(cause)) from error
-        passed = f" (get_config was passed {word!r})" if word else ""
-        raise InputError(
-            f"the config file cannot be loaded: {file}{_line(cause, file)}: "
-            f"{reason.of(cause)}{passed}."
-        ) from error
-
-
-def _absence(file: str, command: str) -> str:
-    """Say that a config file is not there, and which one may be meant."""
-    example = Path(commands.COMMANDS[command].config.partition(":")[0])
-    known = {path.stem: str(path) for path in example.parent.glob("[!_]*.py")}
-    close = closest(Path(file).stem, known)
-    what = "is a folder" if os.path.isdir(file) else "is not there"
-    return f"{file} {what}" + (
-        f"; did you mean {known[close]}?" if close else f"; one is {example}."
-    )
-
-
-def _line(error: BaseException, file: str) -> str:
-    """Return the line of a config file in which an error was raised."""
-    if isinstance(error, SyntaxError):
-        return f", line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    here = Path(file).resolve()
-    lines = [f.lineno for f in frames if Path(f.filename).resolve() == here]
-    return f", line {lines[-1]}" if lines else ""
 
 
 def _overrides(argv: Sequence[str]) -> list[str]:

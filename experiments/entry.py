@@ -19,8 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import logging
 from rich.console import Console
 
-from experiments import command_line, compilation_cache, help
 from mtl_jax.types import InputError
+
+from . import command_line, compilation_cache, help
 
 INPUT_ERROR = 2
 MOST_CPU_DEVICES = 8

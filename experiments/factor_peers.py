@@ -2,7 +2,7 @@
 
 Import it only where torch is installed; `peers.missing` says what a way of `WAYS` needs
 besides. Every way starts from our weights and gives the number that ours gives, so
-that the benchmark can say by how much they differ. `python -m experiments.factor_peers
+that the benchmark can say by how much they differ. `mtl-jax factor_peers
 WAY` prints the megabytes that W3 adds to a fresh process.
 """
 # pyright: reportMissingImports=false
@@ -23,7 +23,7 @@ from torch.nn.functional import (
     relu,
 )
 
-from experiments.peers import CLASSES, Way
+from .peers import CLASSES, Way
 
 WAYS = {
     "torch_plain": Way(("torch",), "default layout"),
@@ -301,6 +301,6 @@ def w3_megabytes(way: str, make: Callable[..., Callable[[], Any]]) -> float:
 
 
 if __name__ == "__main__":
-    from experiments import factor_workloads
+    from . import factor_workloads
 
     print(w3_megabytes(sys.argv[1], partial(w3_gram, **factor_workloads.w3_inputs())))

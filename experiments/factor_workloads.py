@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.ways import Way
 from mtl_jax import metrics, models
 from mtl_jax.gradients import task_gram
 from mtl_jax.objectives import losses
 from mtl_jax.types import ONE_INPUT, Array, Batch, Params
+
+from .ways import Way
 
 TASKS, BATCH, SIDE = 40, 64, 64
 STEM_STRIDE, FEATURES = 2, 128

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import command_line
-from mtl_jax.storage import commands
+from . import command_line
+from .config_files import ROOT, example, shown
 
 WORDS = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
 """By which it is asked for."""
-ROOT = Path(__file__).parent.parent
 EXPLAINED = ("configs/default.py", "configs/sweeps/default.py")
 """Files whose comments say what a field is."""
 ASSIGNED = re.compile(r"\s+config\.([\w.]+)(?:\[.*?\])? = .*?(?:  # (.*))?$")
@@ -53,10 +52,10 @@ def text(argv: Sequence[str], command: str, doc: str) -> str:
             if flag.name not in given and flag.validators:
                 value = "-"
                 if flag.name == "config":
-                    value = file = str(ROOT / commands.COMMANDS[command].config)
+                    value = file = example(command)
                 argv.insert(1, f"--{flag.name}={value}")
         command_line.parse(argv, command)
-        of = f" of {Path(file).relative_to(ROOT)}" if file else ""
+        of = f" of {shown(file)}" if file else ""
         lines += ["", f"Fields of the configuration{of}, --config.FIELD=VALUE:"]
         lines += _fields(flags.FLAGS.config)
     return "\n".join(lines)

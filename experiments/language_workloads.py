@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from configs import default
-from experiments.ways import Way
 from mtl_jax import models
 from mtl_jax.data import Dataset
 from mtl_jax.devices import memory
 from mtl_jax.training import variants
 from mtl_jax.training.setting import Setting, from_dataset
 from mtl_jax.training.step import data_pool, init_state, take, train_step
+
+from . import config_files
+from .ways import Way
 
 SIZES = {
     "cpu": {"vocabulary": 8_000, "width": 256, "layers": 4, "heads": 4, "hidden": 1024},
@@ -62,7 +63,7 @@ def w6(say: Say) -> Iterator[tuple[str, list[Way]]]:
     one, (x, y) = setting(), batch()
     ways = [_ours(name, one, *choice) for name, choice in WAYS.items()]
     if all(map(find_spec, ("torch", "transformers"))):
-        from experiments import language_peers as peers
+        from . import language_peers as peers
 
         for name in peers.WAYS:
             ways.append(Way(name, peers.step(name, sizes(), WIDTHS, x, y)))
@@ -72,7 +73,7 @@ def w6(say: Say) -> Iterator[tuple[str, list[Way]]]:
 
 
 def _ours(name: str, one: Setting, variant: str, path: str) -> Way:
-    config: Any = default.get_config()
+    config: Any = config_files.default()
     config.optimizer.name = "adamw"
     config.smto.path = path
     rows: Any = np.stack(one.data.rows["train"])

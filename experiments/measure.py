@@ -1,6 +1,6 @@
 """Measure factors afterwards, over the checkpoints that a training run has kept.
 
-  python -m experiments.measure --workdir=runs/digits --config.factors.names=hessian
+  mtl-jax measure --workdir=runs/digits --config.factors.names=hessian
 
 Without --config.factors.* the factors that the run's configuration names are measured.
 Numbers are those that training would have found. Train with
@@ -10,10 +10,9 @@ Numbers are those that training would have found. Train with
 from absl import flags
 from ml_collections import config_flags
 
-from configs import default
-from experiments import command_line, entry
+from . import command_line, config_files, entry
 
-CONFIG = command_line.define_config("As in training.", default.get_config())
+CONFIG = command_line.define_fields("As in training.", config_files.default())
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a training run.")
 command_line.require("workdir")
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiments import libmtl_solvers
+from . import libmtl_solvers
 
 Step = Callable[[], float]  # does one optimiser step, returns the summed loss before it
 

@@ -1,7 +1,7 @@
 """Write the report of a training run, finished or not: one page, and its figures.
 
-  python -m experiments.report --workdir=runs/digits
-  python -m experiments.report --workdir=runs/digits,runs/mnists --out=runs/report
+  mtl-jax report --workdir=runs/digits
+  mtl-jax report --workdir=runs/digits,runs/mnists --out=runs/report
 
 Of one workdir the page is WORKDIR/report/index.html. Several make one page with a
 section each. It opens from disk; nothing is trained or measured.
@@ -9,7 +9,7 @@ section each. It opens from disk; nothing is trained or measured.
 
 from absl import flags
 
-from experiments import command_line, entry
+from . import command_line, entry
 
 WORKDIR = flags.DEFINE_list("workdir", None, "Folders of runs, separated by commas.")
 OUT = flags.DEFINE_string("out", None, "Folder of the report; WORKDIR/report if unset.")

@@ -1,17 +1,18 @@
 """The paper's experiment: sweep, selection, trajectories, factors, claims, one report.
 
-  python -m experiments.reproduce --config=configs/reproduce.py:smoke --workdir=DIR
+  mtl-jax reproduce --config=reproduce:smoke --workdir=DIR
 
-The word behind the colon is the budget: smoke, small or paper; configs/reproduce.py
-says what each means. Settings whose data are not there are left out and named. The same
+The word behind the colon is the budget: smoke (digits, minutes
+on two CPU cores), small (three settings, hours) or paper (all, on accelerators).
+Settings whose data are not there are left out and named. The same
 command again goes on from where it was stopped, at any stage.
 """
 
 from absl import flags
 
-from experiments import command_line, engines, entry
+from . import command_line, engines, entry
 
-CONFIG = command_line.define_config("configs/reproduce.py:BUDGET.")
+CONFIG = command_line.define_config("reproduce")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all studies.")
 command_line.require("config", "workdir")
 

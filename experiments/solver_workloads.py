@@ -31,10 +31,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.ways import Way, interleave
 from mtl_jax.smto.solvers import dual_cone, fairness, simplex
 from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution, Unit
+
+from .ways import Way, interleave
 
 HEADER = (
     *("solver", "K", "decades", "ms: mtl_jax", "TorchJD", "LibMTL's way"),
@@ -238,7 +239,7 @@ def _jd() -> Any:
 
 
 def _libmtl() -> Any:
-    from experiments import libmtl_solvers
+    from . import libmtl_solvers
 
     return libmtl_solvers
 

@@ -1,19 +1,18 @@
 """Study one setting: sweep, choose by validation, train what was chosen, report.
 
-  python -m experiments.sweep --config=configs/sweeps/digits.py --workdir=studies/digits
+  mtl-jax sweep --config=digits --workdir=studies/digits
 
 Every variant tries the same learning rates and batch sizes (and the values of its
 optimizer's options); learning rates and seeds are stacked in one program. Validation
 chooses; the choice is trained over several seeds with all factors. The same command
-again goes on from where it was stopped. Every field is explained in
-configs/sweeps/default.py, those under --config.base in configs/default.py.
+again goes on from where it was stopped.
 """
 
 from absl import flags
 
-from experiments import command_line, engines, entry
+from . import command_line, engines, entry
 
-CONFIG = command_line.define_config("Config file (configs/sweeps)")
+CONFIG = command_line.define_config("sweep")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study.")
 REPORT = flags.DEFINE_boolean("report", True, "Write the report at the end.")
 command_line.require("config", "workdir")

@@ -1,6 +1,6 @@
 """Turn the records of a workdir into TensorBoard events, one curve a run and task.
 
-  python -m experiments.tensorboard --workdir=runs/digits --logdir=runs/digits/events
+  mtl-jax tensorboard --workdir=runs/digits --logdir=runs/digits/events
   tensorboard --logdir=runs/digits/events
 
 Needs the extra `tensorboard`. The records stay as they are. Values that are not finite,
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import command_line, entry
 from mtl_jax.storage import commands, records
 from mtl_jax.types import InputError
+
+from . import command_line, entry
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
 LOGDIR = flags.DEFINE_string("logdir", None, "Folder for the events; must be new.")

@@ -1,7 +1,7 @@
-"""The two-task toy problem of CAGrad and Nash-MTL, by every multi-task optimizer.
+"""Solve the two-task toy problem of CAGrad and Nash-MTL, by every multi-task optimizer.
 
-  python -m experiments.toy --out=runs/toy
-  python -m experiments.toy --out=runs/toy --methods=sum,mgda,cagrad --steps=10000
+  mtl-jax toy --out=runs/toy
+  mtl-jax toy --out=runs/toy --methods=sum,mgda,cagrad --steps=10000
 
 Two parameters, and two losses whose valleys end on one Pareto front. Draws trajectories
 in the plane (OUT/toy.png, .svg) and in the losses (OUT/toy_losses.png, .svg), and says
@@ -37,13 +37,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import entry
 from mtl_jax import smto
 from mtl_jax.options import name_list
 from mtl_jax.report.plots import toy as pictures
 from mtl_jax.report.plots.style import png, svg
 from mtl_jax.smto import strategies
 from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, ModelState, Params
+
+from . import entry
 
 OUT = flags.DEFINE_string("out", None, "Folder of the figures.")
 METHODS = flags.DEFINE_list("methods", None, "Names; all if unset.")

@@ -1,10 +1,14 @@
 """Train single-task and multi-task variants side by side.
 
-  python -m experiments.train --config=configs/digits.py --workdir=runs/digits
+  mtl-jax train --config=digits --workdir=runs/digits
+  mtl-jax train --config=my_config.py --workdir=runs/mine
 
-Fields of the config are set as --config.FIELD=VALUE, for example
---config.seeds=0,1 --config.smto.name=pcgrad. The same command again goes on from
-where the workdir left off. Every field is explained in configs/default.py.
+A config is the name of one that comes with the package, or a file: one whose get_config
+changes fields of ``mtl_jax.configs.default.get_config()``. In a checkout the command is
+``python -m experiments.train --config=configs/digits.py``, too. The command line sets
+fields as --config.FIELD=VALUE, for example --config.seeds=0,1
+--config.smto.name=pcgrad; below is every field. The same command again goes on from
+where the workdir left off.
 
 Runs are spread over all devices of the machine. Several machines (or processes) make
 one job of theirs when each is given the same command with --distributed: under SLURM,
@@ -19,9 +23,9 @@ all end, and the same commands go on from the last checkpoint.
 
 from absl import flags
 
-from experiments import command_line, entry
+from . import command_line, entry
 
-CONFIG = command_line.define_config("Config file (see configs/).")
+CONFIG = command_line.define_config("train")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: records, checkpoints, config."
 )

@@ -1,6 +1,6 @@
 """Train a vocabulary on the training texts of GLUE, where RoBERTa's is not at hand.
 
-  python -m experiments.vocabulary --data=DATA --out=runs/vocabulary --size=8000
+  mtl-jax vocabulary --data=DATA --out=runs/vocabulary --size=8000
 
 It reads the official train split of every task that is there, and writes vocab.json and
 merges.txt, which --config.data.vocabulary=runs/vocabulary takes.
@@ -8,7 +8,7 @@ merges.txt, which --config.data.vocabulary=runs/vocabulary takes.
 
 from absl import flags
 
-from experiments import command_line, entry
+from . import command_line, entry
 
 DATA = flags.DEFINE_string("data", "", "As --config.data.dir: holds the folder glue.")
 SOURCE = flags.DEFINE_string("source", "auto", "As --config.data.source.")

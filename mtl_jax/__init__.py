@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mtl_jax.data.arrays import Task
     from mtl_jax.training.tasks import setting
 
+__version__ = "0.2.0"
+
 __all__ = [
     "ONE_INPUT",
     "OWN_INPUTS",

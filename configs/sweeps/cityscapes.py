@@ -1,6 +1,6 @@
 """The study on Cityscapes: 9 learning rates x 6 batch sizes, 3 seeds of the choice.
 
-  python -m experiments.sweep --config=configs/sweeps/cityscapes.py \\
+  mtl-jax sweep --config=cityscapes \\
       --config.base.data.dir=DATA --workdir=studies/cityscapes
 
 For accelerators.
@@ -8,8 +8,8 @@ For accelerators.
 
 from ml_collections import ConfigDict
 
-from configs import cityscapes
-from configs.sweeps import default
+from .. import cityscapes
+from . import default
 
 
 def get_config() -> ConfigDict:

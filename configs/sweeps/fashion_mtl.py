@@ -1,13 +1,13 @@
 """The study on Fashion MTL: 9 learning rates x 6 batch sizes, 3 seeds of the choice.
 
-  python -m experiments.sweep --config=configs/sweeps/fashion_mtl.py \\
+  mtl-jax sweep --config=fashion_mtl \\
       --config.base.data.dir=DATA --workdir=studies/fashion_mtl
 """
 
 from ml_collections import ConfigDict
 
-from configs import fashion_mtl
-from configs.sweeps import default
+from .. import fashion_mtl
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,6 +1,6 @@
 """The study on GLUE: 9 learning rates x 6 batch sizes, 3 seeds of the choice.
 
-  python -m experiments.sweep --config=configs/sweeps/glue.py \\
+  mtl-jax sweep --config=glue \\
       --config.base.data.dir=DATA --config.base.model.weights=ROBERTA \\
       --workdir=studies/glue
 
@@ -10,8 +10,8 @@ For accelerators. Learning rates that suit fine-tuning:
 
 from ml_collections import ConfigDict
 
-from configs import glue
-from configs.sweeps import default
+from .. import glue
+from . import default
 
 
 def get_config() -> ConfigDict:

@@ -1,6 +1,6 @@
 """The study on GLUE as text-to-text: 9 learning rates x 6 batch sizes, 3 seeds.
 
-  python -m experiments.sweep --config=configs/sweeps/glue_text.py \\
+  mtl-jax sweep --config=glue_text \\
       --config.base.data.dir=DATA --config.base.model.weights=ROBERTA \\
       --workdir=studies/glue_text
 
@@ -10,8 +10,8 @@ For accelerators. Learning rates that suit fine-tuning:
 
 from ml_collections import ConfigDict
 
-from configs import glue_text
-from configs.sweeps import default
+from .. import glue_text
+from . import default
 
 
 def get_config() -> ConfigDict:

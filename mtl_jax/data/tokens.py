@@ -191,6 +191,6 @@ def train(texts: Iterable[str], size: int, folder: str) -> int:
 
 def _remedy() -> str:
     return (
-        f"RoBERTa's {' and '.join(FILES)} do, or train one on the data: python -m "
-        "experiments.vocabulary --data=DIR --out=FOLDER --size=8000"
+        f"RoBERTa's {' and '.join(FILES)} do, or train one on the data: mtl-jax "
+        "vocabulary --data=DIR --out=FOLDER --size=8000"
     )

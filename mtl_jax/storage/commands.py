@@ -69,7 +69,7 @@ def check_config(name: str, config: Any) -> None:
     kinds = [other for other in COMMANDS if COMMANDS[other].field in config]
     if name not in kinds:
         kind = kinds[0] if kinds else "none of them"
-        instead = f"give it to python -m experiments.{kind}, or " if kinds else ""
+        instead = f"give it to mtl-jax {kind}, or " if kinds else ""
         raise InputError(
             f"this is a configuration for {kind}, not for {name}: {instead}{name} one "
             f"like {COMMANDS[name].config}."

@@ -198,7 +198,7 @@ def test_damage_is_named_in_one_message(folder, tmp_path, damage, words):
     damage(tmp_path)
     with pytest.raises(InputError) as error:
         tokens.read(str(tmp_path))
-    for word in (str(tmp_path), *words, "python -m experiments.vocabulary --data=DIR"):
+    for word in (str(tmp_path), *words, "mtl-jax vocabulary --data=DIR"):
         assert word in str(error.value)
 
 

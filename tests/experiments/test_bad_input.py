@@ -354,6 +354,10 @@ def test_config_file_that_cannot_be_loaded(tmp_path, complain, mistake):
 
 
 COMMANDS = {
+    "name": (
+        ["--config=digits", "--workdir=/tmp/never", "--config.seeds=()"],
+        r"seeds are \(\)",
+    ),
     "no workdir": (["--config=configs/digits.py"], "--workdir is needed, see --help"),
     "no config": (["--workdir=/tmp/never"], "--config is needed, see --help"),
     "unknown flag": (

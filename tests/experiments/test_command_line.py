@@ -27,9 +27,9 @@ def ended(tmp_path, command, arguments):
 
 # Command, its arguments beside a workdir, and what the message must hold.
 MISTAKES = [
-    ("train", [SWEEP], "for sweep, not for train: give it to python -m experiments.sw"),
+    ("train", [SWEEP], "for sweep, not for train: give it to mtl-jax sweep"),
     ("train", [SWEEP, "--config.steps=5"], "for sweep, not for train: "),
-    ("train", [REPRODUCE], "for reproduce, not for train: give it to python -m exper"),
+    ("train", [REPRODUCE], "for reproduce, not for train: give it to mtl-jax repro"),
     (
         "sweep",
         [TRAIN],
@@ -45,8 +45,13 @@ MISTAKES = [
     ),
     ("train", [f"{TRAIN}:fast"], r"digits.py: TypeError.*get_config was passed 'fast'"),
     ("train", ["--config=configs"], "configs is a folder; one is configs/digits.py"),
-    ("train", ["--config=digits"], "digits is not there; did you mean configs/digits"),
-    ("sweep", ["--config=digit"], "not there; did you mean configs/sweeps/digits.py"),
+    ("train", ["--config=digits.py"], "is not there; did you mean configs/digits.py"),
+    ("sweep", ["--config=digit.py"], "there; did you mean configs/sweeps/digits.py"),
+    ("train", ["--config=digit"], "'digit' is not one of: celeba, .* mean 'digits'?"),
+    ("sweep", ["--config=default"], "'default' is not one of: celeba, .* mnists.$"),
+    ("reproduce", ["--config=smoke"], "'smoke' is not one of: reproduce"),
+    ("train", ["--config=digits:fast"], r"TypeError.*get_config was passed 'fast'"),
+    ("sweep", ["--config=digits", "--steps=5"], "--steps, .* --config.base.steps?"),
     ("train", [TRAIN, "--steps=5"], "unknown flag --steps, .* mean --config.steps?"),
     ("sweep", [SWEEP, "--steps=5"], "--steps, .* mean --config.base.steps?"),
     ("train", [TRAIN, "--batch-size=5"], "did you mean --config.batch_size?"),
@@ -69,7 +74,8 @@ MISTAKES = [
     ("report", ["--ot=x"], "unknown flag --ot, see --help; did you mean --out?"),
     ("vocabulary", ["--out=x", "--size=many"], "--size=many must be a whole number"),
     ("vocabulary", ["--out=x", f"--data={LONG}"], "data.dir .*x' cannot be looked"),
-    ("train", [f"--config={LONG}"], "xx is not there; one is configs/digits.py"),
+    ("train", [f"--config={LONG}.py"], "xx.py is not there; one is configs/digits.py"),
+    ("train", [f"--config={LONG}"], "xx' is not one of: celeba, cifar100, "),
     ("benchmark", ["--markdown=/none/x"], "--markdown=/none/x cannot be written: No s"),
     ("benchmark", ["--rounds=0"], "rounds is 0; run at least 1"),
     ("benchmark", ["--workloads=W9"], "--workloads 'W9' is not one of: W1, W2"),

@@ -1,0 +1,5 @@
+"""``python -m experiments``: the program ``mtl-jax`` of a checkout."""
+
+from .dispatch import main
+
+main()
