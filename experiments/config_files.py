@@ -100,10 +100,16 @@ def _absence(file: str, command: str) -> str:
     close = closest(Path(file).stem, files)
     what = "is a folder" if os.path.isdir(file) else "is not there"
     return f"{file} {what}" + (
-        f"; did you mean {shown(files[close])}?"
+        f"; did you mean {_choice(files[close])}?"
         if close
-        else f"; one is {shown(example(command).partition(':')[0])}."
+        else f"; one is {_choice(Path(example(command).partition(':')[0]))}."
     )
+
+
+def _choice(file: Path) -> str:
+    """Return what ``--config`` takes for a shipped file: a short path, or its name."""
+    path = shown(file)
+    return file.stem if os.path.isabs(path) else path
 
 
 def _module(path: Path, command: str) -> ModuleType:

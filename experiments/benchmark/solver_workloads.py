@@ -35,7 +35,8 @@ from mtl_jax.smto.solvers import dual_cone, fairness, simplex
 from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution, Unit
 
-from .ways import Way, interleave
+from .tools import TOOLS, missing
+from .ways import Say, Way, interleave
 
 HEADER = (
     *("solver", "K", "decades", "ms: mtl_jax", "TorchJD", "LibMTL's way"),
@@ -45,11 +46,10 @@ HEADER = (
 PROBLEMS, DECADES, LONG = 8, (1, 6), 10.0
 C, ALPHA = 0.5, 2.0
 
-Say = Callable[[str], None]
 Solve = Callable[[Any, Any], Any]
 """``solve(jacobian [K, P], gramian [K, K]) -> solution``, all in float32."""
 Residual = Callable[[np.ndarray, np.ndarray], float]
-"""Of a Gramian and a solution in float64."""
+"""``residual(gramian, solution) -> error``, in float64."""
 
 
 class Peer(NamedTuple):
@@ -62,19 +62,19 @@ class Peer(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a method solves."""
+    """A problem that a method solves."""
 
     ours: Callable[[jax.Array], jax.Array]
     """Gramian to weights ``[K]``, or to a row for every task ``[K, K]``."""
     residual: Residual
     peers: dict[str, Peer]
-    """By the names of `peers.WAYS`."""
+    """By names of `TOOLS`."""
 
 
 def rows(
-    say: Say, peers: Any, methods: list[str], sizes: list[int], rounds: int
+    say: Say, peers: bool, methods: list[str], sizes: list[int], rounds: int
 ) -> list[tuple[str, ...]]:
-    """Table rows of those methods that have a solver, for numbers of tasks."""
+    """Measure those methods that have a solver, for numbers of tasks: table rows."""
     return [
         _row(say, peers, method, tasks, decades, rounds)
         for method in methods
@@ -85,7 +85,7 @@ def rows(
 
 
 def _row(
-    say: Say, peers: Any, method: str, tasks: int, decades: int, rounds: int
+    say: Say, peers: bool, method: str, tasks: int, decades: int, rounds: int
 ) -> tuple[str, ...]:
     problem = SOLVERS[method]
     label = f"solvers {method} K={tasks}, {decades} decades"
@@ -97,14 +97,14 @@ def _row(
         inputs = [tuple(put(x.astype(np.float32)) for x in pair) for pair in pairs]
         run = partial(_attempt, solve, inputs)
         began = time.perf_counter()
-        found = run()
+        solutions = run()
         seconds = time.perf_counter() - began
-        if errors := [x for x in found if isinstance(x, Exception)]:
+        if errors := [x for x in solutions if isinstance(x, Exception)]:
             text = " ".join(str(errors[0]).split())
             say(f"{label}, {name}: {len(errors)} of {PROBLEMS} fail: {text}")
         residuals[name] = [
             _error(problem.residual, gram, solution)
-            for (_, gram), solution in zip(pairs, found, strict=True)
+            for (_, gram), solution in zip(pairs, solutions, strict=True)
         ]
         if seconds > LONG:
             times[name] = [1e3 * seconds / PROBLEMS]
@@ -127,7 +127,7 @@ def _jacobian(rng: np.random.Generator, tasks: int, decades: int) -> np.ndarray:
 
 
 def _solvers(
-    say: Say, peers: Any, label: str, problem: Problem, tasks: int
+    say: Say, peers: bool, label: str, problem: Problem, tasks: int
 ) -> Iterator[tuple[str, Solve, Callable[[np.ndarray], Any]]]:
     """Ways: name, solver, and what makes its inputs."""
     program = jax.jit(problem.ours)
@@ -137,7 +137,7 @@ def _solvers(
     import torch
 
     for name, peer in problem.peers.items():
-        if lacks := peers.missing(peers.WAYS[name], peer.needs):
+        if lacks := missing(TOOLS[name], peer.needs):
             say(f"missing for {label}, {name}: {', '.join(lacks)}")
         else:
             yield name, peer.make(tasks), torch.from_numpy
@@ -145,13 +145,13 @@ def _solvers(
 
 def _attempt(solve: Solve, inputs: list[tuple[Any, ...]]) -> list[Any]:
     """Solutions of all problems, or the errors that were raised instead."""
-    found = []
+    solutions = []
     for jacobian, gram in inputs:
         try:
-            found.append(solve(jacobian, gram))
+            solutions.append(solve(jacobian, gram))
         except Exception as error:
-            found.append(error)
-    return found
+            solutions.append(error)
+    return solutions
 
 
 def _error(residual: Residual, gram: np.ndarray, solution: Any) -> float:
@@ -184,13 +184,13 @@ def _of_fairness(alpha: float, gram: np.ndarray, weights: np.ndarray) -> float:
     return np.max(np.abs(weights ** (1 / alpha) * (gram @ weights) - 1))
 
 
-def _of_projections(gram: np.ndarray, found: np.ndarray) -> float:
-    """Of those of every task's gradient ``[K, K]``, or of their mean ``[K]``."""
+def _of_projections(gram: np.ndarray, weights: np.ndarray) -> float:
+    """Measure projections of all gradients ``[K, K]``, or of their mean ``[K]``."""
     tasks, norms = len(gram), np.sqrt(np.diagonal(gram))
-    lower = (np.eye(tasks) if found.ndim == 2 else np.ones(tasks)) / tasks
-    inner = found @ gram
-    length = np.sqrt(np.sum(inner * found, axis=-1, keepdims=True))
-    added = (found - lower) * norms / length
+    lower = (np.eye(tasks) if weights.ndim == 2 else np.ones(tasks)) / tasks
+    inner = weights @ gram
+    length = np.sqrt(np.sum(inner * weights, axis=-1, keepdims=True))
+    added = (weights - lower) * norms / length
     return np.max(np.abs(np.minimum(added, inner / norms / length)))
 
 

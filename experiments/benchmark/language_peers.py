@@ -44,7 +44,7 @@ class Tasks(nn.Module):
         )
 
     def forward(self, tokens: Tensor, task: int) -> Tensor:
-        """Outputs ``[B, width]`` of the first token's state."""
+        """Return outputs ``[B, width]`` of the first token's state."""
         states = self.encoder(tokens, attention_mask=(tokens != 1).long())
         return self.heads[task](states.last_hidden_state[:, 0])
 
@@ -52,7 +52,7 @@ class Tasks(nn.Module):
 def step(
     way: str, sizes: dict[str, int], widths: Sequence[int], x: np.ndarray, y: np.ndarray
 ) -> Callable[[], Any]:
-    """One step of AdamW on batches ``x [T, B, L]``, ``y [T, B]``."""
+    """Make a step of AdamW on batches ``x [T, B, L]``, ``y [T, B]``."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = Tasks(sizes, widths).to(device)
@@ -62,10 +62,10 @@ def step(
     shared = list(net.encoder.parameters())
 
     def loss(task: int) -> Tensor:
-        outputs, own = net(tokens[task], task), targets[task]
+        outputs, labels = net(tokens[task], task), targets[task]
         if widths[task] == 1:
-            return mse_loss(outputs[:, 0], own) / 2
-        return cross_entropy(outputs, own.long())
+            return mse_loss(outputs[:, 0], labels) / 2
+        return cross_entropy(outputs, labels.long())
 
     def summed() -> Any:
         optimizer.zero_grad()
@@ -78,10 +78,11 @@ def step(
         optimizer.zero_grad()
         rows = []
         for task in range(len(widths)):
-            own = [*shared, *net.heads[task].parameters()]
-            grads = torch.autograd.grad(loss(task), own)
+            parameters = [*shared, *net.heads[task].parameters()]
+            grads = torch.autograd.grad(loss(task), parameters)
             rows.append(torch.cat([g.ravel() for g in grads[: len(shared)]]))
-            for parameter, grad in list(zip(own, grads, strict=True))[len(shared) :]:
+            pairs = list(zip(parameters, grads, strict=True))
+            for parameter, grad in pairs[len(shared) :]:
                 parameter.grad = grad
         gram = torch.stack(rows) @ torch.stack(rows).T
         direction = torch.stack(rows).sum(dim=0)
@@ -94,5 +95,5 @@ def step(
     return {"torch_sum": summed, "torch_per_task": per_task}[way]
 
 
-def _ready(found: Tensor) -> float:
-    return float(found.detach().sum())
+def _ready(values: Tensor) -> float:
+    return float(values.detach().sum())

@@ -1,10 +1,10 @@
 """W3 and W4 of the benchmark: ours, and the ways of `factor_peers` beside it."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +17,8 @@ from mtl_jax.gradients import task_gram
 from mtl_jax.objectives import losses
 from mtl_jax.types import ONE_INPUT, Array, Batch, Params
 
-from .ways import Way
+from .tools import TOOLS, missing
+from .ways import Say, Way
 
 TASKS, BATCH, SIDE = 40, 64, 64
 STEM_STRIDE, FEATURES = 2, 128
@@ -25,8 +26,6 @@ EXAMPLES, SIZE, RHO, PRODUCTS = 2_048, 128, 1e-3, 20
 FISHER_SIZE, FREE_SIZE = 16, 32
 """Mini-batches of the Fisher estimator, and where results do not depend on them: the
 fastest of 8 to 128 here."""
-
-Say = Callable[[str], None]
 
 
 def _compiled(fn: Callable[..., Any], *args: Any) -> tuple[Callable[[], Any], float]:
@@ -56,7 +55,7 @@ def _kernels(params: dict[str, Any]) -> list[np.ndarray]:
 
 
 def w3_inputs() -> dict[str, Any]:
-    """What `factor_peers.w3_gram` starts from: our weights and random images."""
+    """Return what `factor_peers.w3_gram` is given: our weights and random images."""
     rng = np.random.default_rng(0)
     return {
         "x": rng.random((BATCH, SIDE, SIDE, 3), np.float32),
@@ -67,8 +66,8 @@ def w3_inputs() -> dict[str, Any]:
     }
 
 
-def w3(say: Say, peers: Any) -> list[tuple[str, list[Way]]]:
-    """Gramian of 40 binary tasks on one batch of 64 images."""
+def w3(say: Say, peers: bool) -> list[tuple[str, list[Way]]]:
+    """Time the Gramian of 40 binary tasks on one batch of 64 images."""
     trunk, variables = _w3_trunk()
     inputs = w3_inputs()
 
@@ -88,22 +87,30 @@ def w3(say: Say, peers: Any) -> list[tuple[str, list[Way]]]:
         Batch(jnp.asarray(inputs["x"]), jnp.asarray(inputs["y"])),
     )
     ways = [Way("mtl_jax", gram, megabytes=megabytes)]
-    for name in _available(say, peers, "W3", peers.W3_WAYS if peers else ()):
-        try:
-            run = peers.w3_gram(name, **inputs)
-            _compare(say, f"W3 {name}", run().numpy(), np.asarray(gram()))
-        except (RuntimeError, ValueError) as error:
-            say(f"W3 {name} fails: {str(error).splitlines()[0]}")
-            continue
-        ways.append(Way(name, run, megabytes=_peer_megabytes(name)))
+    if peers:
+        ways += _w3_peers(say, inputs, np.asarray(gram()))
     return [("W3", ways)]
 
 
+def _w3_peers(say: Say, inputs: dict[str, Any], ours: np.ndarray) -> Iterator[Way]:
+    """Yield the peers' ways that are installed and do not fail."""
+    from . import factor_peers
+
+    for name in _available(say, "W3", factor_peers.W3_WAYS):
+        try:
+            run = factor_peers.w3_gram(name, **inputs)
+            _compare(say, f"W3 {name}", run().numpy(), ours)
+        except (RuntimeError, ValueError) as error:
+            say(f"W3 {name} fails: {str(error).splitlines()[0]}")
+            continue
+        yield Way(name, run, megabytes=_peer_megabytes(name))
+
+
 def _peer_megabytes(name: str) -> float:
-    """Peak of a fresh process that does W3 once, less what it held before."""
+    """Measure the peak of a fresh process that does W3 once, less what it held."""
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.factor_peers", name],
-        cwd=Path(__file__).parent.parent,
+        [sys.executable, "-m", f"{__package__}.factor_peers", name],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
@@ -111,17 +118,13 @@ def _peer_megabytes(name: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _available(say: Say, peers: Any, label: str, names: Any) -> list[str]:
-    """Ways whose modules are installed; the others are named as missing."""
-    from experiments.peers import missing
-
-    found = []
+def _available(say: Say, label: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield the ways whose modules are installed; name the others as missing."""
     for name in names:
-        if lacks := missing(peers.WAYS[name]):
+        if lacks := missing(TOOLS[name]):
             say(f"missing for {label} {name}: {', '.join(lacks)}")
         else:
-            found.append(name)
-    return found
+            yield name
 
 
 def _compare(say: Say, label: str, theirs: Any, ours: Any) -> None:
@@ -130,7 +133,7 @@ def _compare(say: Say, label: str, theirs: Any, ours: Any) -> None:
 
 
 class _Task:
-    """One task of W1: network, examples, and what metrics ask for."""
+    """A task of W1: network, examples, and what metrics ask for."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -146,49 +149,48 @@ class _Task:
         self.params[1]["bias"] = jnp.zeros(10)
 
     def predict(self, params: Any, x: Array) -> Array:
-        """Logits [B, 10]."""
+        """Return logits [B, 10]."""
         features = self._trunk.apply({"params": params[0]}, x, train=False)
         return features @ params[1]["kernel"] + params[1]["bias"][None]
 
     def loss(self, params: Any, batch: Batch) -> Array:
-        """Mean loss of a batch."""
+        """Return the mean loss of a batch."""
         logits = self.predict(params, batch.x)
         return losses.SOFTMAX.example_loss(logits, batch.y).mean()
 
     def draw(self) -> np.ndarray:
-        """Labels [N] from the network's own likelihood."""
+        """Draw labels [N] from the network's own likelihood."""
         logits = jax.jit(self.predict)(self.params, jnp.asarray(self.x))
         return np.array(losses.SOFTMAX.sample_targets(jax.random.key(2), logits))
 
     def weights(self) -> list[np.ndarray]:
-        """Kernel and bias of every layer in order."""
+        """Return kernel and bias of every layer in order."""
         trunk, head = self.params
         layers = [trunk["ConvPool_0"], trunk["ConvPool_1"], trunk["Dense_0"], head]
         return [np.asarray(layer[k]) for layer in layers for k in ("kernel", "bias")]
 
 
-def w4(say: Say, peers: Any) -> list[tuple[str, list[Way]]]:
-    """Factors of one task on 2,048 examples."""
+def w4(say: Say, peers: bool) -> list[tuple[str, list[Way]]]:
+    """Time factors of one task on 2,048 examples."""
     task = _Task()
-    own = _our_factors(task)
-    theirs = _peer_factors(peers, task) if peers else {}
-    found = []
-    for label, factors in own.items():
+    theirs = _peer_factors(task) if peers else {}
+    rows = []
+    for label, factors in _our_factors(task).items():
         ways = []
         for name, (run, value) in factors.items():
             say(f"{label} {name}: {value(run())}")
             ways.append(Way(name, run))
         made = theirs.get(label, {})
-        for name in _available(say, peers, label, made):
+        for name in _available(say, label, made):
             run = made[name]()
             say(f"{label} {name}: {run():.6g}")
             ways.append(Way(name, run))
-        found.append((label, ways))
-    return found
+        rows.append((label, ways))
+    return rows
 
 
 def _our_factors(task: _Task) -> dict[str, dict[str, Any]]:
-    """Label to our ways: programs, and how to read their values."""
+    """Return our ways by label: programs, and how to read their values."""
     batch = Batch(jnp.asarray(task.x), jnp.asarray(task.y))
     key = jax.random.key(1)
 
@@ -231,8 +233,10 @@ def _our_factors(task: _Task) -> dict[str, dict[str, Any]]:
     }
 
 
-def _peer_factors(peers: Any, task: _Task) -> dict[str, dict[str, Any]]:
-    """Label to what makes each way of the peers; Fisher labels are drawn for them."""
+def _peer_factors(task: _Task) -> dict[str, dict[str, Any]]:
+    """Return makers of the peers' ways by label; Fisher labels are drawn for them."""
+    from . import factor_peers as peers
+
     drawn = task.draw()
 
     def each(

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
+Say = Callable[[str], None]
+Rows = list[tuple[str, ...]]
 HEADER = (
     *("workload", "way", "median ms", "min ms"),
     *("ratio of medians", "of minima", "peak MB"),
@@ -12,7 +14,7 @@ HEADER = (
 
 
 class Way(NamedTuple):
-    """One way to do a workload."""
+    """A way to do a workload."""
 
     name: str
     run: Callable[[], Any]
@@ -25,23 +27,23 @@ class Way(NamedTuple):
 
 
 def interleave(ways: list[Way], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per unit of every way and round; a first call is not counted."""
+    """Time every way in every round, in ms per unit; a first call is not counted."""
     for way in ways:
         way.run()
-    found: dict[str, list[float]] = {way.name: [] for way in ways}
+    times: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
             began = time.perf_counter()
             way.run()
             seconds = (time.perf_counter() - began) / way.units + way.once
-            found[way.name].append(1e3 * seconds)
-    return found
+            times[way.name].append(1e3 * seconds)
+    return times
 
 
-def rows(label: str, ways: list[Way], rounds: int) -> list[tuple[str, ...]]:
-    """Table rows; the first way is ours, and ratios say how many times it is faster."""
-    found = interleave(ways, rounds)
-    ours = found[ways[0].name]
+def rows(label: str, ways: list[Way], rounds: int) -> Rows:
+    """Time the ways, a table row each; ratios say how much faster the first is."""
+    times_of = interleave(ways, rounds)
+    ours = times_of[ways[0].name]
     return [
         (
             label,
@@ -53,5 +55,5 @@ def rows(label: str, ways: list[Way], rounds: int) -> list[tuple[str, ...]]:
             "" if way.megabytes is None else f"{way.megabytes:.0f}",
         )
         for way in ways
-        for times in [found[way.name]]
+        for times in [times_of[way.name]]
     ]

@@ -1,9 +1,9 @@
 """The torch side of the benchmark's W3 and W4: Gramians and factors of other tools.
 
-Import it only where torch is installed; `peers.missing` says what a way of `WAYS` needs
-besides. Every way starts from our weights and gives the number that ours gives, so
-that the benchmark can say by how much they differ. `mtl-jax factor_peers
-WAY` prints the megabytes that W3 adds to a fresh process.
+Import it only where torch is installed; `tools.missing` says what a way needs besides.
+Every way starts from our weights and gives the number that ours gives, so that the
+benchmark can say by how much they differ. As a module, with the name of a way, it
+prints the megabytes that W3 adds to a fresh process.
 """
 # pyright: reportMissingImports=false
 
@@ -23,19 +23,8 @@ from torch.nn.functional import (
     relu,
 )
 
-from .peers import CLASSES, Way
+from .training_peers import CLASSES
 
-WAYS = {
-    "torch_plain": Way(("torch",), "default layout"),
-    "torch_tuned": Way(("torch",), "channels_last"),
-    "torchjd": Way(("torch", "torchjd"), "jac, one row at a time, default layout"),
-    "torchjd_tuned": Way(("torch", "torchjd"), "the same in channels_last"),
-    "torchjd_autogram": Way(("torch", "torchjd"), "Engine, Gramian without Jacobian"),
-    "pyhessian": Way(("torch", "pyhessian"), "default layout"),
-    "pyhessian_tuned": Way(("torch", "pyhessian"), "channels_last"),
-    "backpack": Way(("torch", "backpack"), "BatchL2Grad"),
-    "torch_func": Way(("torch",), "vmap(grad), 128 examples at once"),
-}
 W3_WAYS = (
     *("torch_plain", "torch_tuned", "torchjd", "torchjd_tuned", "torchjd_autogram"),
 )
@@ -88,7 +77,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of images [B, 3, H, W]."""
+        """Return features of images [B, 3, H, W]."""
         return self.blocks(relu(self.stem(x))).mean((2, 3))
 
 
@@ -100,7 +89,7 @@ def w3_gram(
     head: np.ndarray,
     stem_stride: int,
 ) -> Callable[[], Tensor]:
-    """Gramian [T, T] of the trunk's gradients of T binary tasks.
+    """Make a program for the Gramian [T, T] of T binary tasks' trunk gradients.
 
     Images are [B, H, W, 3], labels [T, B]; kernels [k, k, C, O] in the order of making
     (first, second and shortcut of every block), heads [T, D].
@@ -153,15 +142,15 @@ def _jac(losses: Tensor, parameters: Sequence[Tensor]) -> Tensor:
 
 
 def lenet(weights: Weights, way: str) -> nn.Sequential:
-    """W4's network from our kernels: convolutions, dense layer, head, with biases."""
+    """Build W4's network from our kernels and biases, layer by layer."""
     net = nn.Sequential(
         *(nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Linear(50, CLASSES)),
     )
     with torch.no_grad():
-        for parameter, own in zip(net.parameters(), weights, strict=True):
-            turned = own.transpose(3, 2, 0, 1) if own.ndim == 4 else own.T
+        for parameter, weight in zip(net.parameters(), weights, strict=True):
+            turned = weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T
             parameter.copy_(torch.from_numpy(turned.copy()))
     module: Any = net
     return module.to(memory_format=_layout(way))
@@ -171,7 +160,7 @@ def _batches(
     way: str, x: np.ndarray, y: np.ndarray, size: int
 ) -> list[tuple[Tensor, Tensor]]:
     images = torch.from_numpy(x).permute(0, 3, 1, 2)
-    images = [own.clone(memory_format=_layout(way)) for own in images.split(size)]
+    images = [part.clone(memory_format=_layout(way)) for part in images.split(size)]
     labels = torch.from_numpy(y).long().split(size)
     return list(zip(images, labels, strict=True))
 
@@ -179,7 +168,7 @@ def _batches(
 def sharpness(
     way: str, weights: Weights, x: np.ndarray, y: np.ndarray, size: int, rho: float
 ) -> Callable[[], float]:
-    """Mean over batches of the rise of the loss after one step of length rho."""
+    """Average over batches the rise of the loss after one step of length rho."""
     net, batches = lenet(weights, way), _batches(way, x, y, size)
     parameters = list(net.parameters())
 
@@ -202,7 +191,7 @@ def sharpness(
 def top_eigenvalue(
     way: str, weights: Weights, x: np.ndarray, y: np.ndarray, size: int, products: int
 ) -> Callable[[], float]:
-    """PyHessian's power iteration, stopped after so many products."""
+    """Run PyHessian's power iteration, stopped after so many products."""
     from pyhessian import hessian
 
     net, batches = lenet(weights, way), _batches(way, x, y, size)
@@ -219,7 +208,7 @@ def top_eigenvalue(
 def batch_cosine(
     way: str, weights: Weights, x: np.ndarray, y: np.ndarray, size: int
 ) -> Callable[[], float]:
-    """Mean cosine of the gradients of different batches."""
+    """Average the cosines of the gradients of different batches."""
     net, batches = lenet(weights, way), _batches(way, x, y, size)
     parameters = list(net.parameters())
 
@@ -239,7 +228,7 @@ def batch_cosine(
 def example_moments(
     way: str, weights: Weights, x: np.ndarray, y: np.ndarray, means: bool
 ) -> Callable[[], float]:
-    """Mean of |g|^2 over examples, or with `means` |mean g|^2 over it (m-coherence)."""
+    """Average |g|^2 over examples, or with `means` |mean g|^2 over it (m-coherence)."""
     if way == "backpack":
         return _backpack(weights, x, y)
     net, batches = lenet(weights, way), _batches(way, x, y, CHUNK)
@@ -293,7 +282,7 @@ def _resident() -> float:
 
 
 def w3_megabytes(way: str, make: Callable[..., Callable[[], Any]]) -> float:
-    """What one Gramian adds to the peak of a fresh process; run it in one."""
+    """Measure what a Gramian adds to the peak of a fresh process; run it in one."""
     run = make(way)
     before = _resident()
     run()
