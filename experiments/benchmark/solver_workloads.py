@@ -33,7 +33,7 @@ import numpy as np
 
 from mtl_jax.smto.solvers import dual_cone, fairness, simplex
 from mtl_jax.smto.solvers.rounding import settle
-from mtl_jax.smto.solvers.solution import Solution, Unit
+from mtl_jax.smto.solvers.solution import Solution, UnitGramian
 
 from .tools import TOOLS, missing
 from .ways import Say, Way, interleave
@@ -203,7 +203,7 @@ class _Projections(NamedTuple):
 
 
 def _project_all(gram: jax.Array) -> jax.Array:
-    def solve(problem: Unit) -> _Projections:
+    def solve(problem: UnitGramian) -> _Projections:
         preferences = jnp.eye(len(gram)) / len(gram)
         rows = jax.vmap(dual_cone.project, (None, 0))(problem, preferences)
         return _Projections(rows.weights.sum(axis=0), rows.residual.max(), rows.weights)
@@ -211,12 +211,14 @@ def _project_all(gram: jax.Array) -> jax.Array:
     return settle(solve, gram).rows
 
 
-def _project_mean(problem: Unit) -> Solution:
+def _project_mean(problem: UnitGramian) -> Solution:
     tasks = len(problem.norms)
     return dual_cone.project(problem, jnp.full(tasks, 1 / tasks))
 
 
-def _settled(solve: Callable[[Unit], Solution]) -> Callable[[jax.Array], jax.Array]:
+def _settled(
+    solve: Callable[[UnitGramian], Solution],
+) -> Callable[[jax.Array], jax.Array]:
     """Solve as the methods do: with what rounding leaves open."""
     return lambda gram: settle(solve, gram).weights
 

@@ -177,7 +177,7 @@ def flops():
     """Of a look at three tasks of one input, side by side."""
     one = unlike(one_input=True)
     ids = np.arange(T, dtype=np.int32)
-    params, state = one.init(jax.random.key(0), ids)
+    params, state = one.init(jax.random.key(0), jnp.asarray(ids))
     rounds = evaluate.rounds(one.data.rows, B)
     own = functools.partial(evaluate.sums, one, jax.vmap)
     args = params, state, rounds.rows, rounds.mask, ids, data_pool(one)
