@@ -13,7 +13,7 @@ from mtl_jax import models
 from mtl_jax.data import Dataset
 from mtl_jax.devices import axis_map, run_axis
 from mtl_jax.training import variants
-from mtl_jax.training.batches import Part
+from mtl_jax.training.batches import IndexedPool
 from mtl_jax.training.compile import compile_chunk, init_states
 from mtl_jax.training.setting import Setting, from_dataset
 from mtl_jax.training.step import data_pool
@@ -153,7 +153,7 @@ def _our_step(
     began = time.perf_counter()
     split = run_axis.split(4, first="rows")
     parts = [
-        Part(
+        IndexedPool(
             run_axis.replicate(runs, data_pool(setting)),
             run_axis.shard(runs, indices, split),
         )
@@ -170,7 +170,7 @@ def _our_step(
 
     def run() -> None:
         for i, part in enumerate(parts):
-            states[i], _ = chunks[i].run(states[i], part, steps)
+            states[i], _ = chunks[i](states[i], part, steps)
         jax.block_until_ready(states)
 
     return run, seconds

@@ -41,9 +41,15 @@ class Screen:
 class ProgressBar:
     """Progress bar over steps; in a log file, one line a trajectory point."""
 
-    def __init__(self, steps: int, done: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        done: int,
+        shown: bool = True,
+        console: Console | None = None,
+    ) -> None:
         screen: Any = Screen(sys.stderr)
-        quiet = not multihost.is_primary()
+        quiet = not shown or not multihost.is_primary()
         plain = Console(file=screen, quiet=quiet, markup=False, emoji=False)
         self._console = console or plain
         self._steps = steps
@@ -56,7 +62,7 @@ class ProgressBar:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("compiling", total=steps, completed=done)
 

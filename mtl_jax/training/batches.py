@@ -1,70 +1,140 @@
-"""What an experiment's programs are fed: batches of chunks, and rounds of evaluation.
+"""The loader of an experiment: batches of training in chunks, and of evaluation.
 
 Variants share what is read: a task sees the same batches in the same order whether it
 trains alone or in company, so they are functions of seed, task and step.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtl_jax.data import schedule
 from mtl_jax.devices import memory, run_axis
 from mtl_jax.devices.run_axis import Stack
-from mtl_jax.training import streaming
-from mtl_jax.training.evaluate import Rounds
+from mtl_jax.training.evaluate import EvalBatches
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.step import Data, data_pool
+from mtl_jax.training.streaming import Meshes, SmallPools, WholePool
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import ONE_INPUT, Array
 
-Steps = tuple[int, int]
-"""Where a chunk begins, and where it ends."""
+Span = tuple[int, int]
+"""Steps between which a chunk lies: the first, and the one after its last."""
 
 
-class Part(NamedTuple):
-    """What a program takes, on the devices: a pool and rows of it."""
+class IndexedPool(NamedTuple):
+    """A pool of examples on the devices, and the rows of it that a program takes."""
 
     data: Data
     rows: Array
-    """Of a chunk ``[R, S, T, B]``, for one input ``[R, S, B]``; of a piece of the
-    evaluation ``[T, N, B]``."""
+    """In training ``[R, S, T, B]``, for one input ``[R, S, B]``; in evaluation
+    ``[T, N, B]``."""
     mask: Array | None = None
-    """Of a piece, as `Rounds.mask`."""
+    """In evaluation, as `EvalBatches.mask`."""
 
 
-class Feed(NamedTuple):
-    """Parts for the programs of all variants, in their order."""
+@dataclass(frozen=True)
+class Loader:
+    """Batches for the programs of all variants, in their order; see `make_loader`."""
 
+    variants: list[Variant]
+    train: tuple[np.ndarray, ...]
+    """Rows of the training split of every task."""
+    batch_size: int
+    chunk: int
+    """The most steps of a chunk; rows are filled up to as many."""
+    one_input: bool
     stacks: list[Stack]
     """Where the runs of every variant lie."""
-    chunk_like: list[Part]
-    """Shapes of the parts of a chunk."""
-    piece_like: list[Part]
-    """Shapes of the parts of a piece."""
-    bytes: int
-    """On a device."""
-    chunks: Callable[[Sequence[Steps]], Iterator[list[Part]]]
-    """Chunks, one after the other."""
-    pieces: Callable[[], Iterator[list[Part]]]
-    """Pieces of the evaluation: rounds in their order, as many in each, the last one
-    filled up with rounds of nothing."""
+    eval_parts: list[EvalBatches]
+    """Batches of the evaluation, in parts of one length."""
+    train_pools: WholePool | SmallPools
+    eval_pools: WholePool | SmallPools
+
+    @property
+    def train_like(self) -> list[IndexedPool]:
+        """Shapes of one of `train_chunks`."""
+        return list(map(self._train_like, self.variants, self.stacks))
+
+    @property
+    def eval_like(self) -> list[IndexedPool]:
+        """Shapes of one of `eval_chunks`."""
+        spec = run_axis.split(3)
+        return [
+            IndexedPool(
+                run_axis.like(runs, self.eval_pools.like),
+                *run_axis.like(runs, self.eval_parts[0][:2], spec),
+            )
+            for runs in self.stacks
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on a device."""
+        pools = {id(pool): pool for pool in (self.train_pools, self.eval_pools)}
+        indices = len(self._meshes) * memory.size(self.eval_parts[0][:2])
+        return sum(pool.bytes for pool in pools.values()) + indices
+
+    def train_chunks(self, spans: Sequence[Span]) -> Iterator[list[IndexedPool]]:
+        """Yield the batches of all variants, a chunk of steps at a time."""
+        for pool, rows in self.train_pools.read(self._read_span, spans):
+            placed = self.train_pools.place(pool)
+            filled = [_fill(batches, self.chunk) for batches in rows]
+            yield [
+                IndexedPool(
+                    placed[runs.mesh],
+                    run_axis.shard(runs, batches, _spec(self.one_input)),
+                )
+                for runs, batches in zip(self.stacks, filled, strict=True)
+            ]
+
+    def eval_chunks(self) -> Iterator[list[IndexedPool]]:
+        """Yield the batches of an evaluation, of all variants, part by part."""
+        for pool, part in self.eval_pools.read(self._read_part, self.eval_parts):
+            placed = self.eval_pools.place(pool)
+            split = {
+                mesh: run_axis.replicate(runs, part[:2], run_axis.split(3))
+                for mesh, runs in self._meshes.items()
+            }
+            yield [
+                IndexedPool(placed[runs.mesh], *split[runs.mesh])
+                for runs in self.stacks
+            ]
+
+    @property
+    def _meshes(self) -> Meshes:
+        return self.train_pools.meshes
+
+    def _read_span(self, span: Span) -> tuple[Data, list[np.ndarray]]:
+        cut = partial(_batches, self.train, self.batch_size, self.one_input, *span)
+        return self.train_pools.gather([cut(variant) for variant in self.variants])
+
+    def _read_part(self, part: EvalBatches) -> tuple[Data, EvalBatches]:
+        pool, (rows,) = self.eval_pools.gather([part.rows])
+        return pool, part._replace(rows=rows)
+
+    def _train_like(self, variant: Variant, runs: Stack) -> IndexedPool:
+        tasks = () if self.one_input else variant.task_ids.shape[1:]
+        shape = (self.chunk, *tasks, self.batch_size)
+        rows: Any = run_axis.shape(runs, shape, np.int32, _spec(self.one_input))
+        return IndexedPool(run_axis.like(runs, self.train_pools.like), rows)
 
 
-def make_feed(
+def make_loader(
     setting: Setting,
     variants: list[Variant],
     train: tuple[np.ndarray, ...],
     batch_size: int,
     chunk: int,
-    rounds: Rounds,
-    sharing: int = 1,
+    evaluation: EvalBatches,
+    data_parallel: int = 1,
     streams: bool = False,
-) -> Feed:
-    """Feed the programs of an experiment.
+) -> Loader:
+    """Make the loader of an experiment.
 
     Args:
       setting: of all variants.
@@ -72,67 +142,31 @@ def make_feed(
       train: rows of the training split of every task.
       batch_size: of training.
       chunk: the most steps of a chunk; rows are filled up to as many.
-      rounds: of the evaluation.
-      sharing: devices that share the batch of a run.
+      evaluation: batches of the evaluation.
+      data_parallel: devices that share the batch of a run.
       streams: whether the data set stays on the host; see `mtl_jax.training.streaming`.
     """
     data, one_input = data_pool(setting), setting.batch_axes == ONE_INPUT
-    stacks = [run_axis.make(len(variant.seeds), sharing) for variant in variants]
+    stacks = [run_axis.make(len(v.seeds), data_parallel) for v in variants]
     meshes = {runs.mesh: runs for runs in stacks}  # variants of as many runs share it
-    cut = [rounds]
-    of_chunk = of_piece = streaming.whole(data, meshes)
+    parts = [evaluation]
+    train_pools = eval_pools = WholePool(data, meshes)
     if streams:
         most = _most_rows(variants, train, chunk * batch_size, one_input)
-        cut = _cut(rounds, most)
-        most_of_piece = max(len(np.unique(piece.rows)) for piece in cut)
-        of_chunk = streaming.small(data, meshes, most)
-        of_piece = streaming.small(data, meshes, most_of_piece)
-
-    def read_chunk(steps: Steps) -> tuple[Data, list[np.ndarray]]:
-        batches = partial(_batches, train, batch_size, one_input, *steps)
-        return of_chunk.gather([batches(variant) for variant in variants])
-
-    def chunks(every: Sequence[Steps]) -> Iterator[list[Part]]:
-        for own, rows in of_chunk.read(read_chunk, every):
-            at = of_chunk.place(own)
-            filled = [_fill(batches, chunk) for batches in rows]
-            yield [
-                Part(at[runs.mesh], run_axis.shard(runs, batches, _spec(one_input)))
-                for runs, batches in zip(stacks, filled, strict=True)
-            ]
-
-    def read_piece(piece: Rounds) -> tuple[Data, Rounds]:
-        own, (rows,) = of_piece.gather([piece.rows])
-        return own, piece._replace(rows=rows)
-
-    def pieces() -> Iterator[list[Part]]:
-        for own, piece in of_piece.read(read_piece, cut):
-            at = of_piece.place(own)
-            split = {
-                mesh: run_axis.replicate(runs, piece[:2], run_axis.split(3))
-                for mesh, runs in meshes.items()
-            }
-            yield [Part(at[runs.mesh], *split[runs.mesh]) for runs in stacks]
-
-    def chunk_like(variant: Variant, runs: Stack) -> Part:
-        tasks = () if one_input else variant.task_ids.shape[1:]
-        shape = (chunk, *tasks, batch_size)
-        rows = run_axis.shape(runs, shape, np.int32, _spec(one_input))
-        return Part(run_axis.like(runs, of_chunk.like), rows)  # type: ignore[arg-type]
-
-    def piece_like(runs: Stack) -> Part:
-        split = run_axis.like(runs, cut[0][:2], run_axis.split(3))
-        return Part(run_axis.like(runs, of_piece.like), *split)
-
-    sources = {id(source): source for source in (of_chunk, of_piece)}.values()
-    return Feed(
+        parts = _cut(evaluation, most)
+        longest = max(len(np.unique(part.rows)) for part in parts)
+        train_pools = SmallPools(data, meshes, most)
+        eval_pools = SmallPools(data, meshes, longest)
+    return Loader(
+        variants=variants,
+        train=train,
+        batch_size=batch_size,
+        chunk=chunk,
+        one_input=one_input,
         stacks=stacks,
-        chunk_like=list(map(chunk_like, variants, stacks)),
-        piece_like=list(map(piece_like, stacks)),
-        bytes=sum(source.bytes for source in sources)
-        + len(meshes) * memory.size(cut[0][:2]),
-        chunks=chunks,
-        pieces=pieces,
+        eval_parts=parts,
+        train_pools=train_pools,
+        eval_pools=eval_pools,
     )
 
 
@@ -162,12 +196,12 @@ def _batches(
 
 
 def _spec(one_input: bool) -> run_axis.P:
-    """How the rows of a chunk lie."""
+    """Layout of the rows of a chunk on the devices."""
     return run_axis.split(3 if one_input else 4, first="rows")
 
 
 def _fill(rows: np.ndarray, chunk: int) -> np.ndarray:
-    """Rows of a chunk that ends early, as long as any: nobody looks at the rest."""
+    """Fill up rows of a chunk that ends early: nobody looks at the rest."""
     filled = np.zeros((len(rows), chunk, *rows.shape[2:]), np.int32)
     filled[:, : rows.shape[1]] = rows
     return filled
@@ -176,7 +210,7 @@ def _fill(rows: np.ndarray, chunk: int) -> np.ndarray:
 def _most_rows(
     variants: list[Variant], train: tuple[np.ndarray, ...], count: int, one_input: bool
 ) -> int:
-    """The most different rows that a chunk has, with ``count`` examples of a task."""
+    """Most different rows that a chunk has, with ``count`` examples of a task."""
     streams = {
         (seed, 0 if one_input else task)
         for variant in variants
@@ -187,23 +221,23 @@ def _most_rows(
     return sum(min(n * count, len(train[task])) for task, n in seeds.items())
 
 
-def _cut(rounds: Rounds, most: int) -> list[Rounds]:
-    """Rounds in pieces of one length, each of about ``most`` different rows.
+def _cut(evaluation: EvalBatches, most: int) -> list[EvalBatches]:
+    """Cut batches in parts of one length, each of about ``most`` different rows.
 
-    At least two rounds: a loop over one is no loop to XLA, which may round otherwise.
+    At least two batches: a loop over one is no loop to XLA, which may round otherwise.
     """
-    number = rounds.rows.shape[1]
-    of_round = max(len(np.unique(rounds.rows[:, n])) for n in range(number))
-    length = max(2, most // of_round)
+    number = evaluation.rows.shape[1]
+    of_batch = max(len(np.unique(evaluation.rows[:, n])) for n in range(number))
+    length = max(2, most // of_batch)
     length = -(-number // -(-number // length))  # as even as they can be
     ends = range(length, number + length, length)
-    return [_piece(rounds, end - length, end) for end in ends]
+    return [_part(evaluation, end - length, end) for end in ends]
 
 
-def _piece(rounds: Rounds, start: int, stop: int) -> Rounds:
-    """Some of the rounds; behind the last one, the last one with nothing in it."""
+def _part(evaluation: EvalBatches, start: int, stop: int) -> EvalBatches:
+    """Some of the batches; behind the last one, the last one with nothing in it."""
     numbers = np.arange(start, stop)
-    there = numbers < rounds.rows.shape[1]
-    numbers = np.where(there, numbers, rounds.rows.shape[1] - 1)
-    mask = rounds.mask[:, numbers] * there[:, None].astype(np.float32)
-    return Rounds(rounds.rows[:, numbers], mask, rounds.split[numbers])
+    there = numbers < evaluation.rows.shape[1]
+    numbers = np.where(there, numbers, evaluation.rows.shape[1] - 1)
+    mask = evaluation.mask[:, numbers] * there[:, None].astype(np.float32)
+    return EvalBatches(evaluation.rows[:, numbers], mask, evaluation.split[numbers])

@@ -1,7 +1,7 @@
-"""A variant's programs: training and evaluation over its runs, compiled."""
+"""Compiled programs of a variant: training and evaluation over its runs."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,15 +14,15 @@ from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.devices.run_axis import Stack
 from mtl_jax.smto import SmtoState
 from mtl_jax.training import evaluate
-from mtl_jax.training.batches import Feed, Part
+from mtl_jax.training.batches import IndexedPool, Loader
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.step import TrainState, init_state, train_chunk
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import Array, PyTree
 
 
-class Report(NamedTuple):
-    """What the host reads of a chunk, apart from the state, which is donated."""
+class ChunkReport(NamedTuple):
+    """Arrays of a chunk for the host, apart from the state, which is donated."""
 
     losses: Array
     """Losses of the last step ``[R, T]``; NaN before the first."""
@@ -31,55 +31,106 @@ class Report(NamedTuple):
     diverged: Array
     """``[R]``."""
     smto: SmtoState
-    """What the multi-task optimizers did at the last step, leaves ``[R, ...]``, without
-    the methods' own states."""
+    """Weights, norms and residuals of the last step, leaves ``[R, ...]``, without the
+    methods' own states."""
 
 
-class Program(NamedTuple):
-    """A compiled program."""
+@dataclass(frozen=True)
+class TrainProgram:
+    """A compiled chunk of training of all runs ``R`` of a variant."""
 
-    run: Callable[..., Any]
-    temporaries: int
-    """Bytes of its temporaries on a device."""
+    runs: Stack
+    compiled: Any
+    learning_rates: Array
+    task_ids: Array
+
+    def __call__(
+        self, states: TrainState, pool: IndexedPool, count: int, looked_at: bool = True
+    ) -> tuple[TrainState, ChunkReport]:
+        """Make ``count`` steps; the states are donated.
+
+        Args:
+          states: of all runs.
+          pool: one of `Loader.train_chunks`.
+          count: of steps.
+          looked_at: whether somebody looks at the last one.
+        """
+        last = run_axis.replicate(self.runs, (np.int32(count), np.bool(looked_at)))
+        return self.compiled(states, pool, last, (self.learning_rates, self.task_ids))
+
+    @property
+    def temporaries(self) -> int:
+        """Bytes of its temporaries on a device."""
+        return memory.temporaries(self.compiled)
 
 
-class Programs(NamedTuple):
-    """Compiled, each over all runs ``R`` of a variant."""
+@dataclass(frozen=True)
+class EvalProgram:
+    """A compiled evaluation of variants of as many runs and tasks."""
 
-    spread: Callable[[TrainState], TrainState]
-    """States ``[R, ...]`` to the devices, as the others take them."""
-    collect: Callable[[PyTree], PyTree]
-    """What the others return, to the host, leaves ``[R, ...]``."""
-    chunk: Callable[..., tuple[TrainState, Report]]
-    """``(states, part, count, looked_at=True)``, of one of `Feed.chunks`, whose last
-    step somebody looks at or nobody; the states are donated."""
-    sums: Callable[[TrainState, Part], PyTree]
-    """What `evaluate.sums` returns, of every run, for one of `Feed.pieces`."""
+    compiled: Any
+
+    def __call__(
+        self, states: TrainState, task_ids: Array, pool: IndexedPool
+    ) -> PyTree:
+        """Return what `evaluate.sums` returns, of every run."""
+        return self.compiled((states.params, states.model_state), task_ids, pool)
+
+    @property
+    def temporaries(self) -> int:
+        """Bytes of its temporaries on a device."""
+        return memory.temporaries(self.compiled)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled programs of a variant, over all its runs ``R``."""
+
+    train_program: TrainProgram
+    eval_program: EvalProgram
+
+    def shard(self, states: TrainState) -> TrainState:
+        """Put states ``[R, ...]`` on the devices, as the programs take them."""
+        return run_axis.shard(self.train_program.runs, states)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """Bring what the programs return to the host, leaves ``[R, ...]``."""
+        return run_axis.gather(self.train_program.runs, tree)
+
+    def train(
+        self, states: TrainState, pool: IndexedPool, count: int, looked_at: bool = True
+    ) -> tuple[TrainState, ChunkReport]:
+        """Make steps of training; see `TrainProgram`."""
+        return self.train_program(states, pool, count, looked_at)
+
+    def evaluate(self, states: TrainState, pool: IndexedPool) -> PyTree:
+        """Return `evaluate.sums` of every run, for one of `Loader.eval_chunks`."""
+        return self.eval_program(states, self.train_program.task_ids, pool)
 
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
-    """Initial states of all runs, on the host, leaves ``[R, ...]``."""
+    """Draw initial states of all runs, on the host, leaves ``[R, ...]``."""
     init = run_map(partial(init_state, setting, variant.method), (0, 0, None))
-    found = jax.jit(init)(variant.seeds, variant.task_ids, setting.start)
-    return jax.device_get(found)
+    states = jax.jit(init)(variant.seeds, variant.task_ids, setting.start)
+    return jax.device_get(states)
 
 
-def report(states: TrainState) -> Report:
-    """Report of states that no chunk has touched in this process."""
+def report(states: TrainState) -> ChunkReport:
+    """Report states that no chunk has touched in this process."""
     losses = jnp.full_like(states.lowest_loss, jnp.nan)
     return jax.tree.map(jnp.copy, _report(losses, states))
 
 
-def _report(losses: Array, states: TrainState) -> Report:
+def _report(losses: Array, states: TrainState) -> ChunkReport:
     smto = states.smto._replace(method=())
-    return Report(losses, states.lowest_loss, states.diverged, smto)
+    return ChunkReport(losses, states.lowest_loss, states.diverged, smto)
 
 
 def compile_programs(
     setting: Setting,
     variants: list[Variant],
     states: list[TrainState],
-    feed: Feed,
+    loader: Loader,
     run_map: AxisMap,
 ) -> list[Programs]:
     """Compile the programs of all variants, several at a time.
@@ -88,52 +139,52 @@ def compile_programs(
       setting: the setting.
       variants: of the experiment.
       states: of every variant, for their shapes.
-      feed: of the same variants.
+      loader: of the same variants.
       run_map: how the runs of a device are mapped.
 
     Raises:
       InputError: data, states and temporaries exceed the memory of a device.
     """
-    kept = held(states, feed)
+    kept = held(states, loader)
     memory.check(kept)  # before any of it goes there
-    every = list(zip(variants, states, feed.stacks, strict=True))
-    # What is evaluated does not depend on how it was trained: variants of as many runs
-    # and tasks have one program.
-    alike = {
-        (runs, variant.task_ids.shape[1]): (variant, own, runs, like)
-        for (variant, own, runs), like in zip(every, feed.piece_like, strict=True)
-    }
-    with ThreadPoolExecutor() as threads:
-        looks = {
-            key: threads.submit(_compile_look, setting, run_map, *one)
-            for key, one in alike.items()
-        }
-        chunks = [
-            threads.submit(compile_chunk, setting, run_map, *one, like)
-            for one, like in zip(every, feed.chunk_like, strict=True)
-        ]
-
-    temporaries = [one.result().temporaries for one in (*looks.values(), *chunks)]
-    memory.check({**kept, "temporaries": max(temporaries)})
-
-    def programs(chunk: Any, variant: Variant, runs: Stack) -> Programs:
-        look = looks[runs, variant.task_ids.shape[1]].result()
-        return Programs(
-            spread=partial(run_axis.shard, runs),
-            collect=partial(run_axis.gather, runs),
-            chunk=chunk.result().run,
-            sums=partial(look.run, run_axis.shard(runs, variant.task_ids)),
-        )
-
-    return [
-        programs(chunk, variant, runs)
-        for chunk, (variant, _, runs) in zip(chunks, every, strict=True)
+    # Evaluation does not depend on how a run was trained: variants of as many runs and
+    # tasks have one program.
+    kinds = [
+        (runs, variant.task_ids.shape[1])
+        for variant, runs in zip(variants, loader.stacks, strict=True)
     ]
+    with ThreadPoolExecutor() as threads:
+        evaluations = {}
+        for kind, variant, state, like in zip(
+            kinds, variants, states, loader.eval_like, strict=True
+        ):
+            if kind not in evaluations:
+                evaluations[kind] = threads.submit(
+                    _compile_evaluation, setting, run_map, variant, state, kind[0], like
+                )
+        chunks = [
+            threads.submit(compile_chunk, setting, run_map, variant, state, runs, like)
+            for variant, state, runs, like in zip(
+                variants, states, loader.stacks, loader.train_like, strict=True
+            )
+        ]
+    compiled = [
+        Programs(c.result(), evaluations[k].result())
+        for c, k in zip(chunks, kinds, strict=True)
+    ]
+    temporaries = [
+        program.temporaries
+        for programs in compiled
+        for program in (programs.train_program, programs.eval_program)
+    ]
+    memory.check({**kept, "temporaries": max(temporaries)})
+    return compiled
 
 
-def held(states: list[TrainState], feed: Feed) -> dict[str, int]:
-    """Bytes that lie on a device while programs run, by what they hold."""
-    return {"data": feed.bytes, "states": sum(map(_bytes_each, states, feed.stacks))}
+def held(states: list[TrainState], loader: Loader) -> dict[str, int]:
+    """Return bytes that lie on a device while programs run, by what they hold."""
+    size = sum(map(_bytes_each, states, loader.stacks))
+    return {"data": loader.bytes, "states": size}
 
 
 def compile_chunk(
@@ -142,9 +193,9 @@ def compile_chunk(
     variant: Variant,
     states: TrainState,
     runs: Stack,
-    like: Part,
-) -> Program:
-    """`Programs.chunk` of a variant.
+    like: IndexedPool,
+) -> TrainProgram:
+    """Compile the training of a variant.
 
     Args:
       setting: the setting.
@@ -152,60 +203,43 @@ def compile_chunk(
       variant: the variant.
       states: of its runs, for their shapes.
       runs: where they lie.
-      like: the part of a chunk, or its shapes.
+      like: one of `Loader.train_chunks`, or its shapes.
     """
 
-    def chunk(states: TrainState, part: Part, last: tuple, rest: tuple) -> Any:
-        one_chunk = partial(train_chunk, setting, variant.method)
-        mapped = run_axis.map_runs(
-            runs, run_map, one_chunk, (0, 0, None, 0, 0, None, None)
-        )
+    def chunk(states: TrainState, pool: IndexedPool, last: tuple, rest: tuple) -> Any:
+        of_run = partial(train_chunk, setting, variant.method)
+        axes = (0, 0, None, 0, 0, None, None)
+        mapped = run_axis.map_runs(runs, run_map, of_run, axes)
         count, looked_at = last
-        states, losses = mapped(states, part.rows, count, *rest, part.data, looked_at)
+        states, losses = mapped(states, pool.rows, count, *rest, pool.data, looked_at)
         return states, _report(losses, states)
 
-    def last(count: int, looked_at: bool) -> tuple:
-        return run_axis.replicate(runs, (np.int32(count), np.bool(looked_at)))
-
-    spread = partial(run_axis.shard, runs)
     rates = variant.learning_rates.astype(np.float32)
-    rest = spread((rates, variant.task_ids))
+    rest = run_axis.shard(runs, (rates, variant.task_ids))
+    last = run_axis.replicate(runs, (np.int32(0), np.bool(True)))
     donated = jax.jit(chunk, donate_argnums=0, out_shardings=run_axis.place(runs))
-    train = donated.lower(spread(states), like, last(0, True), rest).compile()
-
-    def run(states: TrainState, part: Part, count: int, looked_at: bool = True) -> Any:
-        return train(states, part, last(count, looked_at), rest)
-
-    return Program(run, memory.temporaries(train))
+    lowered = donated.lower(run_axis.shard(runs, states), like, last, rest)
+    return TrainProgram(runs, lowered.compile(), *rest)
 
 
-def _compile_look(
+def _compile_evaluation(
     setting: Setting,
     run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
-    like: Part,
-) -> Program:
-    """`Programs.sums` of all variants like this: ``(task_ids, states, part) -> sums``.
+    like: IndexedPool,
+) -> EvalProgram:
+    """Compile the evaluation of all variants like this; see `compile_chunk`."""
 
-    Arguments as in `compile_chunk`.
-    """
+    def sums(models: tuple, task_ids: Array, pool: IndexedPool) -> PyTree:
+        of_run = partial(evaluate.sums, setting, variant.method.task_map)
+        mapped = run_axis.map_runs(runs, run_map, of_run, (0, 0, None, None, 0, None))
+        return mapped(*models, pool.rows, pool.mask, task_ids, pool.data)
 
-    def sums(models: tuple, task_ids: Array, part: Part) -> PyTree:
-        one_sums = partial(evaluate.sums, setting, variant.method.task_map)
-        mapped = run_axis.map_runs(runs, run_map, one_sums, (0, 0, None, None, 0, None))
-        return mapped(*models, part.rows, part.mask, task_ids, part.data)
-
-    spread = partial(run_axis.shard, runs)
-    ids = spread(variant.task_ids)
-    models = spread((states.params, states.model_state))
-    look = jax.jit(sums).lower(models, ids, like).compile()
-
-    def of_states(task_ids: Array, states: TrainState, part: Part) -> PyTree:
-        return look((states.params, states.model_state), task_ids, part)
-
-    return Program(of_states, memory.temporaries(look))
+    ids = run_axis.shard(runs, variant.task_ids)
+    models = run_axis.shard(runs, (states.params, states.model_state))
+    return EvalProgram(jax.jit(sums).lower(models, ids, like).compile())
 
 
 def _bytes_each(states: TrainState, runs: Stack) -> int:

@@ -17,7 +17,7 @@ from mtl_jax.training.step import Data, take
 from mtl_jax.types import TASK_AXES, Array, ModelState, Params, PyTree
 
 
-class Rounds(NamedTuple):
+class EvalBatches(NamedTuple):
     """All splits of all tasks cut into batches of one size."""
 
     rows: np.ndarray
@@ -28,35 +28,37 @@ class Rounds(NamedTuple):
     """Name of the split of every batch ``[N]``."""
 
 
-def rounds(splits: dict[str, tuple[np.ndarray, ...]], batch_size: int) -> Rounds:
+def eval_batches(
+    splits: dict[str, tuple[np.ndarray, ...]], batch_size: int
+) -> EvalBatches:
     """Cut ``split -> rows per task`` into batches; tasks may differ in size."""
     rows, masks, names = [], [], []
     for name, per_task in splits.items():
-        batches = max(-(-len(own) // batch_size) for own in per_task)
-        filled = np.zeros((len(per_task), batches * batch_size), np.int32)
+        number = max(-(-len(part) // batch_size) for part in per_task)
+        filled = np.zeros((len(per_task), number * batch_size), np.int32)
         mask = np.zeros(filled.shape, np.float32)
-        for task, own in enumerate(per_task):
-            filled[task] = own[0]
-            filled[task, : len(own)] = own
-            mask[task, : len(own)] = 1
-        rows.append(filled.reshape(len(per_task), batches, batch_size))
+        for task, part in enumerate(per_task):
+            filled[task] = part[0]
+            filled[task, : len(part)] = part
+            mask[task, : len(part)] = 1
+        rows.append(filled.reshape(len(per_task), number, batch_size))
         masks.append(mask.reshape(rows[-1].shape))
-        names += [name] * batches
-    return Rounds(
+        names += [name] * number
+    return EvalBatches(
         np.concatenate(rows, axis=1), np.concatenate(masks, axis=1), np.array(names)
     )
 
 
-def labelled(rounds: Rounds, setting: Setting) -> Rounds:
+def labelled(batches: EvalBatches, setting: Setting) -> EvalBatches:
     """Take examples whose label is missing out of the mask of their task."""
     data = setting.data
-    mask = rounds.mask.copy()
+    mask = batches.mask.copy()
     for task, objective in enumerate(map(named, data.objectives)):
         if objective.labelled:
-            rows = rounds.rows[task]
+            rows = batches.rows[task]
             y = data.y[rows, task] if data.one_input else data.y[rows]
             mask[task] *= np.asarray(objective.labelled(y))
-    return rounds._replace(mask=mask)
+    return batches._replace(mask=mask)
 
 
 def sums(
@@ -69,10 +71,10 @@ def sums(
     task_ids: Array,
     data: Data,
 ) -> PyTree:
-    """Sums of losses, score statistics and examples of one run, batch by batch.
+    """Sum losses, score statistics and examples of one run, batch by batch.
 
-    Statistics of a score of examples are kept instead, in every place of the rounds. A
-    round that is nothing but filling costs nothing where what it is of (the task, or
+    Statistics of a score of examples are kept instead, in every place of the batches. A
+    batch that is nothing but filling costs nothing where what it is of (the task, or
     the whole run) is mapped one after another.
 
     Args:
@@ -121,42 +123,42 @@ def sums(
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), per_round)
 
 
-def join(pieces: list[PyTree], rounds: Rounds) -> PyTree:
-    """Sums of pieces of the rounds, leaves ``[R, T, n, ...]``, to ``[R, T, N, ...]``.
+def join(parts: list[PyTree], batches: EvalBatches) -> PyTree:
+    """Join sums of parts, leaves ``[R, T, n, ...]``, to those of all batches.
 
-    What fills up the last piece is left out.
+    What fills up the last part is left out.
     """
-    number = rounds.rows.shape[1]
+    number = batches.rows.shape[1]
     return jax.tree.map(
-        lambda *leaves: np.concatenate(leaves, axis=2)[:, :, :number], *pieces
+        lambda *leaves: np.concatenate(leaves, axis=2)[:, :, :number], *parts
     )
 
 
 def values(
-    setting: Setting, totals: PyTree, rounds: Rounds, task_ids: np.ndarray
+    setting: Setting, totals: PyTree, batches: EvalBatches, task_ids: np.ndarray
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Loss and scores of one run from its `sums`, on the host.
+    """Yield loss and scores of one run from its `sums`, on the host.
 
     Args:
       setting: the setting.
       totals: of the run.
-      rounds: of all tasks of the setting.
+      batches: of all tasks of the setting.
       task_ids: the run's ``[T]``.
 
     Yields:
       ``(split, name, task, value)``, by split and task the loss and its scores.
     """
-    for split in dict.fromkeys(rounds.split.tolist()):
-        here = rounds.split == split
+    for split in dict.fromkeys(batches.split.tolist()):
+        here = batches.split == split
         for place, task in enumerate(task_ids.tolist()):
             own = jax.tree.map(lambda leaf, at=(place, here): leaf[at], totals)
             for name in ("loss", *setting.scores[task]):
-                value = _value(setting, own, name, rounds.mask[task, here])
+                value = _value(setting, own, name, batches.mask[task, here])
                 yield split, name, task, value
 
 
 def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> float:
-    """Of one task, from leaves ``[N, ...]`` and the mask ``[N, B]`` of a split."""
+    """Value of a task, from leaves ``[N, ...]`` and the mask ``[N, B]`` of a split."""
 
     def total(leaf: np.ndarray) -> np.ndarray:
         return np.asarray(leaf, np.float64).sum(axis=0)

@@ -7,10 +7,11 @@ while the host writes.
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,17 +23,29 @@ from mtl_jax.devices import memory, multihost
 from mtl_jax.devices.axis_map import AxisMap, sequential
 from mtl_jax.options import name_list
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
+from mtl_jax.storage.records import Row
 from mtl_jax.training import evaluate, record_rows, streaming, trajectory
-from mtl_jax.training.batches import make_feed
-from mtl_jax.training.compile import Report, compile_programs, held, init_states, report
-from mtl_jax.training.factor_programs import compile_factors
+from mtl_jax.training.batches import IndexedPool, Loader, make_loader
+from mtl_jax.training.compile import (
+    ChunkReport,
+    Programs,
+    compile_programs,
+    held,
+    init_states,
+    report,
+)
+from mtl_jax.training.evaluate import EvalBatches
+from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
+from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.resolve import Experiment, resolve
-from mtl_jax.training.step import data_pool
+from mtl_jax.training.setting import Setting
+from mtl_jax.training.step import TrainState, data_pool
+from mtl_jax.training.variants import Variant
 from mtl_jax.types import Config, PyTree
 
 
 class Outcome(NamedTuple):
-    """How an experiment ended."""
+    """The end of a process's work on an experiment."""
 
     step: int
     signal: int | None
@@ -43,46 +56,90 @@ class Outcome(NamedTuple):
     """Wall time of this process by what it went into."""
 
 
-class Findings(NamedTuple):
-    """What a round left, to be written while the next one runs."""
+class Look(NamedTuple):
+    """A look at the runs after a step, to be written while the next chunk runs."""
 
     step: int
-    reports: list[Report]
+    reports: list[ChunkReport]
     sums: list[list[PyTree]]
-    """Per variant and piece, on the device; none where it was not evaluated."""
+    """Sums of the evaluation by variant and part, on the device; empty for a variant
+    that was not evaluated."""
     factors: list[list[PyTree]]
-    """Per variant, what each gauge says; none where it was not evaluated."""
+    """Values of the factors by variant; empty for one that was not evaluated."""
+
+
+class LoopState(NamedTuple):
+    """The loop between two chunks; lists have an entry a variant."""
+
+    states: list[TrainState]
+    """States of all runs, on the devices."""
+    reports: list[ChunkReport]
+    """Reports of the last chunk, on the devices."""
+    levels: list[Any]
+    """Numbers of loss levels that the runs have reached."""
+    diverged: list[np.ndarray]
+    """Steps at which runs diverged, as far as the records tell; -1 for sound ones."""
+    pending: Look | None = None
+    """The last look, if it is not written yet."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A process at work on an experiment: all that stays the same between chunks."""
+
+    experiment: Experiment
+    folder: Path
+    saved: Any
+    """Orbax's manager of the checkpoints."""
+    programs: list[Programs]
+    factors: list[list[CompiledFactor]]
+    """Compiled factors of every variant."""
+    loader: Loader
+    batches: EvalBatches
+    watch: Stopwatch
+    bar: ProgressBar
 
 
 def run(
-    config: Config, path: str | Path, say: Callable[[str], None] = print
+    config: Config,
+    path: str | Path,
+    say: Callable[[str], None] = print,
+    *,
+    setting: Setting | None = None,
+    optimizer: OptimizerMaker | None = None,
+    progress: bool = True,
 ) -> Outcome:
     """Train all variants of a configuration, from where the workdir left off.
 
     Args:
-      config: as `configs/default.py` makes it.
+      config: as `config.default` makes it.
       path: the workdir; made if it is not there.
       say: told, in a sentence, what a person should know.
+      setting: tasks and model; the configuration's if not given.
+      optimizer: of a learning rate; the configuration's if not given.
+      progress: whether a bar, or in a log a line a trajectory point, is shown.
 
     Raises:
       InputError: a value of the configuration, the data or the workdir is unfit; an
         existing run is untouched then, and a new workdir is free for another one.
     """
     commands.check_folder("train", path)
-    made = resolve(config)
+    made = resolve(config, setting, optimizer)
     with workdir.claim(path) as folder:
         workdir.admit(folder, config, made.data)
         kept = made.points.tolist() if config.checkpoint.keep_points else []
         with checkpoint.open_manager(
             folder, config.checkpoint.keep_last, kept
         ) as saved:
-            start = _start(made, folder, saved, say)
-            if start[0] == config.steps:
+            step, states = _start(made, folder, saved, say)
+            if step == config.steps:
                 say(f"{folder} is finished: step {config.steps} of {config.steps}")
                 return Outcome(config.steps, None, 0.0, {})
             # From here on a signal waits for the next boundary, compilation included.
-            with StopSignal() as stop, ProgressBar(config.steps, start[0]) as live:
-                return _loop(made, folder, saved, start, stop, live)
+            with StopSignal() as stop, ProgressBar(config.steps, step, progress) as bar:
+                session = _prepare(made, folder, saved, states, bar)
+                _bind(session, step)
+                return _loop(session, _place(session, states), step, stop)
 
 
 def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
@@ -94,15 +151,15 @@ def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
     if config.checkpoint.keep_points:
         kept += config.trajectory.dense + config.trajectory.count
     workdir.check_space(folder, kept * size + 2**24)
-    found = checkpoint.restore(saved, states, say)
-    _reconcile(folder, saved, found[0] if found else -1, say)
-    if not found:
+    restored = checkpoint.restore(saved, states, say)
+    _reconcile(folder, saved, restored[0] if restored else -1, say)
+    if not restored:
         return 0, states
-    if found[0] < config.steps:
-        say(f"going on from step {found[0]} of {config.steps} in {folder}")
+    if restored[0] < config.steps:
+        say(f"going on from step {restored[0]} of {config.steps} in {folder}")
         if moved := _moved(folder, made.run_map):
             say(moved)
-    return found
+    return restored
 
 
 @multihost.on_primary_host
@@ -131,153 +188,219 @@ def _counted(devices: list[str]) -> str:
     return " and ".join(f"{n} x {kind}" for kind, n in Counter(devices).items())
 
 
-def _loop(
-    made: Experiment,
-    folder: Path,
-    saved,
-    start: tuple[int, list],
-    stop: StopSignal,
-    live: ProgressBar,
-) -> Outcome:
-    """Train, look, record and save, from boundary to boundary."""
-    config, setting, every, points = (
-        made.config, made.setting, made.variants, made.points
-    )  # fmt: skip
-    first, states = start
-    watch = Stopwatch("training")
-    splits = name_list("evaluate", config.evaluate)
-    evaluated = {name: made.splits[name] for name in splits}
-    rounds = evaluate.rounds(evaluated, config.eval_batch_size)
-    rounds = evaluate.labelled(rounds, setting)
-    levels = tuple(config.trajectory.loss_levels)
-    bounds = trajectory.boundaries(points, config.steps, config.steps_per_dispatch)
-    chunk = int(np.diff(bounds).max())
-    fed = make_feed(
+def _prepare(
+    made: Experiment, folder: Path, saved: Any, states: list, bar: ProgressBar
+) -> Session:
+    """Compile all that a process needs for an experiment."""
+    config, setting, variants = made.config, made.setting, made.variants
+    evaluated = {
+        name: made.splits[name] for name in name_list("evaluate", config.evaluate)
+    }
+    batches = evaluate.eval_batches(evaluated, config.eval_batch_size)
+    batches = evaluate.labelled(batches, setting)
+    loader = make_loader(
         setting,
-        every,
+        variants,
         made.splits["train"],
         config.batch_size,
-        chunk,
-        rounds,
+        int(np.diff(_bounds(made)).max()),
+        batches,
         config.data_parallel,
         streaming.is_needed(config.data.stream, data_pool(setting)),
     )
+    watch = Stopwatch("training")
     with watch("compilation"):
-        compiled = compile_programs(setting, every, states, fed, made.run_map)
-        gauges = compile_factors(made, states)
-        temporaries = [gauge.temporaries for own in gauges for gauge in own]
+        programs = compile_programs(setting, variants, states, loader, made.run_map)
+        factors = compile_factors(made, states)
+        temporaries = [factor.temporaries for each in factors for factor in each]
         if temporaries:
-            kept = held(states, fed)
+            kept = held(states, loader)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
-    # Nothing is refused from here on: now the folder is bound.
-    workdir.bind(folder, config, made.data)
+    return Session(made, folder, saved, programs, factors, loader, batches, watch, bar)
+
+
+def _bounds(made: Experiment) -> np.ndarray:
+    """Steps at which a chunk ends, 0 included."""
+    config = made.config
+    return trajectory.boundaries(made.points, config.steps, config.steps_per_dispatch)
+
+
+def _bind(session: Session, step: int) -> None:
+    """Make the folder that of this experiment; nothing is refused from here on."""
+    made, folder = session.experiment, session.folder
+    workdir.bind(folder, made.config, made.data)
     workdir.save_splits(folder, made.splits)
-    provenance.add_session(folder, first, made.data)
+    provenance.add_session(folder, step, made.data)
+
+
+def _place(session: Session, states: list[TrainState]) -> LoopState:
+    """Put states on the devices."""
     reports = [report(state) for state in states]
-    states = [p.spread(own) for p, own in zip(compiled, states, strict=True)]
-    reached = [trajectory.levels_reached(r.lowest_loss, levels) for r in reports]
-    marked = [np.asarray(r.diverged) for r in reports]
+    levels = tuple(session.experiment.config.trajectory.loss_levels)
+    return LoopState(
+        states=[p.shard(s) for p, s in zip(session.programs, states, strict=True)],
+        reports=reports,
+        levels=[trajectory.levels_reached(r.lowest_loss, levels) for r in reports],
+        diverged=[np.asarray(r.diverged) for r in reports],
+    )
 
-    def sums(wanted: list[bool]) -> list[list[PyTree]]:
-        """Evaluate variants, piece by piece."""
-        found = [[] for _ in every]
-        for parts in fed.pieces():
-            for i in np.flatnonzero(wanted):
-                found[i].append(compiled[i].sums(states[i], parts[i]))
-            jax.block_until_ready([own[:-1] for own in found])  # or pools pile up
-        return jax.block_until_ready(found)
 
-    def look(step: int) -> Findings:
-        """Evaluate and measure the variants that have something to show."""
-        found = Findings(step, list(reports), [[] for _ in every], [[] for _ in every])
-        before = list(reached)
-        if levels:
-            for i, report in enumerate(reports):
-                lowest = compiled[i].collect(report.lowest_loss)
-                reached[i] = trajectory.levels_reached(lowest, levels)
-        wanted = [
-            step in points or new > old
-            for new, old in zip(reached, before, strict=True)
-        ]
-        if any(wanted):  # training that is under way is not the evaluation's time
-            jax.block_until_ready(states)
-            with watch("evaluation"):
-                found = found._replace(sums=sums(wanted))
-        for i in np.flatnonzero(wanted):
-            if gauges[i]:
-                now = compiled[i].collect(states[i])
-                for gauge in gauges[i]:
-                    with watch(gauge.name):
-                        found.factors[i].append(gauge.measure(now))
-        return found
-
-    def settle(findings: Findings) -> None:
-        """Read what a round found, write it, and show it."""
-        rows, losses, step = [], {}, findings.step
-        for i, variant in enumerate(every):
-            found = findings.reports[i], findings.sums[i]
-            report, sums = compiled[i].collect(found)
-            row = partial(record_rows.row, setting, variant, config.batch_size)
-            new = np.flatnonzero((report.diverged >= 0) & (marked[i] < 0))
-            rows += record_rows.marks(row, new, report.diverged)
-            marked[i] = report.diverged
-            sound = np.flatnonzero(report.diverged < 0)
-            if sums:
-                sums = evaluate.join(sums, rounds)
-                rows += record_rows.values(
-                    row, setting, variant, step, sound, sums, rounds
-                )
-                rows += record_rows.updates(row, variant, step, sound, report.smto)
-            for gauge, said in zip(gauges[i], findings.factors[i], strict=False):
-                rows += gauge.rows(row, step, sound.tolist(), said)
-            losses[variant.name] = _mean_loss(report)
-        if rows:
-            multihost.on_primary_host(records.write)(folder, step, rows)
-        live.show(step, losses, step in points)
-
-    def save(step: int) -> None:
-        """Save all runs; what they found so far must be in the records by then."""
-        with watch("checkpoints"):
-            found = [p.collect(own) for p, own in zip(compiled, states, strict=True)]
-            checkpoint.save(saved, step, found)
-            provenance.set_seconds(folder, watch.seconds())
-
+def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> Outcome:
+    """Train, look, record and save, from boundary to boundary."""
+    config, points = session.experiment.config, session.experiment.points
     step, signal = first, None
     # Whatever moves between host and device here, moves on purpose.
     with jax.transfer_guard("disallow"):
-        pending = look(0) if first == 0 else None
-        if pending and config.checkpoint.keep_points:
-            settle(pending)
-            pending = None
-            save(0)
-        ahead = list(pairwise(bounds[bounds >= first].tolist()))
-        for (begin, step), parts in zip(ahead, fed.chunks(ahead), strict=True):
-            looked_at = step in points or bool(levels)
-            for i, part in enumerate(parts):
-                chunk = compiled[i].chunk(states[i], part, step - begin, looked_at)
-                states[i], reports[i] = chunk
-            if pending:
-                settle(pending)
-            pending = look(step)
+        if first == 0:
+            state = _look(session, state, 0)
+            if config.checkpoint.keep_points:
+                state = _write(session, state)
+                _save(session, state, 0)
+        bounds = _bounds(session.experiment)
+        spans = list(pairwise(bounds[bounds >= first].tolist()))
+        chunks = session.loader.train_chunks(spans)
+        for (begin, step), pools in zip(spans, chunks, strict=True):
+            state = _advance(session, state, pools, begin, step)
+            state = _write(session, state)
+            state = _look(session, state, step)
             signal = multihost.max_over_hosts(stop.number or 0) or None
             due = begin // config.checkpoint.every != step // config.checkpoint.every
             kept = config.checkpoint.keep_points and step in points
             if due or kept or signal or step == config.steps:
-                settle(pending)
-                pending = None
-                save(step)
+                state = _write(session, state)
+                _save(session, state, step)
             if signal:
                 break
-        with watch("checkpoints"):
-            checkpoint.finish(saved)
-    seconds = watch.seconds()
-    provenance.set_seconds(folder, seconds)
-    runs = sum(len(variant.seeds) for variant in every)
+        with session.watch("checkpoints"):
+            checkpoint.finish(session.saved)
+    seconds = session.watch.seconds()
+    provenance.set_seconds(session.folder, seconds)
+    runs = sum(len(variant.seeds) for variant in session.experiment.variants)
     rate = (step - first) * runs / seconds["training"]
     return Outcome(step, signal, rate, seconds)
 
 
-def _mean_loss(report: Report) -> float:
+def _advance(
+    session: Session,
+    state: LoopState,
+    pools: list[IndexedPool],
+    begin: int,
+    end: int,
+) -> LoopState:
+    """Dispatch the training of all variants from step ``begin`` to ``end``."""
+    made = session.experiment
+    looked_at = end in made.points or bool(made.config.trajectory.loss_levels)
+    trained = [
+        programs.train(states, pool, end - begin, looked_at)
+        for programs, states, pool in zip(
+            session.programs, state.states, pools, strict=True
+        )
+    ]
+    return state._replace(
+        states=[states for states, _ in trained],
+        reports=[report for _, report in trained],
+    )
+
+
+def _look(session: Session, state: LoopState, step: int) -> LoopState:
+    """Evaluate and measure the variants that have something to show after a step."""
+    made, programs = session.experiment, session.programs
+    levels = tuple(made.config.trajectory.loss_levels)
+    reached = state.levels
+    if levels:
+        lowest = [
+            p.gather(report.lowest_loss)
+            for p, report in zip(programs, state.reports, strict=True)
+        ]
+        reached = [trajectory.levels_reached(loss, levels) for loss in lowest]
+    wanted = [
+        step in made.points or after > before
+        for after, before in zip(reached, state.levels, strict=True)
+    ]
+    sums: list[list[PyTree]] = [[] for _ in programs]
+    factors: list[list[PyTree]] = [[] for _ in programs]
+    if any(wanted):
+        jax.block_until_ready(state.states)  # the rest of training is not evaluation
+        with session.watch("evaluation"):
+            sums = _evaluated(session, state, wanted)
+    for i in np.flatnonzero(wanted):
+        if session.factors[i]:
+            on_host = programs[i].gather(state.states[i])
+            for factor in session.factors[i]:
+                with session.watch(factor.name):
+                    factors[i].append(factor.measure(on_host))
+    look = Look(step, list(state.reports), sums, factors)
+    return state._replace(levels=reached, pending=look)
+
+
+def _evaluated(
+    session: Session, state: LoopState, wanted: list[bool]
+) -> list[list[PyTree]]:
+    """Sums of the variants that are wanted, part by part."""
+    sums: list[list[PyTree]] = [[] for _ in wanted]
+    for pools in session.loader.eval_chunks():
+        for i in np.flatnonzero(wanted):
+            sums[i].append(session.programs[i].evaluate(state.states[i], pools[i]))
+        jax.block_until_ready([parts[:-1] for parts in sums])  # or pools pile up
+    return jax.block_until_ready(sums)
+
+
+def _write(session: Session, state: LoopState) -> LoopState:
+    """Write the pending look to the records, and show it."""
+    look = state.pending
+    if look is None:
+        return state
+    rows, losses, diverged = [], {}, []
+    for i, variant in enumerate(session.experiment.variants):
+        report, sums = session.programs[i].gather((look.reports[i], look.sums[i]))
+        rows += _rows(session, variant, look, i, report, sums, state.diverged[i])
+        diverged.append(report.diverged)
+        losses[variant.name] = _mean_loss(report)
+    if rows:
+        multihost.on_primary_host(records.write)(session.folder, look.step, rows)
+    session.bar.show(look.step, losses, look.step in session.experiment.points)
+    return state._replace(diverged=diverged, pending=None)
+
+
+def _rows(
+    session: Session,
+    variant: Variant,
+    look: Look,
+    number: int,
+    report: ChunkReport,
+    sums: list[PyTree],
+    diverged: np.ndarray,
+) -> list[Row]:
+    """Rows of one variant: divergence that is new, evaluation, and factors."""
+    made, step = session.experiment, look.step
+    row = partial(record_rows.row, made.setting, variant, made.config.batch_size)
+    new = np.flatnonzero((report.diverged >= 0) & (diverged < 0))
+    rows = list(record_rows.marks(row, new, np.asarray(report.diverged)))
+    sound = np.flatnonzero(report.diverged < 0)
+    if sums:
+        joined = evaluate.join(sums, session.batches)
+        rows += record_rows.values(
+            row, made.setting, variant, step, sound, joined, session.batches
+        )
+        rows += record_rows.updates(row, variant, step, sound, report.smto)
+    measured = look.factors[number]
+    for factor, values in zip(session.factors[number], measured, strict=False):
+        rows += factor.rows(row, step, sound.tolist(), values)
+    return rows
+
+
+def _save(session: Session, state: LoopState, step: int) -> None:
+    """Save all runs; what was seen of them must be in the records by then."""
+    with session.watch("checkpoints"):
+        on_host = [
+            programs.gather(states)
+            for programs, states in zip(session.programs, state.states, strict=True)
+        ]
+        checkpoint.save(session.saved, step, on_host)
+        provenance.set_seconds(session.folder, session.watch.seconds())
+
+
+def _mean_loss(report: ChunkReport) -> float:
     """Mean training loss of the runs that are sound."""
     sound = report.losses[report.diverged < 0]
     return float(sound.mean()) if sound.size else float("nan")

@@ -1,4 +1,4 @@
-"""What a look at the runs becomes in the records."""
+"""Rows of the records: values of a look at the runs."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ import numpy as np
 from mtl_jax.smto import TOLERANCE, SmtoState
 from mtl_jax.storage.records import Row
 from mtl_jax.training import evaluate
-from mtl_jax.training.evaluate import Rounds
+from mtl_jax.training.evaluate import EvalBatches
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import PyTree
@@ -30,7 +30,7 @@ def row(
     scope: str = "",
     standard_error: float = np.nan,
 ) -> Row:
-    """Row of one number; ``task`` None for what concerns all tasks of the run."""
+    """Make the row of one number; ``task`` is None for what concerns the whole run."""
     first = int(variant.task_ids[run, 0])
     size = len(setting.data.rows["train"][first if task is None else task])
     return Row(
@@ -53,7 +53,7 @@ def row(
 
 
 def marks(row_of: RowOf, runs: np.ndarray, diverged: np.ndarray) -> Iterator[Row]:
-    """One row for every run that has diverged, at the step where it did."""
+    """Yield a row for every run that has diverged, at the step where it did."""
     for run in runs.tolist():
         yield row_of(run, int(diverged[run]), "train", None, "diverged", 1.0)
 
@@ -65,14 +65,16 @@ def values(
     step: int,
     runs: np.ndarray,
     sums: PyTree,
-    rounds: Rounds,
+    batches: EvalBatches,
 ) -> Iterator[Row]:
-    """Losses and scores of some runs on every split, from the sums ``[R, ...]``."""
+    """Yield losses and scores of some runs on all splits, from sums ``[R, ...]``."""
     measures = setting.objective.measures
     for run in runs.tolist():
         own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
         task_ids = variant.task_ids[run]
-        for split, name, task, value in evaluate.values(setting, own, rounds, task_ids):
+        for split, name, task, value in evaluate.values(
+            setting, own, batches, task_ids
+        ):
             measured = row_of(run, step, split, task, name, value)
             yield measured._replace(**measures[name]._asdict())
 
@@ -80,7 +82,7 @@ def values(
 def updates(
     row_of: RowOf, variant: Variant, step: int, runs: np.ndarray, smto: SmtoState
 ) -> Iterator[Row]:
-    """What the multi-task optimizers of some runs did at the step before ``step``.
+    """Yield what multi-task optimizers of some runs did at the step before ``step``.
 
     On that step's mini-batch: of every task its ``weight`` and the ``direction_cosine``
     of its gradient with the direction, where the gradients are made; of the run the

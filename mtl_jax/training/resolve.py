@@ -1,7 +1,8 @@
 """An experiment, resolved: its setting, variants, splits and trajectory points."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,9 @@ from mtl_jax.metrics.factors import RunFactor, TaskFactor
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
 from mtl_jax.storage import checkpoint, commands
 from mtl_jax.training import streaming, trajectory, variants
-from mtl_jax.training.setting import Setting, make_setting
+from mtl_jax.training.optimizers import OptimizerMaker
+from mtl_jax.training.setting import Setting, make_setting, with_rotations
+from mtl_jax.training.tasks import load_setting
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import ONE_INPUT, Config, InputError
 
@@ -22,8 +25,9 @@ PROBE = "probe"
 SPLITS = (PROBE, "train", "validation", "test")
 
 
-class Experiment(NamedTuple):
-    """What a configuration means."""
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, resolved."""
 
     config: Config
     setting: Setting
@@ -40,8 +44,17 @@ class Experiment(NamedTuple):
     """Which data it is: its checksum, and where it came from."""
 
 
-def resolve(config: Config) -> Experiment:
-    """Resolve a configuration, as `configs/default.py` makes it.
+def resolve(
+    config: Config,
+    setting: Setting | None = None,
+    optimizer: OptimizerMaker | None = None,
+) -> Experiment:
+    """Resolve a configuration, as `config.default` makes it.
+
+    Args:
+      config: the configuration.
+      setting: tasks and model; those of the configuration if not given.
+      optimizer: of a learning rate; the configuration's if not given.
 
     Raises:
       InputError: a value of it is unfit, or its data is.
@@ -53,14 +66,23 @@ def resolve(config: Config) -> Experiment:
         config.steps, config.trajectory.dense, config.trajectory.count
     )
     chosen = factors.make(config.factors)
-    setting = make_setting(config, rotated=variants.rotate(config))
+    rotated = variants.rotate(config)
+    if setting is None and ":" in config.setting:
+        setting = load_setting(config.setting)
+    if setting is None:
+        setting = make_setting(config, rotated=rotated)
+    elif rotated:
+        setting = with_rotations(setting)
     splits = _splits(config, setting)
     sizes = tuple(map(len, splits["train"]))
     contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
     return Experiment(
         config=config,
         setting=setting,
-        variants=[variants.make(name, config, setting.tasks, sizes) for name in names],
+        variants=[
+            variants.make(name, config, setting.tasks, sizes, optimizer)
+            for name in names
+        ],
         splits=splits,
         points=points,
         factors=chosen,

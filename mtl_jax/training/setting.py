@@ -6,7 +6,7 @@ set's name or linen; above it nothing builds a model.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -266,13 +266,8 @@ def from_dataset(
         features, _ = _shapes(trunk, sample)
         if pretrained:
             pretrained = {kind: {"trunk": tree} for kind, tree in pretrained.items()}
-    if rotated and len(features.shape) != 2:
-        raise InputError(
-            f"rotograd turns representations [B, D], and this trunk's are "
-            f"{features.shape}; leave it out, or choose another model."
-        )
     objective, kinds = _objective(dataset)
-    return Setting(
+    made = Setting(
         name=name,
         data=dataset,
         trunk=trunk,
@@ -283,10 +278,24 @@ def from_dataset(
         sample=sample,
         features=features,
         start=pretrained,
-        rotated=rotated,
         compute_dtype=compute,
         transform=transform,
     )
+    return with_rotations(made) if rotated else made
+
+
+def with_rotations(setting: Setting) -> Setting:
+    """Let every head see the representation through a rotation of its own.
+
+    Raises:
+      InputError: representations are no vectors.
+    """
+    if len(setting.features.shape) != 2:
+        raise InputError(
+            f"rotograd turns representations [B, D], and this trunk's are "
+            f"{setting.features.shape}; leave it out, or choose another model."
+        )
+    return replace(setting, rotated=True)
 
 
 def _keys(key: Array, task: Array | int) -> dict[str, Array]:

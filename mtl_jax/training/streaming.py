@@ -7,10 +7,10 @@ work; what it reads is a function of the step, so there is no state of it to kee
 Batches are the same either way, and so are the results, bit for bit.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import grain
 import jax
@@ -24,91 +24,107 @@ CHOICES = ("auto", "always", "never")
 AHEAD = 2
 """Small pools that the host reads while one is in use, each in a thread of its own."""
 AT_ONCE = 2
-"""Small pools of a source on a device: one in use, and the next one."""
+"""Small pools on a device: one in use, and the next one."""
 
 Meshes = dict[Any, Stack]
-"""Every mesh, with a stack on it."""
-
-
-class Source(NamedTuple):
-    """How rows of a data set become a pool on the devices, and rows of that."""
-
-    like: Data
-    """Shapes of its pools."""
-    bytes: int
-    """On a device."""
-    gather: Callable[[list[np.ndarray]], tuple[Data, list[np.ndarray]]]
-    """Rows of the data set to a pool on the host, and their numbers in it."""
-    place: Callable[[Data], dict[Any, Data]]
-    """A pool to the devices of every mesh."""
-    read: Callable[..., Iterator[Any]]
-    """As ``map``; ahead of time where that takes time."""
+"""Meshes, each with a stack of runs on it."""
 
 
 def is_needed(choice: str, data: Data) -> bool:
-    """Whether to stream: ``auto`` does where the data takes half of a device's memory.
+    """Return whether to stream: ``auto`` does where data takes half a device's memory.
 
     All processes of a job do the same, whatever memory they have.
     """
     large = memory.size(data) > memory.capacity() / 2
-    return (
-        multihost.max_over_hosts(choice == "always" or (choice == "auto" and large)) > 0
-    )
+    wanted = choice == "always" or (choice == "auto" and large)
+    return multihost.max_over_hosts(wanted) > 0
 
 
-def whole(data: Data, meshes: Meshes) -> Source:
-    """The data set itself; it goes to the devices when it is first asked for."""
-    once = functools.cache(partial(_everywhere, meshes, data))
-    return Source(
-        like=data,
-        bytes=len(meshes) * memory.size(data),
-        gather=lambda rows: (data, rows),
-        place=lambda _: once(),
-        read=map,
-    )
+@dataclass(frozen=True)
+class WholePool:
+    """The whole data set on the devices; it goes there when it is first asked for."""
+
+    data: Data
+    meshes: Meshes
+
+    @property
+    def like(self) -> Data:
+        """Shapes of the pool."""
+        return self.data
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on a device."""
+        return len(self.meshes) * memory.size(self.data)
+
+    def gather(self, rows: list[np.ndarray]) -> tuple[Data, list[np.ndarray]]:
+        """Return the data set, and the rows as they are."""
+        return self.data, rows
+
+    def place(self, pool: Data) -> dict[Any, Data]:
+        """Return the pool on the devices of every mesh."""
+        del pool
+        return self._placed
+
+    @cached_property
+    def _placed(self) -> dict[Any, Data]:
+        return _replicated(self.meshes, self.data)
+
+    def read(self, f: Callable, items: Sequence) -> Iterator:
+        """Map a function over items."""
+        return map(f, items)
 
 
-def small(data: Data, meshes: Meshes, length: int) -> Source:
-    """Small pools.
+@dataclass(frozen=True)
+class SmallPools:
+    """Rows of a data set that stays on the host, in pools of one length."""
 
-    Args:
-      data: the data set, on the host; mapped from a disk, only what is needed is read.
-      meshes: where they go.
-      length: of a pool; at least the number of different rows of one `Source.gather`.
-    """
-    x, y = (
-        jax.ShapeDtypeStruct((length, *leaf.shape[1:]), leaf.dtype)
-        for leaf in (data.x, data.y)
-    )
-    row = (data.x.nbytes + data.y.nbytes) // len(data.x)
-    options = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
+    data: Data
+    """Mapped from a disk, only what is needed is read."""
+    meshes: Meshes
+    length: int
+    """Rows of a pool; at least the number of different rows of one `gather`."""
 
-    def read(f: Callable, every: Sequence) -> Iterator:
-        return iter(grain.MapDataset.source(every).map(f).to_iter_dataset(options))
+    @property
+    def like(self) -> Data:
+        """Shapes of a pool."""
+        x, y = (
+            jax.ShapeDtypeStruct((self.length, *leaf.shape[1:]), leaf.dtype)
+            for leaf in (self.data.x, self.data.y)
+        )
+        return Data(x, y, self.data.kinds)  # type: ignore[arg-type]
 
-    return Source(
-        like=Data(x, y, data.kinds),  # type: ignore[arg-type]
-        bytes=len(meshes) * AT_ONCE * length * row,
-        gather=partial(_gather, data, length),
-        place=partial(_everywhere, meshes),
-        read=read,
-    )
+    @property
+    def bytes(self) -> int:
+        """Bytes on a device."""
+        row = (self.data.x.nbytes + self.data.y.nbytes) // len(self.data.x)
+        return len(self.meshes) * AT_ONCE * self.length * row
+
+    def gather(self, rows: list[np.ndarray]) -> tuple[Data, list[np.ndarray]]:
+        """Gather rows of the data set in a pool, and number them anew.
+
+        Each is there once, in the order of the data set, as a disk likes it best.
+
+        >>> data = Data(np.arange(0, 60, 10), np.arange(6), None)
+        >>> SmallPools(data, {}, 4).gather([np.array([[5, 3]]), np.array([3, 1])])[1]
+        [array([[2, 1]], dtype=int32), array([1, 0], dtype=int32)]
+        """
+        chosen = np.unique(np.concatenate([part.ravel() for part in rows]))
+        filling = np.repeat(chosen[:1], self.length - len(chosen))
+        filled = np.concatenate([chosen, filling])
+        pool = Data(self.data.x[filled], self.data.y[filled], self.data.kinds)
+        return pool, [np.searchsorted(chosen, p).astype(np.int32) for p in rows]
+
+    def place(self, pool: Data) -> dict[Any, Data]:
+        """Return a pool on the devices of every mesh."""
+        return _replicated(self.meshes, pool)
+
+    def read(self, f: Callable, items: Sequence) -> Iterator:
+        """Map a function over items, ahead of time."""
+        options = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
+        source = grain.MapDataset.source(items)
+        return iter(source.map(f).to_iter_dataset(options))
 
 
-def _everywhere(meshes: Meshes, data: Data) -> dict[Any, Data]:
-    return {mesh: run_axis.replicate(own, data) for mesh, own in meshes.items()}
-
-
-def _gather(
-    data: Data, length: int, every: list[np.ndarray]
-) -> tuple[Data, list[np.ndarray]]:
-    """Every row once, in the order of the data set, as a disk likes it best.
-
-    >>> data = Data(np.arange(0, 60, 10), np.arange(6), None)
-    >>> _gather(data, 4, [np.array([[5, 3]]), np.array([3, 1])])[1]
-    [array([[2, 1]], dtype=int32), array([1, 0], dtype=int32)]
-    """
-    rows = np.unique(np.concatenate([own.ravel() for own in every]))
-    filled = np.concatenate([rows, np.repeat(rows[:1], length - len(rows))])
-    pool = Data(data.x[filled], data.y[filled], data.kinds)
-    return pool, [np.searchsorted(rows, own).astype(np.int32) for own in every]
+def _replicated(meshes: Meshes, data: Data) -> dict[Any, Data]:
+    return {mesh: run_axis.replicate(runs, data) for mesh, runs in meshes.items()}

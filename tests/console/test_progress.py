@@ -41,7 +41,7 @@ def test_terminal_that_is_lost_does_not_end_a_run(error, is_lost, monkeypatch):
 
 def test_log_has_a_line_a_point():
     log = io.StringIO()
-    with ProgressBar(9, 0, Console(file=log, force_terminal=False)) as live:
+    with ProgressBar(9, 0, console=Console(file=log, force_terminal=False)) as live:
         live.show(1, {"multi": 2.0}, True)
         live.show(2, {"multi": 1.0}, False)
     assert log.getvalue() == "step 1/9  loss multi 2.000\n"

@@ -20,7 +20,7 @@ from mtl_jax.data import Dataset
 from mtl_jax.devices import axis_map
 from mtl_jax.smto import strategies
 from mtl_jax.training import evaluate
-from mtl_jax.training.batches import make_feed
+from mtl_jax.training.batches import make_loader
 from mtl_jax.training.compile import compile_programs, init_states
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import Method
@@ -190,7 +190,7 @@ def made(case, seeds):
 def trained(case, seeds, devices=DEVICES, sharing=1):
     """States, report and sums of some steps, and the compiled programs' texts."""
     setting, variant, states = made(case, seeds)
-    rounds = evaluate.rounds({"train": setting.data.rows["train"]}, B)
+    rounds = evaluate.eval_batches({"train": setting.data.rows["train"]}, B)
     texts = []
     compile_one = jax.stages.Lowered.compile
 
@@ -201,15 +201,15 @@ def trained(case, seeds, devices=DEVICES, sharing=1):
 
     with on(devices), pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", compile_and_tell)
-        fed = make_feed(
+        fed = make_loader(
             setting, [variant], setting.data.rows["train"], B, STEPS, rounds, sharing
         )
         (own,) = compile_programs(
             setting, [variant], [states], fed, axis_map.sequential
         )
-    ((chunk,), (piece,)) = next(fed.chunks([(0, STEPS)])), next(fed.pieces())
-    states, report = own.chunk(own.spread(states), chunk, STEPS)
-    return own.collect((states, report, own.sums(states, piece))), texts
+    ((chunk,), (piece,)) = next(fed.train_chunks([(0, STEPS)])), next(fed.eval_chunks())
+    states, report = own.train(own.shard(states), chunk, STEPS)
+    return own.gather((states, report, own.evaluate(states, piece))), texts
 
 
 def test_states_are_the_same_on_1_2_and_8_devices(there):

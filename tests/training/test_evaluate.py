@@ -65,7 +65,7 @@ def unlike(one_input=False):
 def found(one, teams, run_map, task_map):
     """`values` of every run, and its parameters."""
     teams = np.array(teams, np.int32)
-    rounds = evaluate.rounds(one.data.rows, B)
+    rounds = evaluate.eval_batches(one.data.rows, B)
     params, state = jax.vmap(lambda ids: one.init(jax.random.key(3), ids))(teams)
     params = jax.tree.map(lambda leaf: 3 * leaf, params)
 
@@ -178,7 +178,7 @@ def flops():
     one = unlike(one_input=True)
     ids = np.arange(T, dtype=np.int32)
     params, state = one.init(jax.random.key(0), jnp.asarray(ids))
-    rounds = evaluate.rounds(one.data.rows, B)
+    rounds = evaluate.eval_batches(one.data.rows, B)
     own = functools.partial(evaluate.sums, one, jax.vmap)
     args = params, state, rounds.rows, rounds.mask, ids, data_pool(one)
     costs: Any = jax.jit(own).lower(*args).compile().cost_analysis()
@@ -195,7 +195,7 @@ def test_tasks_of_one_input_share_the_trunk_under_vmap(monkeypatch):
 def test_rows_name_what_a_task_has_in_the_order_of_its_objective():
     one = unlike()
     teams = np.array([[2, 0, 1]], np.int32)
-    rounds = evaluate.rounds(one.data.rows, B)
+    rounds = evaluate.eval_batches(one.data.rows, B)
     params, state = one.init(jax.random.key(0), teams[0])
     args = params, state, rounds.rows, rounds.mask, teams[0], data_pool(one)
     totals = jax.jit(functools.partial(evaluate.sums, one, sequential))(*args)

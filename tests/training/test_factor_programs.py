@@ -1,5 +1,6 @@
 """Factors along trajectories: what the records say is what the metrics say."""
 
+import dataclasses
 import shutil
 from typing import Any
 
@@ -337,7 +338,7 @@ def test_all_factors_where_tasks_share_their_input():
     made = resolve(small.config({**changes, "variants": ("multi",)}))
     setting = from_dataset("shared", dataset, models.make("mlp", widths=(8,)))
     probe = (rows[0][:48],) * 2
-    made = made._replace(setting=setting, splits={"probe": probe})
+    made = dataclasses.replace(made, setting=setting, splits={"probe": probe})
     every = made.variants
     states = [init_states(setting, variant, made.run_map) for variant in every]
     (gauges,) = compile_factors(made, states)

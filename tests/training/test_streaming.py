@@ -15,9 +15,10 @@ from mtl_jax.devices import memory, multihost
 from mtl_jax.storage import checkpoint
 from mtl_jax.training import evaluate, streaming
 from mtl_jax.training import setting as settings
-from mtl_jax.training.batches import make_feed
+from mtl_jax.training.batches import make_loader
 from mtl_jax.training.resolve import resolve
 from mtl_jax.training.step import Data, data_pool
+from mtl_jax.training.streaming import SmallPools
 from mtl_jax.types import InputError
 from tests import small
 
@@ -82,13 +83,13 @@ def case(request, folder, monkeypatch):
 
 
 def fed(made, streams):
-    rounds = evaluate.rounds(
+    rounds = evaluate.eval_batches(
         {name: made.splits[name] for name in made.config.evaluate},
         made.config.eval_batch_size,
     )
     sharing, train = made.config.data_parallel, made.splits["train"]
     options = (BATCH, CHUNK, rounds, sharing, streams)
-    return make_feed(made.setting, made.variants, train, *options), rounds
+    return make_loader(made.setting, made.variants, train, *options), rounds
 
 
 def chosen(part: Any) -> tuple:
@@ -108,14 +109,14 @@ def test_parts_show_the_same_examples(case):
     steps = list(pairwise([0, 1, 5, 10, 12]))
     Mapped.asked.clear()
     for ends, parts, others in zip(
-        steps, streamed.chunks(steps), resident.chunks(steps), strict=True
+        steps, streamed.train_chunks(steps), resident.train_chunks(steps), strict=True
     ):
         count = ends[1] - ends[0]
-        for part, other, like in zip(parts, others, streamed.chunk_like, strict=True):
+        for part, other, like in zip(parts, others, streamed.train_like, strict=True):
             assert jax.tree.map(np.shape, part) == jax.tree.map(np.shape, like)
             equal(*([leaf[:, :count] for leaf in chosen(p)] for p in (part, other)))
-    (others,) = resident.pieces()
-    pieces = list(streamed.pieces())
+    (others,) = resident.eval_chunks()
+    pieces = list(streamed.eval_chunks())
     assert len(pieces) == 2
     for i, other in enumerate(others):
         parts: list[Any] = [piece[i] for piece in pieces]
@@ -126,7 +127,7 @@ def test_parts_show_the_same_examples(case):
         equal(mask[:, :number], rounds.mask)
         assert not mask[:, number:].any() and mask.shape[1] > number
     lengths = {len(parts[0].data.x) for parts in pieces}
-    longest = len(streamed.chunk_like[0].data.x)
+    longest = len(streamed.train_like[0].data.x)
     assert lengths | {longest} == set(Mapped.asked)
     assert longest < EXAMPLES
     assert memory.size(pieces[0][0]) < streamed.bytes
@@ -211,7 +212,7 @@ def test_pools_are_read_ahead_and_come_in_order():
         return number
 
     ahead = threading.Event()
-    numbers = streaming.small(data, {}, 6).read(read, range(9))
+    numbers = SmallPools(data, {}, 6).read(read, range(9))
     assert next(numbers) == 0
     assert ahead.wait(60)  # before anybody asks for it
     assert max(begun) <= streaming.AHEAD
@@ -221,7 +222,7 @@ def test_pools_are_read_ahead_and_come_in_order():
 
 def test_error_of_a_reader_is_told():
     data = zeros()
-    numbers = streaming.small(data, {}, 6).read(lambda n: 1 // (n - 1), range(3))
+    numbers = SmallPools(data, {}, 6).read(lambda n: 1 // (n - 1), range(3))
     assert next(numbers) == -1
     with pytest.raises(ZeroDivisionError):
         next(numbers)
