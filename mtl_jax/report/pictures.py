@@ -218,11 +218,11 @@ def _weights(findings: Findings, looks: Looks) -> Iterator[Picture]:
     yield Picture("weights", "Weights over training", text, draw)
 
 
-Effects = dict[str, dict[str, plots.Interval]]
+TaskEffects = dict[str, dict[str, plots.Interval]]
 
 
-def _mean_gaps(findings: Findings) -> Effects:
-    effects: Effects = {}
+def _mean_gaps(findings: Findings) -> TaskEffects:
+    effects: TaskEffects = {}
     for variant, versus in findings.versus.items():
         summary = versus.gap_summary
         if summary.empty:  # no test split was evaluated
@@ -237,12 +237,12 @@ def _mean_gaps(findings: Findings) -> Effects:
     return effects
 
 
-def _transfers(findings: Findings) -> tuple[str, str, Effects]:
+def _transfers(findings: Findings) -> tuple[str, str, TaskEffects]:
     """Transfer of each task's shown score: in points, or relative if units differ."""
     names = [findings.scores.get(task, "loss") for task in findings.tasks]
     units = {axis.difference(findings.table.measure(name)) for name in names}
     relative = len(units) > 1 or units == {""}
-    effects: Effects = {}
+    effects: TaskEffects = {}
     for _, row in findings.transfer.iterrows():
         name = findings.scores.get(row["task"], "loss")
         if row["name"] == name:

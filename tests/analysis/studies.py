@@ -27,7 +27,7 @@ def study(
     setting="s",
     optimizers=("multi-pcgrad",),
 ):
-    """Records of a setting.
+    """Make the records of a setting.
 
     Args:
       rng: of the noise.
@@ -50,11 +50,11 @@ def study(
         for variant in ("single", "multi", *optimizers):
             together, helped = variant != "single", variant in optimizers
             for seed in range(seeds):
-                own = rng.normal(size=3) * noise
-                shift = own[0] + together * harm * conflict + helped * change
+                errors = rng.normal(size=3) * noise
+                shift = errors[0] + together * harm * conflict + helped * change
                 log_loss = FALL + shift
-                test = line(log_loss, 2.0) + together * sign * gap + own[1]
-                ratio = together * (explained * sign + unlike) + own[2]
+                test = line(log_loss, 2.0) + together * sign * gap + errors[1]
+                ratio = together * (explained * sign + unlike) + errors[2]
                 factors = {
                     (name, "task"): np.exp(log_loss + WORSE.get(name, 1) * ratio)
                     for name in FACTORS
@@ -78,23 +78,23 @@ def study(
 
 
 def paired(task="a", setting="s", **values):
-    """A task with values by name, one per seed."""
-    arrays = {name: np.array(own, float) for name, own in values.items()}
+    """Make a task with values by name, one per seed."""
+    arrays = {name: np.array(numbers, float) for name, numbers in values.items()}
     count = len(next(iter(arrays.values())))
     return Paired(setting, task, list(range(count)), arrays)
 
 
 def noise(rng, tasks, seeds, size):
-    """Normal ``[tasks, seeds]``; half of the variance is of the MT run, for all tasks.
+    """Draw ``[tasks, seeds]``; half of the variance is of the MT run, for all tasks.
 
     ``size`` is that of one task and seed.
     """
-    shared, own = rng.normal(size=(1, seeds)), rng.normal(size=(tasks, seeds))
-    return size * (shared + own) / 2**0.5
+    shared, apart = rng.normal(size=(1, seeds)), rng.normal(size=(tasks, seeds))
+    return size * (shared + apart) / 2**0.5
 
 
 def gaps(rng, early, late, seeds, size, setting="s"):
-    """Early and late gaps of tasks, percent, with noise that the two share in part."""
+    """Draw early and late gaps of tasks, percent, with noise shared in part."""
     first, second = (noise(rng, len(early), seeds, size) for _ in range(2))
     second = 0.6 * first + 0.8 * second
     return [
@@ -104,7 +104,7 @@ def gaps(rng, early, late, seeds, size, setting="s"):
 
 
 def factor(rng, gap, contrast, seeds, size, setting="s", name="f"):
-    """A factor of which the noise is a fortieth of that of gaps in percent."""
+    """Draw a factor of which the noise is a fortieth of that of gaps in percent."""
     first = noise(rng, len(gap), seeds, size)
     second = noise(rng, len(gap), seeds, size / 40)
     tasks = [
@@ -117,8 +117,8 @@ def factor(rng, gap, contrast, seeds, size, setting="s", name="f"):
 
 
 def affected(rng, sizes, optimization, generalization, transfer):
-    """Tasks of settings of these sizes: normal, with correlations, on any scale."""
-    found = []
+    """Draw tasks of settings of these sizes: normal, correlated, on any scale."""
+    tasks_of_settings = []
     for place, tasks in enumerate(sizes):
         conflict = rng.normal(size=tasks)
         outcomes = {
@@ -130,21 +130,21 @@ def affected(rng, sizes, optimization, generalization, transfer):
                 ("transfer", transfer),
             )
         }
-        found += [
-            Affected(f"s{place}", f"t{k}", conflict[k], own, 3)
+        tasks_of_settings += [
+            Affected(f"s{place}", f"t{k}", conflict[k], effects, 3)
             for k in range(tasks)
-            for own in [{name: values[k] for name, values in outcomes.items()}]
+            for effects in [{name: values[k] for name, values in outcomes.items()}]
         ]
-    return found
+    return tasks_of_settings
 
 
 def remedy(rng, helps, change, seeds, size, name="multi-pcgrad", tasks=3):
-    """An SMTO that helps by a percentage per setting and changes training losses."""
+    """Draw an SMTO that helps by a percentage per setting and changes losses."""
     transfer, optimization = [], []
     for place, help in enumerate(helps):
         values = help + size * rng.normal(size=seeds)
-        one = paired("", f"s{place}", delta_m=values, better=values > 0)
-        transfer.append(one)
+        gains = paired("", f"s{place}", delta_m=values, better=values > 0)
+        transfer.append(gains)
         for k in range(tasks):
             values = change + rng.normal(size=seeds)
             optimization.append(paired(f"t{k}", f"s{place}", D=values))

@@ -28,7 +28,7 @@ def curve(
     diverged: Any = None,
     **scores: Any,
 ):
-    """Rows of one task in one run.
+    """Make the rows of one task in one run.
 
     Test and validation losses are the probe loss where not given; ``scores`` are of
     both of these splits; ``factors`` maps (name, scope) to values.
@@ -41,15 +41,15 @@ def curve(
     values = {("probe", "loss", ""): probe}
     values["test", "loss", ""] = probe if test is None else test
     values["validation", "loss", ""] = probe if validation is None else validation
-    for (name, own), split in product(scores.items(), ("test", "validation")):
-        values[split, name, ""] = own[split] if isinstance(own, dict) else own
-    for (name, scope), own in (factors or {}).items():
-        values["probe", name, scope] = own
+    for (name, score), split in product(scores.items(), ("test", "validation")):
+        values[split, name, ""] = score[split] if isinstance(score, dict) else score
+    for (name, scope), score in (factors or {}).items():
+        values["probe", name, scope] = score
     rows = [
         {**key, "step": int(step), "epoch": 0.0, "split": split, "task": task}
         | {"scope": scope, "name": name, "value": float(value)}
-        for (split, name, scope), own in values.items()
-        for step, value in zip(steps, np.broadcast_to(own, len(steps)), strict=True)
+        for (split, name, scope), series in values.items()
+        for step, value in zip(steps, np.broadcast_to(series, len(steps)), strict=True)
         if value is not None
     ]
     if diverged is not None:
@@ -64,14 +64,14 @@ def frame(*curves):
 
 
 def line(log_loss, intercept=1.0, slope=0.3):
-    """A test loss that is linear in the log of the training loss."""
+    """Compute a test loss that is linear in the log of the training loss."""
     return intercept + slope * np.asarray(log_loss)
 
 
 def power_laws(
     gaps, variants: Any = ("single", "multi"), seeds: Any = (0, 1), **options: Any
 ):
-    """Curves of ``b = 1 + .3 log a``, in MT higher by the gap of its task.
+    """Make curves of ``b = 1 + .3 log a``, in MT higher by the gap of its task.
 
     Steps and losses differ from variant to variant and seed to seed.
     """

@@ -17,51 +17,51 @@ def pairs_of(st, mt):
 def test_interval_is_that_of_resamples_built_one_by_one():
     rng = np.random.default_rng(0)
     st, mt = rng.normal(size=5), rng.normal(size=4)
-    found = estimate([pairs_of(st, mt)], resamples=20_000)
+    interval = estimate([pairs_of(st, mt)], resamples=20_000)
     drawn = [rng.choice(mt, 4).mean() - rng.choice(st, 5).mean() for _ in range(20_000)]
-    assert found.value == mt.mean() - st.mean() or np.isclose(
-        found.value, mt.mean() - st.mean()
+    assert interval.value == mt.mean() - st.mean() or np.isclose(
+        interval.value, mt.mean() - st.mean()
     )
     np.testing.assert_allclose(
-        [found.low, found.high], np.percentile(drawn, [2.5, 97.5]), atol=0.03
+        [interval.low, interval.high], np.percentile(drawn, [2.5, 97.5]), atol=0.03
     )
 
 
 def test_coverage():
-    """The truth is inside for nearly 95% of experiments with ten seeds."""
+    """Find the truth inside for nearly 95% of experiments with ten seeds."""
     rng, trials = np.random.default_rng(0), 400
     hits = 0
     for _ in range(trials):
         st, mt = rng.normal(0, 1, size=10), rng.normal(0.5, 1, size=10)
-        found = estimate([pairs_of(st, mt)], resamples=300)
-        hits += bool(found.low <= 0.5 <= found.high)
+        interval = estimate([pairs_of(st, mt)], resamples=300)
+        hits += bool(interval.low <= 0.5 <= interval.high)
     assert 0.88 < hits / trials < 0.98
 
 
 def test_a_run_of_many_tasks_is_resampled_once_for_all_of_them():
-    """What a multi-task run does to all of its tasks does not average out."""
+    """Keep apart what averages out from what an MT run does to all of its tasks."""
     mt = np.array([-1.0, 0.0, 1.0])
-    one = estimate([pairs_of(np.zeros(3), mt)])
+    alone = estimate([pairs_of(np.zeros(3), mt)])
     many = estimate([pairs_of(np.zeros(3), mt)] * 20)
-    np.testing.assert_allclose(many.high - many.low, one.high - one.low, rtol=0.05)
+    np.testing.assert_allclose(many.high - many.low, alone.high - alone.low, rtol=0.05)
     # Runs of single tasks are independent: they do.
     st = estimate([pairs_of(mt, np.zeros(3))] * 20)
-    assert st.high - st.low < 0.5 * (one.high - one.low)
+    assert st.high - st.low < 0.5 * (alone.high - alone.low)
 
 
 def test_interval_over_tasks():
     gaps = np.linspace(-1, 1, 9)
-    found = estimate([pairs_of([0, 0], [g, g]) for g in gaps])
+    interval = estimate([pairs_of([0, 0], [g, g]) for g in gaps])
     width = 2 * 1.96 * gaps.std() / 3
-    np.testing.assert_allclose(found.high - found.low, width, rtol=0.1)
+    np.testing.assert_allclose(interval.high - interval.low, width, rtol=0.1)
     fixed = estimate([pairs_of([0, 0], [g, g]) for g in gaps], over_tasks=False)
     assert fixed.low == fixed.high and fixed.clusters == "seeds"
 
 
 def test_missing_pairs_do_not_count():
     values = np.array([[1.0, np.nan], [3.0, 2.0]])
-    found = estimate([Pairs((0, 1), (0, 1), values)])
-    assert found.value == 2 and found.low >= 1 and found.high <= 3
+    interval = estimate([Pairs((0, 1), (0, 1), values)])
+    assert interval.value == 2 and interval.low >= 1 and interval.high <= 3
     nothing = estimate([Pairs((0, 1), (0, 1), np.full((2, 2), np.nan))])
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
 
@@ -89,7 +89,7 @@ def test_interval_needs_half_of_the_resamples():
 
 
 def test_a_resample_that_has_nothing_of_a_task_is_none_of_the_others():
-    """Task a is 1 in its only pair, b always -9: their mean is -4 or not defined."""
+    """Give a 1 in its only pair, b always -9: their mean is -4 or not defined."""
     a = np.array([[1.0, np.nan], [np.nan, np.nan]])
     tasks = [Pairs((0, 1), (0, 1), values) for values in (a, np.full((2, 2), -9.0))]
     mean = estimate(tasks, over_tasks=False)

@@ -31,7 +31,7 @@ UNCLEAR = [-10, 0, 10]
 
 
 def summary(rows):
-    """Verdicts of claims by setting."""
+    """Collect verdicts of claims by setting."""
     return {row.setting: row.verdict for row in rows if not row.subject}
 
 
@@ -55,9 +55,9 @@ def test_values_that_are_all_alike_need_no_division():
 
 
 def test_means_of_settings_have_welch_s_degrees_of_freedom():
-    found = mean_of([Mean(1, 0.3, 2), Mean(2, 0.4, 4)])
-    assert found.value == 1.5 and found.error == pytest.approx(0.25)
-    assert found.df == pytest.approx(0.0625**2 / (0.0225**2 / 2 + 0.04**2 / 4))
+    mean = mean_of([Mean(1, 0.3, 2), Mean(2, 0.4, 4)])
+    assert mean.value == 1.5 and mean.error == pytest.approx(0.25)
+    assert mean.df == pytest.approx(0.0625**2 / (0.0225**2 / 2 + 0.04**2 / 4))
 
 
 def test_holm_multiplies_by_the_tests_that_are_left():
@@ -67,7 +67,10 @@ def test_holm_multiplies_by_the_tests_that_are_left():
 
 def gap_verdict(*tasks):
     rows = persistence.judge(
-        [paired(str(k), early=one, late=two) for k, (one, two) in enumerate(tasks)],
+        [
+            paired(str(k), early=early, late=late)
+            for k, (early, late) in enumerate(tasks)
+        ],
         ["s"],
         "multi",
         5.0,
@@ -96,7 +99,7 @@ def test_a_gap_persists_if_it_is_there_early_and_late(early, late, expected):
 
 
 def test_one_lasting_gap_among_many_tasks():
-    """p = .0033 of one task, times the number of tasks."""
+    """Multiply p = .0033 of one task by the number of tasks."""
     lasting, unclear, gone = (THERE, THERE), (UNCLEAR, UNCLEAR), (ABSENT, ABSENT)
     assert gap_verdict(lasting, *[unclear] * 14)[-1] == "supported"
     assert gap_verdict(lasting, *[unclear] * 15)[-1] == "inconclusive"
@@ -172,22 +175,22 @@ def test_every_factor_has_to_fail():
     fails, explains = factor_of(OPPOSITE), factor_of(*[AGREES] * 5, name="g")
     unclear, none = factor_of(AGREES, name="h"), factor_of(NO_GAP, name="i")
 
-    def found(*factors):
+    def judged(*factors):
         row = explanation.judge(factors, ["s"], "multi", 5.0)[-1]
         return row.verdict, row.reason
 
-    assert found(fails, fails) == ("supported", "")
-    assert found(fails, unclear) == ("inconclusive", "")
-    assert found(fails, explains) == ("contradicted", "")
+    assert judged(fails, fails) == ("supported", "")
+    assert judged(fails, unclear) == ("inconclusive", "")
+    assert judged(fails, explains) == ("contradicted", "")
     why = "i: none of 1 task has a gap to be explained"
-    assert found(fails, none) == ("supported", why)
-    assert found(none)[0] == "not comparable"
+    assert judged(fails, none) == ("supported", why)
+    assert judged(none)[0] == "not comparable"
 
 
 def test_a_factor_that_explains_one_setting_alone_is_not_consistent():
-    one = factor_of(*[AGREES] * 5, setting="one").tasks
-    two = factor_of(OPPOSITE, setting="two").tasks
-    both = explanation.Factor("f", [*one, *two], {})
+    first = factor_of(*[AGREES] * 5, setting="one").tasks
+    second = factor_of(OPPOSITE, setting="two").tasks
+    both = explanation.Factor("f", [*first, *second], {})
     rows = explanation.judge([both], ["one", "two"], "multi", 5.0)
     expected = {"one": "contradicted", "two": "supported", "": "supported"}
     assert summary(rows) == expected
@@ -208,22 +211,24 @@ def tasks_of(conflict, optimization, generalization=None, setting="s"):
 
 
 def test_a_perfect_order_of_five_tasks():
-    """Half a swap of neighbours less than 1 is 0.95; the exact p is 2 / 5!."""
-    found = harm.correlation(tasks_of(range(5), [1, 2, 30, 31, 99]), "optimization")
+    """Take half a swap of neighbours from 1: 0.95; the exact p is 2 / 5!."""
+    correlation = harm.correlation(
+        tasks_of(range(5), [1, 2, 30, 31, 99]), "optimization"
+    )
     z, error = np.arctanh(0.95), ((1 + 0.95**2 / 2) / 2) ** 0.5
-    assert found.z[:2] == pytest.approx((z, error)) and found.df == 4
-    assert 2 / 120 < p_nonzero(found.z) < 0.05 and found.tasks == 5
+    assert correlation.z[:2] == pytest.approx((z, error)) and correlation.df == 4
+    assert 2 / 120 < p_nonzero(correlation.z) < 0.05 and correlation.tasks == 5
 
 
 def test_degrees_of_freedom_are_those_within_settings():
-    """Levels and scales of settings do not count, nor settings of two tasks."""
+    """Leave out levels and scales of settings, and settings of two tasks."""
     three = range(3)
-    one = tasks_of(three, [1, 2, 3], setting="one")
-    two = tasks_of([c + 9 for c in three], [300, 200, 100], setting="two")
+    first = tasks_of(three, [1, 2, 3], setting="one")
+    second = tasks_of([c + 9 for c in three], [300, 200, 100], setting="two")
     pair = tasks_of([1, 2], [5, 6], setting="pair")
-    found = harm.correlation([*one, *two, *pair], "optimization")
-    assert (found.z.value, found.df, found.tasks) == (0, 4, 6)
-    rows = harm.judge([*one, *pair], ["one", "pair"], "multi", 0.5)
+    correlation = harm.correlation([*first, *second, *pair], "optimization")
+    assert (correlation.z.value, correlation.df, correlation.tasks) == (0, 4, 6)
+    rows = harm.judge([*first, *pair], ["one", "pair"], "multi", 0.5)
     assert set(summary(rows).values()) == {"not comparable"}
     assert rows[3].reason.startswith("2 degrees of freedom (tasks - 1, of settings")
     assert rows[7].reason.startswith("0 degrees of freedom")
@@ -255,10 +260,10 @@ def test_conflict_has_to_harm_optimization_alone(
 
 def remedy_of(*delta_m, change=(30, 31, 32), name="multi-a", settings="st"):
     transfer = [
-        paired("", s, delta_m=own, better=np.array(own) > 0)
-        for s, own in zip(settings, delta_m, strict=False)
+        paired("", s, delta_m=values, better=np.array(values) > 0)
+        for s, values in zip(settings, delta_m, strict=False)
     ]
-    optimization = [paired("t", one.setting, D=change) for one in transfer]
+    optimization = [paired("t", task.setting, D=change) for task in transfer]
     return remedy.Remedy(name, transfer, optimization)
 
 
@@ -309,18 +314,18 @@ QUICK: Any = {"resamples": 50}
 
 
 def overall(df, **options):
-    found = analysis.claims(df, **QUICK, **options)
-    assert list(found.columns) == list(ClaimRow._fields)
-    assert set(found["verdict"]) <= {
+    verdicts = analysis.claims(df, **QUICK, **options)
+    assert list(verdicts.columns) == list(ClaimRow._fields)
+    assert set(verdicts["verdict"]) <= {
         "supported",
         "contradicted",
         "inconclusive",
         "not comparable",
     }
-    assert (found["statement"] != "").all()
-    bare = found["verdict"] == "not comparable"
-    assert (found[bare]["reason"] != "").all()
-    rows = found[(found["setting"] == "") & (found["subject"] == "")]
+    assert (verdicts["statement"] != "").all()
+    bare = verdicts["verdict"] == "not comparable"
+    assert (verdicts[bare]["reason"] != "").all()
+    rows = verdicts[(verdicts["setting"] == "") & (verdicts["subject"] == "")]
     return rows.set_index("claim")
 
 
@@ -330,9 +335,9 @@ SIGNAL: Any = {"gap": 0.3, "unlike": -0.5, "harm": 0.4, "change": 0.2}
 def test_records_in_which_the_claims_hold():
     rng = np.random.default_rng(0)
     df = pd.concat([study(rng, tasks=4, setting=s, **SIGNAL) for s in "rs"])
-    found = overall(df)["verdict"].to_dict()
+    verdicts = overall(df)["verdict"].to_dict()
     # Of 2 x 4 tasks, no correlation is surely negligible.
-    assert found == {
+    assert verdicts == {
         "C1": "supported",
         "C2": "supported",
         "C3": "inconclusive",
@@ -341,15 +346,17 @@ def test_records_in_which_the_claims_hold():
 
 
 def test_records_in_which_the_claims_do_not_hold():
-    """No gap (C1) and, elsewhere, factors that explain one; SMTOs that help."""
+    """Make no gap (C1) and, elsewhere, factors that explain one; SMTOs that help."""
     rng = np.random.default_rng(1)
     nothing = study(rng, tasks=2, noise=0.002, help=0.05)
-    found = overall(nothing)
-    assert found.loc["C1", "verdict"] == found.loc["C4", "verdict"] == "contradicted"
-    assert found.loc["C2", "verdict"] == "not comparable"
+    verdicts = overall(nothing)
+    assert (
+        verdicts.loc["C1", "verdict"] == verdicts.loc["C4", "verdict"] == "contradicted"
+    )
+    assert verdicts.loc["C2", "verdict"] == "not comparable"
     explained = study(rng, gap=0.3, explained=0.5, harm=-0.4, optimizers=())
-    found = overall(explained)["verdict"].to_dict()
-    assert (found["C2"], found["C3"]) == ("contradicted", "contradicted")
+    verdicts = overall(explained)["verdict"].to_dict()
+    assert (verdicts["C2"], verdicts["C3"]) == ("contradicted", "contradicted")
 
 
 @pytest.fixture(scope="module")
@@ -363,17 +370,17 @@ def judged(records):
 
 
 def test_numbers_are_those_of_the_other_tables(records, judged):
-    found = judged.query("setting == 's'").set_index(["claim", "subject"])["effect"]
+    effects = judged.query("setting == 's'").set_index(["claim", "subject"])["effect"]
     delta_m = analysis.delta_m(records, "multi").query("variant == 'multi-pcgrad'")
-    assert found["C4", "transfer"] == pytest.approx(delta_m["delta_m"].iloc[0])
+    assert effects["C4", "transfer"] == pytest.approx(delta_m["delta_m"].iloc[0])
     gaps = analysis.gap(records).query("bin < 7 and st_seed == mt_seed")
     by_task = gaps.groupby("task")[["gap", "st"]].mean()
     early = 100 * (by_task["gap"] / by_task["st"]).mean()
-    assert found["C1", "early"] == pytest.approx(early)
+    assert effects["C1", "early"] == pytest.approx(early)
     losses = records.query("split == 'probe' and name == 'loss'")
     means = losses.groupby(["variant", "task"])["value"].mean()
     ratio = means["multi-pcgrad"] / means["multi"] - 1
-    assert found["C4", "optimization"] == pytest.approx(100 * ratio.mean())
+    assert effects["C4", "optimization"] == pytest.approx(100 * ratio.mean())
     affected = harm.observe(
         records,
         paired_gaps(records, "multi", "single", "test", 20),
@@ -384,52 +391,54 @@ def test_numbers_are_those_of_the_other_tables(records, judged):
     conflict = (
         analysis.conflict_effects(records).groupby("task").mean(numeric_only=True)
     )
-    assert [one.conflict for one in affected] == pytest.approx(conflict["conflict"])
+    assert [task.conflict for task in affected] == pytest.approx(conflict["conflict"])
     ratio = 100 * (means["multi"] / means["single"] - 1)
-    shown = [one.outcomes["optimization"] for one in affected]
+    shown = [task.outcomes["optimization"] for task in affected]
     assert shown == pytest.approx(ratio.tolist())
 
 
 def test_seeds_are_paired():
-    """The gap of seed k is k / 10 in ST; in MT, 1 more."""
+    """Give seed k a gap of k / 10 in ST; in MT, 1 more."""
     losses = np.array([2.0, 1.0, 0.5])
     curves = [
         curve(variant, losses, test=1 + seed / 10 + more, seed=seed)
         for variant, seeds, more in (("single", (0, 1, 2), 0), ("multi", (3, 2, 1), 1))
         for seed in seeds
     ]
-    (found,) = paired_gaps(frame(*curves), "multi", "single", "test", 20)
-    assert found.seeds == [1, 2]
+    (pair,) = paired_gaps(frame(*curves), "multi", "single", "test", 20)
+    assert pair.seeds == [1, 2]
     # Of ST's loss, of which the mean over both seeds is 1.15.
-    assert found.values["late"] == pytest.approx([100 / 1.15] * 2)
+    assert pair.values["late"] == pytest.approx([100 / 1.15] * 2)
 
 
 def test_correlations_are_within_tasks_and_bins_and_as_expected(records, judged):
-    found = judged.query("claim == 'C2'")
-    found = found[found["setting"] == "s"].set_index("subject")["effect"]
+    effects = judged.query("claim == 'C2'")
+    effects = effects[effects["setting"] == "s"].set_index("subject")["effect"]
     table = analysis.correlate(
         analysis.contrasts(records, FACTORS), within=("task", "bin"), resamples=50
     ).query("statistic == 'spearman'")
     rho = table.set_index("factor")["value"]
-    assert found["fisher_trace"] == rho["fisher_trace"]
-    assert found["coherence"] == pytest.approx(-rho["coherence"])
+    assert effects["fisher_trace"] == rho["fisher_trace"]
+    assert effects["coherence"] == pytest.approx(-rho["coherence"])
 
 
 def test_a_setting_does_not_depend_on_the_others(records, judged):
     other = study(np.random.default_rng(3), gap=0.1, setting="a", tasks=2)
     beside = analysis.claims(pd.concat([other, records]), **QUICK)
-    one, two = (
+    first, second = (
         df[df["setting"] == "s"].reset_index(drop=True) for df in (judged, beside)
     )
-    pd.testing.assert_frame_equal(one, two)
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_tasks_may_have_rates_of_their_own(records, judged):
     rate = records["task"].map({"t0": 1e-2, "t1": 1e-3}).fillna(1e-4)
-    own = records.assign(learning_rate=rate.where(records["variant"] == "multi", 1e-3))
-    pd.testing.assert_frame_equal(analysis.claims(own, **QUICK), judged)
+    tuned = records.assign(
+        learning_rate=rate.where(records["variant"] == "multi", 1e-3)
+    )
+    pd.testing.assert_frame_equal(analysis.claims(tuned, **QUICK), judged)
     with pytest.raises(InputError, match="task 't0' with 2 pairs"):
-        analysis.claims(pd.concat([own, records]), **QUICK)
+        analysis.claims(pd.concat([tuned, records]), **QUICK)
 
 
 def without(column, *values):
@@ -437,7 +446,7 @@ def without(column, *values):
 
 
 def diverged(df):
-    """All but one seed of MT did."""
+    """Mark all but one seed of MT."""
     marks = df[(df["variant"] == "multi") & (df["seed"] > 0)].drop_duplicates("seed")
     return pd.concat([df, marks.assign(task="", name="diverged", step=3)])
 
@@ -469,9 +478,9 @@ def apart(df):
     ],
 )
 def test_what_is_missing_is_said(records, change, reasons):
-    found = overall(change(records))
+    verdicts = overall(change(records))
     for claim, reason in reasons.items():
-        row = found.loc[claim]
+        row = verdicts.loc[claim]
         assert row["verdict"] == "not comparable" and reason in row["reason"], row
         assert np.isnan(row["effect"]) or claim == "C3"
 
@@ -479,16 +488,16 @@ def test_what_is_missing_is_said(records, change, reasons):
 def test_a_factor_that_one_setting_lacks(records):
     bare = study(np.random.default_rng(4), tasks=2, gap=0.3, setting="bare")
     bare = bare[bare["name"] != "coherence"]
-    found = analysis.claims(pd.concat([records, bare]), **QUICK)
-    row = found[(found["setting"] == "bare") & (found["subject"] == "coherence")]
+    table = analysis.claims(pd.concat([records, bare]), **QUICK)
+    row = table[(table["setting"] == "bare") & (table["subject"] == "coherence")]
     assert "no bin with the factor of all seeds (not recorded)" in row["reason"].iloc[0]
 
 
 def test_runs_that_do_not_differ_from_seed_to_seed():
-    """No variance, no warning: of all claims, the answer is the plain one."""
+    """Judge without variance and without warning: the answer is the plain one."""
     options: Any = {"gap": 0.3, "tasks": 3, "noise": 0, "unlike": 0.5, "change": 0.2}
-    found = overall(study(np.random.default_rng(0), **options))["verdict"]
-    assert found.to_dict() == {
+    verdicts = overall(study(np.random.default_rng(0), **options))["verdict"]
+    assert verdicts.to_dict() == {
         "C1": "supported",
         "C2": "supported",
         "C3": "not comparable",
@@ -504,8 +513,8 @@ def test_scores_whose_mean_is_zero_have_no_percentage():
         ]
 
     df = frame(*runs("single", 0.5), *runs("multi", 0.0), *runs("multi-a", 0.1))
-    found = analysis.claims(df, **QUICK).query("claim == 'C4' and setting == 's'")
-    row = found[found["subject"] == "transfer"].iloc[0]
+    table = analysis.claims(df, **QUICK).query("claim == 'C4' and setting == 's'")
+    row = table[table["subject"] == "transfer"].iloc[0]
     assert row["verdict"] == "not comparable" and "not defined" in row["reason"]
 
 

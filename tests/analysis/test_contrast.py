@@ -9,18 +9,20 @@ FALL = np.linspace(2.0, -1.0, 7)
 
 
 def pair(single, multi, name="fisher_trace", scope="task", **options):
-    """ST and MT along the same training losses, MT's test loss higher by .1."""
+    """Pair ST and MT along the same training losses, MT's test loss higher by .1."""
     return frame(
         *(
-            curve(v, np.exp(FALL), test=line(FALL) + gap, factors={(name, scope): own})
-            for v, own, gap in (("single", single, 0), ("multi", multi, 0.1))
+            curve(
+                v, np.exp(FALL), test=line(FALL) + gap, factors={(name, scope): factors}
+            )
+            for v, factors, gap in (("single", single, 0), ("multi", multi, 0.1))
         ),
         **options,
     )
 
 
 def test_log_ratio_at_the_same_training_loss():
-    """Factors that are powers of the training loss, at other steps in MT."""
+    """Let factors be powers of the training loss, at other steps in MT."""
     late = np.linspace(2.0, -1.5, 12)
     df = frame(
         curve("single", np.exp(FALL), factors={("fisher_trace", "task"): np.exp(FALL)}),
@@ -30,12 +32,12 @@ def test_log_ratio_at_the_same_training_loss():
             factors={("fisher_trace", "task"): 3 * np.exp(2 * late)},
         ),
     )
-    found = analysis.contrasts(df)
-    expected = np.log(3) + found["log_loss"]
-    np.testing.assert_allclose(found["contrast"], expected, atol=1e-12)
-    np.testing.assert_allclose(found["st"], np.exp(found["log_loss"]))
-    np.testing.assert_allclose(found["mt"] / found["st"], np.exp(found["contrast"]))
-    assert set(found["kind"]) == {"log ratio"} and set(found["missing"]) == {""}
+    table = analysis.contrasts(df)
+    expected = np.log(3) + table["log_loss"]
+    np.testing.assert_allclose(table["contrast"], expected, atol=1e-12)
+    np.testing.assert_allclose(table["st"], np.exp(table["log_loss"]))
+    np.testing.assert_allclose(table["mt"] / table["st"], np.exp(table["contrast"]))
+    assert set(table["kind"]) == {"log ratio"} and set(table["missing"]) == {""}
 
 
 def test_the_gap_is_that_of_the_gap_table():
@@ -47,29 +49,29 @@ def test_the_gap_is_that_of_the_gap_table():
 
 def test_what_is_not_positive_is_missing_and_counted():
     multi = np.array([1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0])
-    found = analysis.contrasts(
+    table = analysis.contrasts(
         pair(np.ones(7), multi), points=13
     )  # bins at half points
     bad = np.arange(13)[1 + 2 : 2 * 3]  # between the points beside the negative one
-    assert found["missing"].value_counts().to_dict()["not positive"] >= len(bad)
-    missing = found["missing"] == "not positive"
+    assert table["missing"].value_counts().to_dict()["not positive"] >= len(bad)
+    missing = table["missing"] == "not positive"
     assert missing[bad].all() and missing.sum() <= len(bad) + 2
-    assert found["contrast"].isna().equals(missing)
-    np.testing.assert_allclose(found["contrast"][~missing], 0, atol=1e-12)
+    assert table["contrast"].isna().equals(missing)
+    np.testing.assert_allclose(table["contrast"][~missing], 0, atol=1e-12)
 
 
 def test_what_is_not_finite_is_missing():
     single = np.where(np.arange(7) == 0, np.inf, 1.0)
-    found = analysis.contrasts(pair(single, np.ones(7)), points=7)
-    assert found["missing"][0] == "not finite" and found["missing"][3] == ""
-    assert np.isnan(found["contrast"][0])
+    table = analysis.contrasts(pair(single, np.ones(7)), points=7)
+    assert table["missing"][0] == "not finite" and table["missing"][3] == ""
+    assert np.isnan(table["contrast"][0])
 
 
 def test_what_was_recorded_at_some_points_only():
     some = [None, 2.0, None, 2.0, 2.0, 2.0, 2.0]
-    found = analysis.contrasts(pair(np.ones(7), np.array(some, object)), points=7)
-    assert found["missing"].tolist() == ["not recorded"] + 6 * [""]
-    np.testing.assert_allclose(found["contrast"][1:], np.log(2))
+    table = analysis.contrasts(pair(np.ones(7), np.array(some, object)), points=7)
+    assert table["missing"].tolist() == ["not recorded"] + 6 * [""]
+    np.testing.assert_allclose(table["contrast"][1:], np.log(2))
 
 
 def test_a_seed_without_the_factor():
@@ -79,18 +81,18 @@ def test_a_seed_without_the_factor():
         curve("multi", np.exp(FALL), factors=factors),
         curve("multi", np.exp(FALL), seed=1),
     )
-    found = analysis.contrasts(df).groupby("mt_seed")["missing"].unique().map(list)
-    assert found.to_dict() == {0: [""], 1: ["not recorded"]}
+    missing = analysis.contrasts(df).groupby("mt_seed")["missing"].unique().map(list)
+    assert missing.to_dict() == {0: [""], 1: ["not recorded"]}
 
 
 def test_signed_factors_are_contrasted_by_difference():
     df = pair(np.full(7, -0.5), np.full(7, 0.25), "mean_cosine", "shared")
-    found = analysis.contrasts(df, scope="shared")
-    np.testing.assert_allclose(found["contrast"], 0.75)
-    assert set(found["kind"]) == {"difference"}
+    table = analysis.contrasts(df, scope="shared")
+    np.testing.assert_allclose(table["contrast"], 0.75)
+    assert set(table["kind"]) == {"difference"}
     df = pair(np.full(7, -0.5), np.full(7, 0.25), "sharpness_l2")
-    found = analysis.contrasts(df, ["sharpness_l2"], differences={"sharpness_l2"})
-    np.testing.assert_allclose(found["contrast"], 0.75)
+    table = analysis.contrasts(df, ["sharpness_l2"], differences={"sharpness_l2"})
+    np.testing.assert_allclose(table["contrast"], 0.75)
 
 
 def test_factors_of_one_scope_that_both_variants_have():
@@ -114,6 +116,6 @@ def test_factors_of_one_scope_that_both_variants_have():
 def test_not_comparable_tasks_stay():
     df = pair(np.ones(7), np.ones(7))
     lone = frame(curve("single", np.exp(FALL), task="b"))
-    found = analysis.contrasts(frame(df.to_dict("records"), lone.to_dict("records")))
-    (row,) = found.query("task == 'b'").to_dict("records")
+    table = analysis.contrasts(frame(df.to_dict("records"), lone.to_dict("records")))
+    (row,) = table.query("task == 'b'").to_dict("records")
     assert not row["comparable"] and row["reason"] == "no curve of 'multi'"

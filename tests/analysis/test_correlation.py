@@ -12,7 +12,7 @@ SEEDS = (0, 1, 2)
 
 
 def pairs(contrast, gap, tasks="abc", seeds=SEEDS, bins=4, setting="s", **columns):
-    """A table like that of contrasts, from functions of (task, i, j, bin)."""
+    """Tabulate like contrasts, from functions of (task, i, j, bin)."""
     index = pd.MultiIndex.from_product(
         [list(tasks), seeds, seeds, range(bins)],
         names=["task", "st_seed", "mt_seed", "bin"],
@@ -30,22 +30,22 @@ def noise(seed):
 
 
 def by_statistic(table, **options):
-    found = analysis.correlate(table, **options)
-    assert not found["statistic"].duplicated().any()
-    return found.set_index("statistic")
+    statistics = analysis.correlate(table, **options)
+    assert not statistics["statistic"].duplicated().any()
+    return statistics.set_index("statistic")
 
 
 def test_values_are_those_of_scipy_with_ties():
     table = pairs(noise(0), noise(1))
     table["contrast"] = table["contrast"].round(1)
     table["gap"] = (table["gap"] + table["contrast"]).round(1)
-    found = by_statistic(table)["value"]
+    statistics = by_statistic(table)["value"]
     x, y = table["contrast"], table["gap"]
-    assert found["spearman"] == pytest.approx(stats.spearmanr(x, y)[0])
-    assert found["kendall"] == pytest.approx(stats.kendalltau(x, y)[0])
+    assert statistics["spearman"] == pytest.approx(stats.spearmanr(x, y)[0])
+    assert statistics["kendall"] == pytest.approx(stats.kendalltau(x, y)[0])
     signed = (x != 0) & (y != 0)
     expected = (np.sign(x) == np.sign(y))[signed].mean()
-    assert found["sign_agreement"] == pytest.approx(expected)
+    assert statistics["sign_agreement"] == pytest.approx(expected)
 
 
 def test_weights_are_those_of_the_resample_built_row_by_row():
@@ -54,7 +54,7 @@ def test_weights_are_those_of_the_resample_built_row_by_row():
     pair = rng.permutation(np.repeat(np.arange(8), 5))
     weights = rng.multinomial(8, np.full(8, 1 / 8), size=20).astype(float)
     rows = Rows(x, y, pair)
-    found = [f(weights, rows) for f in (spearman, kendall, sign_agreement)]
+    statistics = [f(weights, rows) for f in (spearman, kendall, sign_agreement)]
     for r, weight in enumerate(weights):
         each = np.repeat(np.arange(40), weight[pair].astype(int))
         a, b = x[each], y[each]
@@ -64,7 +64,7 @@ def test_weights_are_those_of_the_resample_built_row_by_row():
             stats.kendalltau(a, b)[0],
             (a * b > 0)[signed].mean(),
         ]
-        np.testing.assert_allclose([f[r] for f in found], expected, atol=1e-12)
+        np.testing.assert_allclose([f[r] for f in statistics], expected, atol=1e-12)
 
 
 def test_a_resample_in_which_all_are_alike_has_no_rank():
@@ -79,23 +79,23 @@ def test_a_resample_in_which_all_are_alike_has_no_rank():
 @pytest.mark.parametrize(("sign", "agreement"), [(1, 1), (-1, 0)])
 def test_perfect_and_reversed(sign, agreement):
     value = lambda t, i, j, b: t + i / 3 + j / 9 + b / 30 - 1.31  # noqa: E731
-    found = by_statistic(pairs(value, lambda *key: sign * value(*key) ** 3))
+    statistics = by_statistic(pairs(value, lambda *key: sign * value(*key) ** 3))
     for name in ("spearman", "kendall"):
-        row = found.loc[name, ["value", "low", "high"]].tolist()
+        row = statistics.loc[name, ["value", "low", "high"]].tolist()
         assert row == pytest.approx([sign] * 3)
-    assert found.loc["sign_agreement", "value"] == agreement
-    assert found.loc["sign_agreement_of_means", "value"] == agreement
-    assert set(found["clusters"]) == {"tasks and seeds", "none"}
+    assert statistics.loc["sign_agreement", "value"] == agreement
+    assert statistics.loc["sign_agreement_of_means", "value"] == agreement
+    assert set(statistics["clusters"]) == {"tasks and seeds", "none"}
 
 
 def test_no_correlation():
-    """Constant within a run and drawn at random: rows are many, runs are few."""
+    """Draw constants for runs at random: rows are many, runs are few."""
     rng = np.random.default_rng(3)
     effect = rng.normal(size=(2, 8, 3, 3))
     x, y = (lambda t, i, j, b, e=e: e[t, i, j] + b / 1e3 for e in effect)
-    found = by_statistic(pairs(x, y, tasks="abcdefgh"))
+    statistics = by_statistic(pairs(x, y, tasks="abcdefgh"))
     for name, nothing in {"spearman": 0, "kendall": 0, "sign_agreement": 0.5}.items():
-        low, high = found.loc[name, ["low", "high"]]
+        low, high = statistics.loc[name, ["low", "high"]]
         assert low < nothing < high and high - low > 0.2
 
 
@@ -103,15 +103,17 @@ def test_no_correlation():
 def test_a_constant_has_no_rank(constant):
     table = pairs(noise(0), noise(1))
     table[constant] = 0.1 + 0.2 * np.ones(len(table)) + 1e-17
-    found = by_statistic(table)
+    statistics = by_statistic(table)
     for name in ("spearman", "kendall"):
-        assert np.isnan(found.loc[name, "value"]) and np.isnan(found.loc[name, "low"])
-        assert found.loc[name, "reason"] == f"{constant} is constant"
-    assert found.loc["sign_agreement", "reason"] == ""  # but it has a sign
+        assert np.isnan(statistics.loc[name, "value"]) and np.isnan(
+            statistics.loc[name, "low"]
+        )
+        assert statistics.loc[name, "reason"] == f"{constant} is constant"
+    assert statistics.loc["sign_agreement", "reason"] == ""  # but it has a sign
     table[constant] = 0.0
-    found = by_statistic(table)
-    assert found["value"].isna().all()
-    assert found.loc["sign_agreement", "reason"] == "no observation has two signs"
+    statistics = by_statistic(table)
+    assert statistics["value"].isna().all()
+    assert statistics.loc["sign_agreement", "reason"] == "no observation has two signs"
 
 
 @pytest.mark.parametrize("kept", [0, 2])
@@ -124,44 +126,46 @@ def test_too_few_observations(kept):
 
 
 def test_one_task_falls_back_to_seeds_and_says_so():
-    found = by_statistic(pairs(noise(0), noise(1), tasks="a"))
-    ranked = found.loc[["spearman", "kendall", "sign_agreement"]]
+    statistics = by_statistic(pairs(noise(0), noise(1), tasks="a"))
+    ranked = statistics.loc[["spearman", "kendall", "sign_agreement"]]
     assert set(ranked["clusters"]) == {"seeds"} and set(ranked["tasks"]) == {1}
     assert ranked["low"].notna().all() and set(ranked["interval"]) == {"bootstrap"}
-    found = by_statistic(pairs(noise(0), noise(1), tasks="a", seeds=(0,)))
-    ranked = found.loc[["spearman", "kendall", "sign_agreement"]]
+    statistics = by_statistic(pairs(noise(0), noise(1), tasks="a", seeds=(0,)))
+    ranked = statistics.loc[["spearman", "kendall", "sign_agreement"]]
     assert set(ranked["clusters"]) == {"none"} and set(ranked["interval"]) == {"none"}
     assert ranked["value"].notna().all() and ranked["low"].isna().all()
-    found = by_statistic(pairs(noise(0), noise(1), seeds=(0,)))
-    assert found.loc["spearman", "clusters"] == "tasks"
+    statistics = by_statistic(pairs(noise(0), noise(1), seeds=(0,)))
+    assert statistics.loc["spearman", "clusters"] == "tasks"
 
 
 def test_tasks_are_resampled():
-    """Runs of a task are alike; only other tasks would say otherwise."""
-    found = by_statistic(
+    """Make runs of a task alike; only other tasks would say otherwise."""
+    statistics = by_statistic(
         pairs(lambda t, *_: -1 if t % 2 else 1, lambda *key: 1 + key[-1], tasks="abcd")
     ).loc["sign_agreement"]
-    assert found[["low", "value", "high"]].tolist() == [0, 0.5, 1]
+    assert statistics[["low", "value", "high"]].tolist() == [0, 0.5, 1]
 
 
 def test_sign_agreement_of_means_has_wilson_s_interval():
     # Of 9 units (task, MT seed), those of task a disagree.
-    found = by_statistic(
+    statistics = by_statistic(
         pairs(lambda t, *_: -1 if t == 0 else 1, lambda *key: 1 + key[-1])
     ).loc["sign_agreement_of_means"]
     wilson = stats.binomtest(6, 9).proportion_ci(method="wilson")
-    assert found["value"] == 6 / 9 and found["observations"] == 9
-    assert (found["low"], found["high"]) == (wilson.low, wilson.high)
-    assert found["interval"] == "wilson"
+    assert statistics["value"] == 6 / 9 and statistics["observations"] == 9
+    assert (statistics["low"], statistics["high"]) == (wilson.low, wilson.high)
+    assert statistics["interval"] == "wilson"
 
 
 def test_missing_and_not_comparable_are_counted():
     table = pairs(noise(0), noise(1))
     table.loc[:4, "contrast"] = np.nan
     lone = table.iloc[[0]].assign(task="d", comparable=False, gap=np.nan)
-    found = by_statistic(pd.concat([table, lone]))
-    assert set(found["missing"]) == {5} and set(found["not_comparable"]) == {1}
-    assert found.loc["spearman", "observations"] == len(table) - 5
+    statistics = by_statistic(pd.concat([table, lone]))
+    assert set(statistics["missing"]) == {5} and set(statistics["not_comparable"]) == {
+        1
+    }
+    assert statistics.loc["spearman", "observations"] == len(table) - 5
 
 
 def test_macro_average_over_settings():
@@ -171,8 +175,8 @@ def test_macro_average_over_settings():
     down["gap"] = -down["contrast"]
     odd = pairs(noise(2), noise(3), setting="odd")
     flat = pairs(noise(4), lambda *_: 0, setting="flat")
-    found = analysis.correlate(pd.concat([up, down, odd, flat]))
-    rho = found.query("statistic == 'spearman'").set_index("setting")
+    statistics = analysis.correlate(pd.concat([up, down, odd, flat]))
+    rho = statistics.query("statistic == 'spearman'").set_index("setting")
     assert rho.loc["", "value"] == pytest.approx(rho.loc["odd", "value"] / 3)
     assert rho.loc["", "settings"] == 3 and rho.loc["", "tasks"] == 12
     # Only the odd setting varies from resample to resample.
@@ -182,39 +186,39 @@ def test_macro_average_over_settings():
 
 
 def test_settings_are_resampled_apart():
-    """Two settings alike: their mean varies less than each."""
+    """Make two settings alike: their mean varies less than each."""
     tables = [pairs(noise(0), noise(1), setting=s) for s in ("one", "two")]
-    found = analysis.correlate(pd.concat(tables))
-    rho = found.query("statistic == 'spearman'").set_index("setting")
-    one, both = (rho.loc[s, "high"] - rho.loc[s, "low"] for s in ("one", ""))
-    assert 0.6 < both / one < 0.85
+    statistics = analysis.correlate(pd.concat(tables))
+    rho = statistics.query("statistic == 'spearman'").set_index("setting")
+    single, both = (rho.loc[s, "high"] - rho.loc[s, "low"] for s in ("one", ""))
+    assert 0.6 < both / single < 0.85
 
 
 def test_what_task_and_bin_explain_can_be_left_out():
-    """Tasks and bins make x and y go together; within them, they go against."""
-    own = {}
+    """Let x and y go together by task and bin, and within them go against."""
+    noise_of = {}
 
     def inner(*key):
-        return own.setdefault(key, np.random.default_rng(len(own)).normal())
+        return noise_of.setdefault(key, np.random.default_rng(len(noise_of)).normal())
 
     def outer(t, _, __, b):
         return 10 * t + 3 * b**2
 
     table = pairs(lambda *k: outer(*k) + inner(*k), lambda *k: outer(*k) - inner(*k))
     assert by_statistic(table).loc["spearman", "value"] > 0.9
-    found = by_statistic(table, within=("task", "bin"))
-    rank = found.loc["spearman"]
+    statistics = by_statistic(table, within=("task", "bin"))
+    rank = statistics.loc["spearman"]
     assert rank["value"] == pytest.approx(-1) and rank["high"] == pytest.approx(-1)
-    assert set(found["within"]) == {"task, bin"}
+    assert set(statistics["within"]) == {"task, bin"}
     # Of one column alone, the residual is what the group's mean leaves.
     table["gap"] = [noise(k)() for k in range(len(table))]
     left = [
         table[v] - table.groupby("task")[v].transform("mean")
         for v in ("contrast", "gap")
     ]
-    found = by_statistic(table, within=["task"])
+    statistics = by_statistic(table, within=["task"])
     expected = stats.spearmanr(left[0], left[1])[0]
-    assert found.loc["spearman", "value"] == pytest.approx(expected)
+    assert statistics.loc["spearman", "value"] == pytest.approx(expected)
     # Nothing is left of what they explain.
     table["contrast"] = pairs(outer, outer)["contrast"]
     row = by_statistic(table, within=("task", "bin")).loc["spearman"]
@@ -222,8 +226,11 @@ def test_what_task_and_bin_explain_can_be_left_out():
 
 
 def test_a_setting_s_interval_does_not_depend_on_the_others():
-    one, two = (pairs(noise(k), noise(9), setting=s) for k, s in enumerate("op"))
-    alone, beside = analysis.correlate(two), analysis.correlate(pd.concat([one, two]))
+    first, second = (pairs(noise(k), noise(9), setting=s) for k, s in enumerate("op"))
+    alone, beside = (
+        analysis.correlate(second),
+        analysis.correlate(pd.concat([first, second])),
+    )
     pd.testing.assert_frame_equal(
         alone, beside.query("setting == 'p'").reset_index(drop=True)
     )
@@ -231,8 +238,8 @@ def test_a_setting_s_interval_does_not_depend_on_the_others():
 
 def test_groups_and_columns():
     table = pd.concat([pairs(noise(0), noise(1), variant=v) for v in ("m", "n")])
-    found = analysis.correlate(table)
-    assert found[["variant", "factor"]].drop_duplicates().to_numpy().tolist() == [
+    statistics = analysis.correlate(table)
+    assert statistics[["variant", "factor"]].drop_duplicates().to_numpy().tolist() == [
         ["m", "f"],
         ["n", "f"],
     ]
@@ -244,27 +251,27 @@ def test_groups_and_columns():
 
 def test_same_seed_same_interval():
     table = pairs(noise(0), noise(1))
-    one, again, other = (analysis.correlate(table, seed=s) for s in (0, 0, 1))
-    assert one.equals(again) and not one.equals(other)
+    first, again, other = (analysis.correlate(table, seed=s) for s in (0, 0, 1))
+    assert first.equals(again) and not first.equals(other)
     shuffled = table.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(analysis.correlate(shuffled), one)
+    pd.testing.assert_frame_equal(analysis.correlate(shuffled), first)
 
 
 def test_from_records_to_the_correlation_that_was_put_in():
-    """The gap of a task is proportional to the log-ratio of a factor, by hand."""
+    """Make the gap of a task proportional to the log-ratio of a factor, by hand."""
     fall, curves = np.linspace(2, -1, 7), []
     for ratio, task in zip((-0.4, 0.1, 0.3), "abc", strict=True):
         for seed in SEEDS:
             factors = {("fisher_trace", "task"): np.exp(fall)}
-            own = {"seed": seed, "task": task}
+            key = {"seed": seed, "task": task}
             curves.append(
-                curve("single", np.exp(fall), test=fall, factors=factors, **own)
+                curve("single", np.exp(fall), test=fall, factors=factors, **key)
             )
             factors = {("fisher_trace", "task"): np.exp(fall + ratio * (3 + fall))}
             test = fall + 0.5 * ratio * (3 + fall)
             curves.append(
-                curve("multi", np.exp(fall), test=test, factors=factors, **own)
+                curve("multi", np.exp(fall), test=test, factors=factors, **key)
             )
-    found = analysis.correlate(analysis.contrasts(frame(*curves), points=7))
-    assert found["value"].tolist() == pytest.approx([1] * 4, abs=1e-3)
-    assert set(found["factor"]) == {"fisher_trace"} and set(found["setting"]) == {"s"}
+    table = analysis.correlate(analysis.contrasts(frame(*curves), points=7))
+    assert table["value"].tolist() == pytest.approx([1] * 4, abs=1e-3)
+    assert set(table["factor"]) == {"fisher_trace"} and set(table["setting"]) == {"s"}

@@ -13,21 +13,21 @@ NOISY = np.exp([2.0, 1.5, 1.8, 1.0, 0.2, 0.6, 0.5, -1.0])
 
 def test_abscissa_is_the_antitonic_regression_of_the_log_loss():
     steps = np.array([0, 1, 2, 3, 10, 30, 100, 300])
-    found = analysis.align(frame(curve("single", NOISY, steps=steps)))
+    aligned = analysis.align(frame(curve("single", NOISY, steps=steps)))
     expected = IsotonicRegression(increasing=False).fit_transform(steps, np.log(NOISY))
-    np.testing.assert_allclose(found["abscissa"], expected)
-    np.testing.assert_allclose(found["log_loss"], np.log(NOISY))  # the raw cloud
-    assert (found["abscissa"].diff().dropna() <= 0).all()
-    assert found["abscissa"].nunique() == 5  # pools are equal to the last bit
+    np.testing.assert_allclose(aligned["abscissa"], expected)
+    np.testing.assert_allclose(aligned["log_loss"], np.log(NOISY))  # the raw cloud
+    assert (aligned["abscissa"].diff().dropna() <= 0).all()
+    assert aligned["abscissa"].nunique() == 5  # pools are equal to the last bit
 
 
 def test_only_the_order_of_steps_matters():
     steps = np.array([0, 1, 5, 90, 91, 92, 93, 1000])
-    one, other = (
+    first, other = (
         analysis.align(frame(rows))["abscissa"]
         for rows in (curve("single", NOISY), curve("single", NOISY, steps=steps))
     )
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first, other)
 
 
 def test_rows_may_come_in_any_order():
@@ -41,9 +41,9 @@ def test_points_after_divergence_are_dropped_and_counted():
         curve("single", NOISY, seed=0, run=0, diverged=5),
         curve("single", NOISY, seed=0, run=1, task="b"),  # the run of another task
     )
-    one, other = analysis.curves(df).to_dict("records")
-    assert (one["points"], one["after_divergence"], one["unusable"]) == (6, 2, 0)
-    assert one["diverged_at"] == 5 and not one["sound"]
+    first, other = analysis.curves(df).to_dict("records")
+    assert (first["points"], first["after_divergence"], first["unusable"]) == (6, 2, 0)
+    assert first["diverged_at"] == 5 and not first["sound"]
     assert (other["points"], other["after_divergence"]) == (8, 0) and other["sound"]
     points = analysis.align(df)
     assert points[points["task"] == "a"]["step"].max() == 5
@@ -70,10 +70,10 @@ def test_several_rates_are_an_error_that_says_what_to_do(options):
 
 
 def test_every_task_may_have_its_own_cell():
-    """Tables are those of one cell for all, though a run of each cell is there."""
+    """Expect the tables of one cell for all, though a run of each cell is there."""
     factors = {("coherence", "task"): 0.5, ("mean_cosine", "shared"): -0.1}
     cells = {"a": {"rate": 1e-2}, "b": {"batch_size": 64}, "c": {}}
-    one, own = (
+    alike, tuned = (
         frame(
             *(
                 rows
@@ -85,8 +85,8 @@ def test_every_task_may_have_its_own_cell():
         )
         for apart in (False, True)
     )
-    mark = own[own["task"] == "a"].iloc[[0]].assign(task="", name="epoch_loss")
-    own = pd.concat([own, mark, mark.assign(batch_size=4)])  # of no task
+    mark = tuned[tuned["task"] == "a"].iloc[[0]].assign(task="", name="epoch_loss")
+    tuned = pd.concat([tuned, mark, mark.assign(batch_size=4)])  # of no task
     for table in (
         analysis.gap_summary,
         analysis.contrasts,
@@ -95,7 +95,7 @@ def test_every_task_may_have_its_own_cell():
         analysis.transfer,
         analysis.delta_m,
     ):
-        pd.testing.assert_frame_equal(table(own), table(one))
+        pd.testing.assert_frame_equal(table(tuned), table(alike))
 
 
 def test_a_cell_of_a_task_diverges_for_itself():
@@ -108,7 +108,7 @@ def test_a_cell_of_a_task_diverges_for_itself():
 
 
 def test_scores_keep_the_order_of_the_records():
-    """The first is the one by which a task is shown."""
+    """Keep first the one by which a task is shown."""
     df = frame(
         curve("single", NOISY, task="a", pearson=0.5, mse=0.1),
         curve("single", NOISY, task="b", accuracy=0.5),

@@ -15,7 +15,7 @@ DECLARED = {"distance": Measure(-1, "m"), "hits": Measure(1, "%"), "loss": LOSS}
 
 
 def records(setting="s", **scores):
-    """Records that declare the loss and every score."""
+    """Make records that declare the loss and every score."""
     curves = [
         curve(variant, [2.0, 1.0], setting=setting, **scores)
         for variant in ("single", "multi")
@@ -35,19 +35,19 @@ def test_every_value_has_its_own():
 
 
 def test_settings_may_differ():
-    """One name may mean one thing here and another there."""
-    one, other = records(distance=2.0), records("t", distance=2.0)
+    """Let one name mean one thing here and another there."""
+    first, other = records(distance=2.0), records("t", distance=2.0)
     other.loc[other["name"] == "distance", ["direction", "unit"]] = [1, "%"]
-    table = measures(pd.concat([one, other], ignore_index=True))
+    table = measures(pd.concat([first, other], ignore_index=True))
     assert table["s", "distance"] == Measure(-1, "m")
     assert table["t", "distance"] == Measure(1, "%")
 
 
 def test_a_name_with_two_measures_is_refused():
-    one, other = records(distance=2.0), records(distance=2.0)
+    first, other = records(distance=2.0), records(distance=2.0)
     other.loc[other["name"] == "distance", "unit"] = "mm"
     with pytest.raises(InputError, match="'distance' of 's' .*'m'.*'mm'.*another name"):
-        measures(pd.concat([one, other], ignore_index=True))
+        measures(pd.concat([first, other], ignore_index=True))
 
 
 @pytest.mark.parametrize("columns", ["none", "empty", "some"])

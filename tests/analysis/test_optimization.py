@@ -15,12 +15,12 @@ def test_difference_of_losses_at_equal_step():
         for v in ("single", "multi")
         for seed in (0, 1)
     ]
-    found = analysis.optimization_effect(frame(*curves)).query("task == 'a'")
-    assert found["step"].tolist() == STEPS.tolist()
-    np.testing.assert_allclose(found["effect"], effect, atol=1e-12)
+    table = analysis.optimization_effect(frame(*curves)).query("task == 'a'")
+    assert table["step"].tolist() == STEPS.tolist()
+    np.testing.assert_allclose(table["effect"], effect, atol=1e-12)
     # Seeds that lie 1 apart: pairs of both draws lie in [-1, 1].
-    np.testing.assert_allclose(found["high"] - found["low"], 2)
-    assert set(found["clusters"]) == {"seeds"} and set(found["mt_seeds"]) == {2}
+    np.testing.assert_allclose(table["high"] - table["low"], 2)
+    assert set(table["clusters"]) == {"seeds"} and set(table["mt_seeds"]) == {2}
 
 
 def test_only_steps_that_all_sound_curves_have():
@@ -32,13 +32,13 @@ def test_only_steps_that_all_sound_curves_have():
         curve("single", [1.0, 1.0], steps=[0, 7], task="b"),
         curve("multi", [1.5, 1.5], steps=[0, 7], task="b"),
     )
-    found = analysis.optimization_effect(df)
-    of_a, of_b = (found[found["task"] == task] for task in "ab")
+    table = analysis.optimization_effect(df)
+    of_a, of_b = (table[table["task"] == task] for task in "ab")
     assert of_a["step"].tolist() == [0, 10]
     np.testing.assert_allclose(of_a["effect"], [2.0, 4 - 1.7])
     assert set(of_a["mt_diverged"]) == {1} and set(of_a["mt_seeds"]) == {2}
     assert of_b["step"].tolist() == [0, 7]
-    over_tasks = found[found["task"] == ""]
+    over_tasks = table[table["task"] == ""]
     assert over_tasks["step"].tolist() == [0, 7, 10]
     np.testing.assert_allclose(over_tasks["effect"], [1.25, 0.5, 4 - 1.7])
 
@@ -51,9 +51,9 @@ def test_only_steps_that_all_sound_curves_have():
     ],
 )
 def test_not_comparable(multi, reason):
-    found = analysis.optimization_effect(
+    table = analysis.optimization_effect(
         frame(curve("single", LOSSES, steps=STEPS), multi)
     )
-    row = found[found["task"] == "a"].iloc[0]
-    assert len(found) == 2 and not row["comparable"] and reason in row["reason"]
+    row = table[table["task"] == "a"].iloc[0]
+    assert len(table) == 2 and not row["comparable"] and reason in row["reason"]
     assert row["step"] == -1 and np.isnan(row["effect"])

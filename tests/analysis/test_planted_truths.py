@@ -1,4 +1,4 @@
-"""How often verdicts are wrong, and how often they find what is there.
+"""Rates at which verdicts are wrong, and at which they find what is there.
 
 200 studies that nobody ran for every truth, seed and number of seeds. A rate that is
 stated to be 5% may be 8% of 200: more would happen once in 30 such tests.
@@ -19,17 +19,17 @@ SEEDS = (3, 5)
 
 
 def verdicts(judged):
-    """Shares of the verdicts over all settings."""
+    """Count the shares of the verdicts over all settings."""
     rng = np.random.default_rng(0)
     count = Counter(judged(rng)[-1].verdict for _ in range(STUDIES))
     return {name: number / STUDIES for name, number in count.items()}
 
 
-def hold(found, right="", least=0.0, wrong=()):
-    """The right verdict often enough, and a wrong one seldom."""
-    assert found.get(right, 0) >= least, found
+def hold(shares, right="", least=0.0, wrong=()):
+    """Expect the right verdict often enough, and a wrong one seldom."""
+    assert shares.get(right, 0) >= least, shares
     for name in wrong:
-        assert found.get(name, 0) <= MOST_WRONG, found
+        assert shares.get(name, 0) <= MOST_WRONG, shares
 
 
 BOTH = ("supported", "contradicted")
@@ -55,17 +55,17 @@ NONE = np.zeros(6)
     ],
 )
 def test_a_gap_that_opens_and_persists(early, late, size, right, least, wrong, seeds):
-    found = verdicts(
+    shares = verdicts(
         lambda rng: persistence.judge(
             gaps(rng, early, late, seeds, size), ["s"], "multi", 5.0
         )
     )
-    hold(found, right, least, wrong)
+    hold(shares, right, least, wrong)
 
 
 def test_many_settings_do_not_add_up_to_a_gap():
     names = list("abcd")
-    found = verdicts(
+    shares = verdicts(
         lambda rng: persistence.judge(
             [gap for s in names for gap in gaps(rng, NONE, NONE, 3, 20, s)],
             names,
@@ -73,7 +73,7 @@ def test_many_settings_do_not_add_up_to_a_gap():
             5.0,
         )
     )
-    hold(found, "inconclusive", 0.9, BOTH)
+    hold(shares, "inconclusive", 0.9, BOTH)
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
@@ -93,7 +93,7 @@ def test_many_settings_do_not_add_up_to_a_gap():
     ],
 )
 def test_factors_that_explain_or_do_not(contrasts, size, right, least, wrong, seeds):
-    found = verdicts(
+    shares = verdicts(
         lambda rng: explanation.judge(
             [
                 factor(rng, TURNS, contrast, seeds, size, name=str(k))
@@ -104,11 +104,11 @@ def test_factors_that_explain_or_do_not(contrasts, size, right, least, wrong, se
             5.0,
         )
     )
-    hold(found, right, least, wrong)
+    hold(shares, right, least, wrong)
 
 
 def test_signs_by_chance_explain_nothing():
-    """Clear contrasts of random sign: all six as expected once in 64 factors."""
+    """Draw clear contrasts of random sign: all six as expected once in 64 factors."""
 
     def judged(rng):
         signs = rng.choice([-1, 1], size=6)
@@ -120,12 +120,12 @@ def test_signs_by_chance_explain_nothing():
 
 
 def test_without_a_gap_there_is_nothing_to_explain():
-    found = verdicts(
+    shares = verdicts(
         lambda rng: explanation.judge(
             [factor(rng, NONE, TURNS / 40, 3, 2)], ["s"], "multi", 5.0
         )
     )
-    hold(found, "not comparable", 0.9, BOTH)
+    hold(shares, "not comparable", 0.9, BOTH)
 
 
 MANY = (3, 10, 8, 40)
@@ -148,12 +148,12 @@ MANY = (3, 10, 8, 40)
 )
 def test_conflict_and_its_effects(sizes, correlations, right, least, wrong):
     settings = [f"s{place}" for place in range(len(sizes))]
-    found = verdicts(
+    shares = verdicts(
         lambda rng: harm.judge(
             affected(rng, sizes, *correlations), settings, "multi", 0.5
         )
     )
-    hold(found, right, least, wrong)
+    hold(shares, right, least, wrong)
 
 
 @pytest.mark.parametrize("sizes", [(5,), (3, 3), (10,), (3, 10, 8)])
@@ -161,11 +161,11 @@ def test_conflict_and_its_effects(sizes, correlations, right, least, wrong):
 def test_intervals_of_correlations_cover(sizes, rho):
     true = np.arctanh(6 / np.pi * np.arcsin(rho / 2))  # of normal ranks
     rng = np.random.default_rng(1)
-    found = [
+    shares = [
         harm.correlation(affected(rng, sizes, rho, 0, 0), "optimization").z
         for _ in range(2 * STUDIES)
     ]
-    assert np.mean([z.low <= true <= z.high for z in found]) >= 0.92
+    assert np.mean([z.low <= true <= z.high for z in shares]) >= 0.92
 
 
 ZEROS = np.zeros(2)
@@ -186,7 +186,7 @@ ZEROS = np.zeros(2)
     ],
 )
 def test_remedies_that_help_or_do_not(helps, change, size, right, least, wrong, seeds):
-    found = verdicts(
+    shares = verdicts(
         lambda rng: remedies.judge(
             [
                 remedy(rng, help, change, seeds, size, str(k))
@@ -197,12 +197,12 @@ def test_remedies_that_help_or_do_not(helps, change, size, right, least, wrong, 
             0.5,
         )
     )
-    hold(found, right, least, wrong)
+    hold(shares, right, least, wrong)
 
 
 def test_one_of_many_remedies_is_not_best_by_chance():
-    """Of ten that do nothing, in one setting, and all noisy."""
-    found = verdicts(
+    """Choose among ten that do nothing, in one setting, and all noisy."""
+    shares = verdicts(
         lambda rng: remedies.judge(
             [remedy(rng, np.zeros(1), 20, 3, 5, str(k)) for k in range(10)],
             ["s0"],
@@ -210,4 +210,4 @@ def test_one_of_many_remedies_is_not_best_by_chance():
             0.5,
         )
     )
-    hold(found, "inconclusive", 0.9, BOTH)
+    hold(shares, "inconclusive", 0.9, BOTH)

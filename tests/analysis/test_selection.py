@@ -9,12 +9,16 @@ PROBE = [2.0, 1.0, 0.5]
 
 
 def sweep(values, variant="multi", name="accuracy", **options):
-    """Two seeds per rate; a rate has the validation values given."""
+    """Make two seeds per rate; a rate has the validation values given."""
     return [
-        curve(variant, PROBE, rate=rate, seed=seed, run=10 * i + seed, **own, **options)
+        curve(
+            variant, PROBE, rate=rate, seed=seed, run=10 * i + seed, **values, **options
+        )
         for i, (rate, value) in enumerate(values.items())
         for seed in (0, 1)
-        for own in [{name: [0.0, value, 0.0] if name != "mse" else [9.0, value, 9.0]}]
+        for values in [
+            {name: [0.0, value, 0.0] if name != "mse" else [9.0, value, 9.0]}
+        ]
     ]
 
 
@@ -115,7 +119,7 @@ def test_no_validation():
 
 
 def two_tasks(variant, **options):
-    """Task a does best at a rate of 1e-3, task b at 1e-2; b by more."""
+    """Let task a do best at a rate of 1e-3, task b at 1e-2; b by more."""
     tasks = {"a": {1e-3: 0.5, 1e-2: 0.4}, "b": {1e-3: 0.3, 1e-2: 0.6}}
     return [
         {**row, "run": row["run"] + 100 * (task == "b" and variant == "single")}
@@ -126,8 +130,8 @@ def two_tasks(variant, **options):
 
 
 def cells(df):
-    own = df[df["task"] != ""]
-    return own.groupby(["variant", "task"])["learning_rate"].unique().map(list)
+    rows = df[df["task"] != ""]
+    return rows.groupby(["variant", "task"])["learning_rate"].unique().map(list)
 
 
 def test_a_single_task_run_chooses_for_its_task_and_a_joint_one_for_all():
@@ -145,9 +149,9 @@ def test_a_single_task_run_chooses_for_its_task_and_a_joint_one_for_all():
 
 def test_joint_runs_may_choose_for_every_task():
     df = frame(two_tasks("multi"), two_tasks("single"))
-    found = analysis.select(df, over="task")
-    assert cells(found)["multi"].to_dict() == {"a": [1e-3], "b": [1e-2]}
-    assert analysis.gap(found)["comparable"].all()
+    kept = analysis.select(df, over="task")
+    assert cells(kept)["multi"].to_dict() == {"a": [1e-3], "b": [1e-2]}
+    assert analysis.gap(kept)["comparable"].all()
     with pytest.raises(InputError, match="over 'tasks' is not one of: model, task"):
         analysis.candidates(df, over="tasks")
 
@@ -159,8 +163,8 @@ def test_what_is_of_a_whole_run_is_kept_of_one_candidate():
     runs = {1e-3: 0, 1e-2: 10}
     whole = [{**like, "learning_rate": rate, "run": run} for rate, run in runs.items()]
     marks = [{**row, "name": "diverged", "step": 2} for row in whole]
-    found = analysis.select(frame(rows + whole + marks), over="task")
-    kept = found[found["task"] == ""].set_index("name")["learning_rate"]
+    selected = analysis.select(frame(rows + whole + marks), over="task")
+    kept = selected[selected["task"] == ""].set_index("name")["learning_rate"]
     assert kept[["direction_norm"]].tolist() == [1e-3]  # two of three tasks chose it
     assert sorted(kept["diverged"]) == [1e-3, 1e-2]
 
@@ -173,6 +177,6 @@ def test_marks_of_other_tasks_runs_stay_behind():
         {**row, "task": "", "split": "train", "name": "diverged", "step": 2}
         for row in (mark, unchosen)
     ]
-    found = analysis.select(frame(two_tasks("single"), marks))
-    kept = found[found["name"] == "diverged"]
+    selected = analysis.select(frame(two_tasks("single"), marks))
+    kept = selected[selected["name"] == "diverged"]
     assert kept["run"].tolist() == [mark["run"]]

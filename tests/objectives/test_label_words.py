@@ -18,24 +18,24 @@ def said(*words):
 
 
 def logits(*words):
-    """Logits whose largest says the words."""
+    """Draw logits whose largest says the words."""
     rng = np.random.default_rng(0)
-    found = rng.normal(size=(len(words), WORDS)).astype(np.float32)
-    found[np.arange(len(words)), said(*words).astype(int)] += 20
-    return jnp.asarray(found)
+    noisy = rng.normal(size=(len(words), WORDS)).astype(np.float32)
+    noisy[np.arange(len(words)), said(*words).astype(int)] += 20
+    return jnp.asarray(noisy)
 
 
 def value(objective, name, outputs, targets):
     score = OBJECTIVES[objective].scores[name]
-    found = score.statistics(outputs, jnp.asarray(targets))
-    kept = [np.asarray(leaf, np.float64) for leaf in found]
+    statistics = score.statistics(outputs, jnp.asarray(targets))
+    kept = [np.asarray(leaf, np.float64) for leaf in statistics]
     if not score.of_examples:
         kept = [leaf.sum(axis=0) for leaf in kept]
     return score.value(kept, len(targets))
 
 
 def test_words_are_numbered_once():
-    """As files of targets hold them: a number must not change its word."""
+    """Keep the numbers that files of targets hold: none may change its word."""
     assert list(LABEL_WORDS.values()) == list(range(38))
     assert (LABEL_WORDS["unacceptable"], LABEL_WORDS["not_entailment"]) == (0, 11)
     assert (LABEL_WORDS["0.0"], LABEL_WORDS["5.0"]) == (12, 37)
@@ -61,9 +61,9 @@ def test_a_word_is_one_of_all_classes(name):
 )
 def test_f1_of_the_positive_word(objective, positive, negative):
     true = [positive, negative, positive, positive, negative, positive]
-    found = [positive, positive, "neutral", negative, negative, positive]
-    expected = metrics.f1_score(true, found, labels=[positive], average="macro")
-    outputs, targets = logits(*found), said(*true)
+    predicted = [positive, positive, "neutral", negative, negative, positive]
+    expected = metrics.f1_score(true, predicted, labels=[positive], average="macro")
+    outputs, targets = logits(*predicted), said(*true)
     np.testing.assert_allclose(value(objective, "f1", outputs, targets), expected)
     right = OBJECTIVES[objective].scores["accuracy"].statistics(outputs, targets)
     np.testing.assert_allclose(right.mean(), 0.5)
@@ -71,21 +71,23 @@ def test_f1_of_the_positive_word(objective, positive, negative):
 
 def test_a_word_of_another_task_is_a_wrong_class():
     true = ["acceptable", "unacceptable", "acceptable", "unacceptable", "acceptable"]
-    found = ["acceptable", "unacceptable", "positive", "acceptable", "acceptable"]
-    expected = metrics.matthews_corrcoef(true, found)
-    outputs = logits(*found)
+    predicted = ["acceptable", "unacceptable", "positive", "acceptable", "acceptable"]
+    expected = metrics.matthews_corrcoef(true, predicted)
+    outputs = logits(*predicted)
     outcome = value("words_matthews", "matthews", outputs, said(*true))
     np.testing.assert_allclose(outcome, expected)
-    without = metrics.matthews_corrcoef(true[:2] + true[3:], found[:2] + found[3:])
+    without = metrics.matthews_corrcoef(
+        true[:2] + true[3:], predicted[:2] + predicted[3:]
+    )
     assert abs(expected - without) > 0.01
 
 
 def test_similarity_of_a_word_that_is_no_number_is_minus_one():
     true = ["0.0", "1.4", "3.6", "5.0", "2.2"]
-    found = ["0.2", "entailment", "3.4", "4.8", "2.2"]
+    predicted = ["0.2", "entailment", "3.4", "4.8", "2.2"]
     numbers = [0.2, -1, 3.4, 4.8, 2.2]
     for name, peer in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
-        outcome = value("words_similarity", name, logits(*found), said(*true))
+        outcome = value("words_similarity", name, logits(*predicted), said(*true))
         expected: Any = peer(numbers, [float(word) for word in true])[0]
         np.testing.assert_allclose(outcome, expected, rtol=1e-6)
 

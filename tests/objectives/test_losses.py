@@ -21,7 +21,7 @@ def outputs_and_targets(objective):
 
 
 def log_likelihood(objective, outputs, targets):
-    """In float64, by the library of distributions."""
+    """Compute it in float64, by the library of distributions."""
     outputs = outputs.astype(np.float64)
     if objective is SOFTMAX:
         p = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
@@ -92,10 +92,12 @@ def test_sampled_gaussian_targets_have_unit_variance(key):
     draws = jax.vmap(GAUSSIAN.sample_targets, (0, None))(
         jax.random.split(key, DRAWS), means
     )
-    found = np.asarray(draws, np.float64)
+    sampled = np.asarray(draws, np.float64)
     error = 1 / np.sqrt(DRAWS)
-    np.testing.assert_array_less(np.abs(found.mean(axis=0) - means), 4 * error)
-    np.testing.assert_array_less(np.abs(found.var(axis=0) - 1), 4 * np.sqrt(2) * error)
+    np.testing.assert_array_less(np.abs(sampled.mean(axis=0) - means), 4 * error)
+    np.testing.assert_array_less(
+        np.abs(sampled.var(axis=0) - 1), 4 * np.sqrt(2) * error
+    )
 
 
 def expected_score(objective, name, outputs, targets):
@@ -116,9 +118,9 @@ def test_score_from_sums_in_pieces_is_that_of_the_whole(objective):
         for start, stop in ((0, 1), (1, 20), (20, B)):
             piece = score.statistics(outputs[start:stop], targets[start:stop])
             sums = jax.tree.map(lambda s, p: s + p.sum(axis=0), sums, piece)
-        found = score.value(sums, jnp.float32(B))
+        value = score.value(sums, jnp.float32(B))
         expected = expected_score(objective, name, outputs, targets)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
         assert score.higher_is_better == (name == "accuracy")
 
 
@@ -129,7 +131,7 @@ IMAGES = pytest.mark.parametrize(
 
 
 def images(objective, seed=0):
-    """Outputs and targets of four images; the last has no valid pixel."""
+    """Draw outputs and targets of four images; the last has no valid pixel."""
     rng = np.random.default_rng(seed)
     if objective is SEGMENTATION:
         outputs = 2 * rng.normal(size=(4, H, W, C)).astype(np.float32)
@@ -146,7 +148,7 @@ def images(objective, seed=0):
 
 
 def pixel_losses(objective, outputs, targets):
-    """Negative log-likelihoods of valid pixels, in float64."""
+    """Compute negative log-likelihoods of valid pixels, in float64."""
     outputs = outputs.astype(np.float64)
     if objective is DEPTH:
         return -stats.laplace.logpdf(targets, outputs) - np.log(2)
@@ -157,13 +159,13 @@ def pixel_losses(objective, outputs, targets):
 @IMAGES
 def test_loss_of_an_image_is_the_mean_of_its_valid_pixels(objective):
     outputs, targets, valid = images(objective)
-    found = objective.example_loss(outputs, targets)
+    losses = objective.example_loss(outputs, targets)
     expected = [
         pixel_losses(objective, outputs[i][valid[i]], targets[i][valid[i]]).mean()
         for i in range(3)
     ]
-    np.testing.assert_allclose(found[:3], expected, rtol=1e-5)
-    assert found[3] == 0
+    np.testing.assert_allclose(losses[:3], expected, rtol=1e-5)
+    assert losses[3] == 0
     np.testing.assert_array_equal(
         objective.observations(outputs, targets), valid.sum(axis=(1, 2))
     )
@@ -190,7 +192,7 @@ def test_invalid_pixels_have_no_influence(objective, hidden):
 
 @IMAGES
 def test_score_at_sampled_pixels_is_that_of_independent_observations(objective, key):
-    """No mean, and with ``observations`` the Fisher information of a mean pixel."""
+    """Expect no mean, and with ``observations`` the Fisher trace of a mean pixel."""
     outputs, targets, valid = images(objective)
     outputs = outputs / 4  # so that every class is drawn now and then
     count = objective.observations(outputs, targets)
@@ -260,19 +262,19 @@ def test_image_scores_from_sums_in_pieces_are_those_of_all_valid_pixels(objectiv
             lambda *parts: np.concatenate(parts).astype(np.float64).sum(axis=0)[None],
             *pieces,
         )
-        found = score.value(sums, np.array([4.0]))
+        value = score.value(sums, np.array([4.0]))
         expected = expected_image_score(name, outputs, targets, valid)
-        np.testing.assert_allclose(found, [expected], rtol=1e-5)
+        np.testing.assert_allclose(value, [expected], rtol=1e-5)
         assert score.higher_is_better == (objective is SEGMENTATION)
         empty = score.statistics(outputs[3:], targets[3:])
         assert score.value(jax.tree.map(lambda s: s.sum(axis=0), empty), 1.0) == 0
 
 
 def test_integer_targets_of_eight_bits_are_understood():
-    """As files have them: 255 is no class, a disparity of 0 no depth."""
+    """Take them as files have them: 255 is no class, a disparity of 0 no depth."""
     labels = jnp.array([[0, 1, 255]], jnp.uint8)
-    found = SEGMENTATION.example_loss(jnp.zeros((1, 3, 2)), labels)
-    np.testing.assert_allclose(found, np.log(2), rtol=1e-6)
+    losses = SEGMENTATION.example_loss(jnp.zeros((1, 3, 2)), labels)
+    np.testing.assert_allclose(losses, np.log(2), rtol=1e-6)
     depths = DEPTH.example_loss(
         jnp.full((1, 3), 2.0), jnp.array([[0, 1, 5]], jnp.uint8)
     )
@@ -293,7 +295,7 @@ OTHERS = pytest.mark.parametrize(
 
 @OTHERS
 def test_a_target_that_is_none_makes_loss_gradient_and_scores_nan(name, other):
-    """Traced, it cannot be refused; it is not taken for another target either."""
+    """Trace it: it cannot be refused, and is not taken for another target either."""
     objective = BY_NAME[name]
     outputs = jnp.zeros((3, C) if name.startswith("softmax") else 3)
     targets = jnp.array([0, other, 1], jnp.float32)
@@ -310,9 +312,9 @@ def test_a_target_that_is_none_makes_loss_gradient_and_scores_nan(name, other):
 
     losses, gradient, scores = jax.device_get(all_of_it(outputs, targets))
     known = jax.device_get(all_of_it(outputs, targets.at[1].set(0)))
-    for found, expected in ((losses, known[0]), (gradient, known[1])):
-        assert np.isnan(found[1]).all()
-        np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
+    for actual, expected in ((losses, known[0]), (gradient, known[1])):
+        assert np.isnan(actual[1]).all()
+        np.testing.assert_array_equal(actual[[0, 2]], expected[[0, 2]])
     for key, score in objective.scores.items():
         statistics = scores[key]
         if not score.of_examples:
@@ -336,8 +338,8 @@ def test_a_target_that_is_none_is_refused_where_it_can_be_read(name, other, wher
 def test_a_pixel_without_a_number_for_a_class_is_left_out():
     labels = jnp.array([[0, np.nan, 1.5, np.inf, 1]])
     outputs = jnp.zeros((1, 5, 3)).at[0, 1:4].set(jnp.array([9.0, -9, 0]))
-    found = SEGMENTATION.example_loss(outputs, labels)
-    np.testing.assert_allclose(found, np.log(3), rtol=1e-6)
+    losses = SEGMENTATION.example_loss(outputs, labels)
+    np.testing.assert_allclose(losses, np.log(3), rtol=1e-6)
     assert SEGMENTATION.observations is not None
     assert SEGMENTATION.observations(outputs, labels) == 2
 

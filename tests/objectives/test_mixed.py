@@ -35,7 +35,7 @@ def targets(kind, value=LABELS):
 
 @MAPS
 def test_a_target_of_one_kind_that_is_none_of_another_harms_no_gradient(task_map):
-    """Mapped together, all kinds are computed of all targets; 0 times NaN is NaN."""
+    """Map kinds together: all are computed of all targets, and 0 times NaN is NaN."""
     names, widths = ("softmax", "bernoulli", "gaussian"), (W, 1, 1)
     kinds = [of_head(OBJECTIVES[n], w) for n, w in zip(names, widths, strict=True)]
     values = jnp.stack([3 * LABELS, LABELS, LABELS - 2.5])
@@ -44,30 +44,30 @@ def test_a_target_of_one_kind_that_is_none_of_another_harms_no_gradient(task_map
     losses = task_map(of_kinds(kinds).example_loss, (0, 0))
     slopes = jax.grad(lambda o: losses(o, both).sum())(outputs)
     for kind, objective in enumerate(kinds):
-        loss = lambda o, k=kind, own=objective: own.example_loss(o, values[k]).sum()  # noqa: E731
+        loss = lambda o, k=kind, judge=objective: judge.example_loss(o, values[k]).sum()  # noqa: E731
         np.testing.assert_allclose(slopes[kind], jax.grad(loss)(OUTPUTS), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", range(3))
 def test_a_kind_is_judged_as_if_it_were_alone(kind):
-    objective, own = ALONE[kind]
-    every = of_kinds(KINDS)
-    narrow, labels = OUTPUTS[:, own], LABELS.astype(jnp.int32)
+    objective, outputs_of_kind = ALONE[kind]
+    joint = of_kinds(KINDS)
+    narrow, labels = OUTPUTS[:, outputs_of_kind], LABELS.astype(jnp.int32)
     np.testing.assert_array_equal(
-        every.example_loss(OUTPUTS, targets(kind)),
+        joint.example_loss(OUTPUTS, targets(kind)),
         objective.example_loss(narrow, labels),
     )
     np.testing.assert_array_equal(
-        every.scores["accuracy"].statistics(OUTPUTS, targets(kind)),
+        joint.scores["accuracy"].statistics(OUTPUTS, targets(kind)),
         objective.scores["accuracy"].statistics(narrow, labels),
     )
     key = jax.random.key(3)
-    drawn = every.sample_targets(key, OUTPUTS, targets(kind))
+    drawn = joint.sample_targets(key, OUTPUTS, targets(kind))
     assert drawn.value.dtype == LABELS.dtype
     np.testing.assert_array_equal(drawn.kind, kind)
     np.testing.assert_array_equal(drawn.value, objective.sample_targets(key, narrow))
-    assert every.observations is not None
-    np.testing.assert_array_equal(every.observations(OUTPUTS, targets(kind)), 1)
+    assert joint.observations is not None
+    np.testing.assert_array_equal(joint.observations(OUTPUTS, targets(kind)), 1)
 
 
 def test_a_head_knows_targets_of_its_own_width():
@@ -78,7 +78,7 @@ def test_a_head_knows_targets_of_its_own_width():
 
 @MAPS
 def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
-    """2 classes, 3 classes and a number, with sums and with all examples."""
+    """Mix 2 classes, 3 classes and a number, with sums and with all examples."""
     names = ("softmax_matthews", "softmax_matthews", "gaussian_correlation")
     widths, rng = (2, 3, 1), np.random.default_rng(4)
     outputs = jnp.asarray(rng.normal(size=(3, B, W)), jnp.float32)
@@ -94,13 +94,13 @@ def test_scores_of_kinds_of_unlike_width_are_those_of_the_kinds_alone(task_map):
         return score.value(jax.device_get(statistics), B)
 
     for name, score in scores.items():
-        every = task_map(score.statistics, (0, 0))(outputs, both)
-        for kind, own in enumerate(kinds):
-            here = jax.tree.map(lambda leaf, k=kind: leaf[k], every)
-            if name not in own.scores:
+        per_kind = task_map(score.statistics, (0, 0))(outputs, both)
+        for kind, objective in enumerate(kinds):
+            here = jax.tree.map(lambda leaf, k=kind: leaf[k], per_kind)
+            if name not in objective.scores:
                 assert all((leaf == 0).all() for leaf in jax.tree.leaves(here))
                 continue
-            alone = own.scores[name]
+            alone = objective.scores[name]
             wanted = value(alone, alone.statistics(outputs[kind], values[kind]))
             np.testing.assert_allclose(value(score, here), wanted, rtol=1e-6)
 
@@ -133,33 +133,33 @@ def pixels():
 @MAPS
 def test_pixels_of_two_kinds_side_by_side(task_map):
     outputs, values = pixels()
-    every = of_kinds([of_head(SEGMENTATION, W), of_head(DEPTH, 1)])
+    joint = of_kinds([of_head(SEGMENTATION, W), of_head(DEPTH, 1)])
     both = MixedTargets(jnp.repeat(jnp.arange(2)[:, None], B, axis=1), values)
-    found = task_map(every.example_loss, (0, 0))(outputs, both)
+    losses = task_map(joint.example_loss, (0, 0))(outputs, both)
     depths = DEPTH.example_loss(outputs[1, ..., 0], values[1])
     labels = SEGMENTATION.example_loss(outputs[0], values[0])
-    np.testing.assert_allclose(found, [labels, depths], rtol=1e-6)
-    assert set(every.scores) == {*SEGMENTATION.scores, *DEPTH.scores}
-    for kind, own in enumerate((SEGMENTATION, DEPTH)):
-        for name, score in every.scores.items():
+    np.testing.assert_allclose(losses, [labels, depths], rtol=1e-6)
+    assert set(joint.scores) == {*SEGMENTATION.scores, *DEPTH.scores}
+    for kind, objective in enumerate((SEGMENTATION, DEPTH)):
+        for name, score in joint.scores.items():
             sums = task_map(score.statistics, (0, 0))(outputs, both)
             here = jax.tree.map(lambda leaf, k=kind: leaf[k].sum(axis=0), sums)
-            if name not in own.scores:
+            if name not in objective.scores:
                 assert all((leaf == 0).all() for leaf in jax.tree.leaves(here))
                 continue
-            alone = outputs[kind, ..., 0] if own.is_scalar else outputs[kind]
-            wanted = own.scores[name].statistics(alone, values[kind])
+            alone = outputs[kind, ..., 0] if objective.is_scalar else outputs[kind]
+            wanted = objective.scores[name].statistics(alone, values[kind])
             wanted = jax.tree.map(lambda leaf: leaf.sum(axis=0), wanted)
-            value = own.scores[name].value
+            value = objective.scores[name].value
             np.testing.assert_allclose(
                 value(here, NONE), value(wanted, NONE), rtol=1e-6
             )
-    seen = task_map(every.observations, (0, 0))(outputs, both)
+    seen = task_map(joint.observations, (0, 0))(outputs, both)
     np.testing.assert_array_equal(seen[1], (values[1] != 0).sum(axis=(1, 2)))
 
 
 def test_fisher_trace_of_a_kind_is_that_of_the_task_alone():
-    objective, own = ALONE[1]
+    objective, outputs_of_kind = ALONE[1]
     x = jnp.asarray(np.random.default_rng(2).normal(size=(B, W)), jnp.float32)
     params, key = jnp.eye(W), jax.random.key(0)
 
@@ -168,13 +168,13 @@ def test_fisher_trace_of_a_kind_is_that_of_the_task_alone():
             predict, objective, params, x, key=key, targets=targets, batch_size=2
         ).value
 
-    found = trace(of_kinds(KINDS), lambda p, x: x @ p, targets(1))
-    wanted = trace(objective, lambda p, x: (x @ p)[:, own], LABELS)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    joint = trace(of_kinds(KINDS), lambda p, x: x @ p, targets(1))
+    wanted = trace(objective, lambda p, x: (x @ p)[:, outputs_of_kind], LABELS)
+    np.testing.assert_allclose(joint, wanted, rtol=1e-6)
 
 
 def mixed():
-    """The tiny setting with a task of 4, one of 2 classes, and a binary one."""
+    """Make the tiny setting with a task of 4, one of 2 classes, and a binary one."""
     data = dataset(one_input=True)
     y = np.stack([data.y[:, 0], data.y[:, 1] % 2, data.y[:, 2] % 2], axis=1)
     objectives = ("softmax", "softmax", "bernoulli")
@@ -184,15 +184,17 @@ def mixed():
 
 @MAPS
 def test_unlike_tasks_train_side_by_side_and_alone(task_map):
-    one, chosen = mixed(), method(lifted=True, task_map=task_map)
-    np.testing.assert_array_equal(one.kinds, range(3))
-    state = init_state(one, chosen, SEED, TASKS)
-    own = batch(one)
-    after, losses = stepped(one, chosen, state, own)
+    setting, chosen = mixed(), method(lifted=True, task_map=task_map)
+    np.testing.assert_array_equal(setting.kinds, range(3))
+    state = init_state(setting, chosen, SEED, TASKS)
+    examples = batch(setting)
+    after, losses = stepped(setting, chosen, state, examples)
     for t in range(T):
-        alone = init_state(one, chosen, SEED, TASKS[t : t + 1])
-        part = own._replace(y=jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], own.y))
-        moved, loss = stepped(one, chosen, alone, part)
+        alone = init_state(setting, chosen, SEED, TASKS[t : t + 1])
+        part = examples._replace(
+            y=jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], examples.y)
+        )
+        moved, loss = stepped(setting, chosen, alone, part)
         np.testing.assert_allclose(loss[0], losses[t], rtol=1e-6)
         heads = jax.tree.map(lambda leaf, t=t: leaf[t], after.params.heads)
         for a, b in zip(

@@ -18,7 +18,7 @@ CORRELATIONS = pytest.mark.parametrize(
 
 
 def classes(seed, kinds=None):
-    """Logits and labels, a number of classes and examples of its own for every seed."""
+    """Draw logits and labels; every seed has its number of classes and examples."""
     rng = np.random.default_rng(seed)
     kinds, n = kinds or int(rng.integers(2, 6)), int(rng.integers(5, 80))
     labels = rng.integers(kinds, size=n)
@@ -27,18 +27,19 @@ def classes(seed, kinds=None):
 
 
 def from_sums(score, outputs, targets):
-    """As evaluation does it: pieces summed in float32, added and divided in float64."""
+    """Evaluate as training does: sum pieces in float32, add and divide in float64."""
     pieces = [slice(0, 3), slice(3, 4), slice(4, None)]
-    found = [score.statistics(outputs[own], targets[own]) for own in pieces]
+    statistics = [score.statistics(outputs[piece], targets[piece]) for piece in pieces]
     sums = jax.tree.map(
-        lambda *leaves: sum(np.float64(leaf.sum(axis=0)) for leaf in leaves), *found
+        lambda *leaves: sum(np.float64(leaf.sum(axis=0)) for leaf in leaves),
+        *statistics,
     )
     return score.value(sums, np.float64(len(targets)))
 
 
 def of_all(score, outputs, targets):
-    found = score.statistics(jnp.asarray(outputs), jnp.asarray(targets))
-    return score.value(jax.device_get(found), len(targets))
+    statistics = score.statistics(jnp.asarray(outputs), jnp.asarray(targets))
+    return score.value(jax.device_get(statistics), len(targets))
 
 
 @SEEDS
@@ -56,18 +57,18 @@ def test_scores_of_classes_are_those_of_scikit_learn(seed, dtype):
         ),
     ]:
         assert not score.of_examples and score.higher_is_better
-        found = from_sums(score, logits, targets)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+        value = from_sums(score, logits, targets)
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_matthews_of_a_split_of_glue_is_exact():
-    """Products of counts are far beyond what float32 holds."""
+    """Multiply counts to products far beyond what float32 holds."""
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=40_000)
     predicted = np.where(rng.random(40_000) < 0.9, labels, 1 - labels)
-    found = from_sums(MATTHEWS, np.eye(2, dtype=np.float32)[predicted], labels)
+    value = from_sums(MATTHEWS, np.eye(2, dtype=np.float32)[predicted], labels)
     expected = metrics.matthews_corrcoef(labels, predicted)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

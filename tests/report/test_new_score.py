@@ -68,8 +68,8 @@ def test_the_lowest_is_chosen(run):
 def test_less_counts_as_better(selected):
     means = at_best(selected)
     relative = means["multi"] / means["single"] - 1
-    found = analysis.delta_m(selected)["delta_m"]
-    np.testing.assert_allclose(found, -100 * relative.mean())
+    delta_m = analysis.delta_m(selected)["delta_m"]
+    np.testing.assert_allclose(delta_m, -100 * relative.mean())
     difference = analysis.transfer(selected).set_index(["name", "task"])["difference"]
     np.testing.assert_allclose(
         difference["perplexity"][means["single"].index],

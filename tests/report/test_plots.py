@@ -44,23 +44,23 @@ def gap(table, compared, narrow=False):
 
 
 def line_of(ax: Axes, variant, width=1.8):
-    """Abscissas and ordinates of the thick line of a variant."""
+    """Return abscissas and ordinates of the thick line of a variant."""
     look = LOOKS[variant]
-    (found,) = (
+    (thick,) = (
         line
         for line in ax.lines
         if line.get_color() == look.color and line.get_linewidth() == width
     )
-    return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
+    return np.asarray(thick.get_xdata()), np.asarray(thick.get_ydata())
 
 
 def test_looks_are_told_apart_and_stay_the_same():
     names = ["single", "multi", *(f"multi-{x}" for x in "abcde")]
-    found = plots.looks(names)
-    assert len({look.color for look in found.values()}) == len(names)
-    assert len({str(look.dash) for look in found.values()}) == len(names)
-    assert len({look.marker for look in found.values()}) == len(names)
-    assert plots.looks(names[:3])["multi"] == found["multi"]
+    by_variant = plots.looks(names)
+    assert len({look.color for look in by_variant.values()}) == len(names)
+    assert len({str(look.dash) for look in by_variant.values()}) == len(names)
+    assert len({look.marker for look in by_variant.values()}) == len(names)
+    assert plots.looks(names[:3])["multi"] == by_variant["multi"]
     assert len(plots.looks([*names, "multi-f"])) == len(names) + 1
 
 
@@ -69,16 +69,16 @@ def test_gap_shows_the_matched_means(table, compared):
     assert len(figure.axes) == 2 * 3
     for number, task in enumerate(TASKS):
         loss, score, curve = figure.axes[3 * number : 3 * number + 3]
-        own = compared.loss[compared.loss["task"] == task].groupby("bin")
-        own = own[["log_loss", "st", "mt"]].mean()
+        rows = compared.loss[compared.loss["task"] == task].groupby("bin")
+        rows = rows[["log_loss", "st", "mt"]].mean()
         for variant, side in (("single", "st"), ("multi", "mt")):
             x, y = line_of(loss, variant)
-            np.testing.assert_allclose(x, np.exp(own["log_loss"]))
-            np.testing.assert_allclose(y, own[side])
+            np.testing.assert_allclose(x, np.exp(rows["log_loss"]))
+            np.testing.assert_allclose(y, rows[side])
         matched = compared.score[compared.score["task"] == task].groupby("bin")["mt"]
         np.testing.assert_allclose(line_of(score, "multi")[1], 100 * matched.mean())
-        own = compared.curve[compared.curve["task"] == task]
-        np.testing.assert_allclose(line_of(curve, "multi")[1], own["gap"])
+        rows = compared.curve[compared.curve["task"] == task]
+        np.testing.assert_allclose(line_of(curve, "multi")[1], rows["gap"])
         for ax in (loss, score, curve):  # training goes from left to right
             assert ax.get_xlim()[0] > ax.get_xlim()[1]
 
@@ -105,11 +105,11 @@ def test_not_comparable_is_said(table, compared):
 
 def test_learning_shows_the_mean_of_seeds(df, table):
     figure = plots.learning(table, TASKS, LOOKS, SCORES)
-    own = df.query("variant == 'multi' and task == 'a' and split == 'test'")
-    own = own[own["name"] == "loss"].groupby("step")["value"].mean()
+    rows = df.query("variant == 'multi' and task == 'a' and split == 'test'")
+    rows = rows[rows["name"] == "loss"].groupby("step")["value"].mean()
     x, y = line_of(figure.axes[1], "multi")
     np.testing.assert_allclose(x, STEPS)
-    np.testing.assert_allclose(y, own)
+    np.testing.assert_allclose(y, rows)
 
 
 def test_mean_over_tasks(table):
@@ -122,9 +122,9 @@ def test_mean_over_tasks_with_unlike_steps():
     values, sound = np.array([[1.0], [5.0], [2.0]]), np.ones(1, bool)
     early = bundle.Bundle(np.array([0.0, 1, 3]), values, sound)
     late = bundle.Bundle(np.array([0.0, 2, 3]), 2 * values, sound)
-    found = bundle.mean_over([early, late])
-    assert found.steps.tolist() == [0, 3]
-    np.testing.assert_allclose(found.values, [[1.5], [3]])
+    mean = bundle.mean_over([early, late])
+    assert mean.steps.tolist() == [0, 3]
+    np.testing.assert_allclose(mean.values, [[1.5], [3]])
 
 
 TILES = {
@@ -140,7 +140,7 @@ def test_the_best_candidate_is_the_darkest(less):
     )
     ax, bar = figure.axes
     patches: Any = ax.patches
-    brightness = {one.get_xy(): sum(one.get_facecolor()[:3]) for one in patches}
+    brightness = {patch.get_xy(): sum(patch.get_facecolor()[:3]) for patch in patches}
     best = min(brightness, key=lambda xy: brightness[xy])
     # Learning rates rise, batch sizes go to the right.
     assert best == ((-0.5, 0.5) if less else (0.5, -0.5))
@@ -155,8 +155,8 @@ def test_chosen_and_lost_candidates_are_marked():
     }
     figure = plots.sweep([plots.Grid("multi", "red", tiles)] * 2, "score", narrow=True)
     ax: Any = figure.axes[0]
-    frames = {one.get_xy() for one in ax.patches if not one.get_fill()}
-    hatched = {one.get_xy() for one in ax.patches if one.get_hatch()}
+    frames = {patch.get_xy() for patch in ax.patches if not patch.get_fill()}
+    hatched = {patch.get_xy() for patch in ax.patches if patch.get_hatch()}
     assert frames == {(-0.5, 0.5)} and hatched == {(-0.5, -0.5)}
     texts = [text.get_text() for text in ax.texts if text.get_text()]
     assert sorted(texts) == ["1", "3", "3.0", "c=0.4", "×"]
@@ -197,16 +197,16 @@ def test_a_point_per_task():
 
 def test_a_run_that_diverged_is_no_part_of_the_mean():
     values = np.array([[1.0, 2.0, 30.0], [1.0, 2.0, np.nan]])
-    found = bundle.Bundle(np.arange(2.0), values, np.array([True, True, False]))
-    np.testing.assert_allclose(found.mean, 1.5)
+    runs = bundle.Bundle(np.arange(2.0), values, np.array([True, True, False]))
+    np.testing.assert_allclose(runs.mean, 1.5)
 
 
 def test_matrices_of_cosines(df, table):
-    found = plots.matrices(table, "multi", TASKS)
-    assert list(found) == [0, 10, 100]
-    own = df[(df["step"] == 10) & (df["task"] == "a") & (df["name"] == "cosine/$b_1")]
-    np.testing.assert_allclose(found[10][0, 1], own["value"].mean())
-    assert np.isnan(np.diag(found[10])).all()
+    matrices = plots.matrices(table, "multi", TASKS)
+    assert list(matrices) == [0, 10, 100]
+    rows = df[(df["step"] == 10) & (df["task"] == "a") & (df["name"] == "cosine/$b_1")]
+    np.testing.assert_allclose(matrices[10][0, 1], rows["value"].mean())
+    assert np.isnan(np.diag(matrices[10])).all()
     assert plots.matrices(table, "single", TASKS) == {}
 
 
@@ -277,7 +277,7 @@ def test_axes_fit_any_values(values, log, scale):
 @pytest.mark.parametrize("narrow", [False, True])
 def test_panels_do_not_overlap(groups, narrow):
     made = sheet.sheet(groups, 2, narrow=narrow)
-    boxes = [ax.get_position() for own in made.axes for ax in own]
+    boxes = [ax.get_position() for column in made.axes for ax in column]
     assert all(0 < b.x0 < b.x1 < 1 and 0 < b.y0 < b.y1 < 1 for b in boxes)
-    for place, one in enumerate(boxes):
-        assert not any(one.overlaps(other) for other in boxes[:place])
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place])

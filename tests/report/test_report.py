@@ -81,18 +81,18 @@ def workdir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(workdir):
+def analysed(workdir):
     return findings.find(workdir)
 
 
 @pytest.fixture(scope="module")
-def correlations(found):
-    return findings.correlations([found])
+def correlations(analysed):
+    return findings.correlations([analysed])
 
 
 @pytest.fixture(scope="module")
-def judged(found):
-    return claims.verdicts([found])
+def judged(analysed):
+    return claims.verdicts([analysed])
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def parsed(path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Pictures are laid out, for a desk, but not rendered: what takes the time."""
+    """Place pictures, for a desk, but render none: that takes the time."""
 
     def lay_out(figure, **_):
         figure.draw_without_rendering()
@@ -120,20 +120,20 @@ def undrawn(monkeypatch):
 
 @pytest.fixture
 def bare(monkeypatch):
-    """Pages without pictures, where it is not about them."""
+    """Leave pictures away, where it is not about them."""
     monkeypatch.setattr(page, "pictures", lambda *_: [])
     monkeypatch.setattr(page.claim_pictures, "pictures", lambda *_: [])
 
 
 def words_of(tmp_path, rows, **config):
-    """Text of the report of these records."""
-    found = Page(report.write(workdirs.write(tmp_path / "run", rows, **config)))
-    check_tables(found)
-    return found.words
+    """Return the text of the report of these records."""
+    parsed = Page(report.write(workdirs.write(tmp_path / "run", rows, **config)))
+    check_tables(parsed)
+    return parsed.words
 
 
 def check_tables(parsed):
-    """No number is NaN without a word, and tables are tables."""
+    """Check that no number is NaN without a word, and that tables are tables."""
     assert all(len(set(counts)) == 1 for counts in parsed.cells)
     assert not re.search(r"\b(nan|inf)\b", parsed.words.lower())
 
@@ -147,7 +147,7 @@ def test_every_picture_and_table_is_there(parsed):
 
 
 def order(names, parsed):
-    """The names, in the order of the page."""
+    """Sort the names in the order of the page."""
     assert set(names) == set(parsed.pictures)
     return sorted(names, key=list(parsed.pictures).index)
 
@@ -198,23 +198,27 @@ def test_where_it_ran(parsed):
     assert "factors.names" in parsed.words
 
 
-def test_sentences_say_what_the_tables_say(found, parsed):
-    own = found.versus["multi"].gap_summary.query("task == '' and statistic == 'mean'")
-    value, low, high = own[["value", "low", "high"]].to_numpy()[0]
+def test_sentences_say_what_the_tables_say(analysed, parsed):
+    mean = analysed.versus["multi"].gap_summary.query(
+        "task == '' and statistic == 'mean'"
+    )
+    value, low, high = mean[["value", "low", "high"]].to_numpy()[0]
     text = f"multi {value:+.3f} [{low:.3f}, {high:.3f}] nats".replace("-", "−")
     assert text in parsed.words
-    delta = found.delta_m.set_index("variant").loc["multi-pcgrad"]["delta_m"]
+    delta = analysed.delta_m.set_index("variant").loc["multi-pcgrad"]["delta_m"]
     assert f"multi-pcgrad {delta:+.2f}".replace("-0", "−0") in parsed.words
 
 
-def test_cells_are_what_the_analysis_found(found):
-    made = tables.tasks(found, looks(found.variants))
+def test_cells_are_what_the_analysis_found(analysed):
+    made = tables.tasks(analysed, looks(analysed.variants))
     row = next(r for r in made.rows if r[0].text == "b" and r[1].text == "loss (nats)")
-    own = found.transfer.query("task == 'b' and name == 'loss' and variant == 'multi'")
+    rows = analysed.transfer.query(
+        "task == 'b' and name == 'loss' and variant == 'multi'"
+    )
     assert made.head[2:5] == [
         "single (ST)", "multi (MT, sum of losses)", "difference, + is MT better"
     ]  # fmt: skip
-    expected = own[["st", "mt", "difference"]].to_numpy()[0]
+    expected = rows[["st", "mt", "difference"]].to_numpy()[0]
     shown = [float(cell.text.replace("−", "-")) for cell in row[2:5]]
     assert shown == pytest.approx(expected, abs=5e-4)
 
@@ -369,9 +373,9 @@ class TestDegraded:
     def test_more_optimizers_than_looks(self, tmp_path):
         names = ["single", "multi", *(f"multi-{x}" for x in "abcdef")]
         rows = trajectories(names, ["a"], steps=(0, 1, 10, 100))
-        one = findings.find(workdirs.write(tmp_path / "run", rows))
-        every = pictures.pictures(one, looks(names), findings.correlations([one]))
-        captions = {picture.id: picture.caption for picture in every}
+        crowd = findings.find(workdirs.write(tmp_path / "run", rows))
+        drawn = pictures.pictures(crowd, looks(names), findings.correlations([crowd]))
+        captions = {picture.id: picture.caption for picture in drawn}
         assert "Of 8 variants the first 7 are drawn" in captions["learning"]
         assert "All 7 MT variants, the best first" in captions["ranking"]
 
@@ -394,15 +398,17 @@ APART |= {("multi", "a"): HIGH, ("multi", "b"): HIGH, ("multi", "c"): LOW}
 
 
 def selected(path, cells):
-    """A workdir as a study leaves it: every task in the runs that were chosen for it.
+    """Make a workdir as a study leaves it: every task in the runs chosen for it.
 
     Values of whole runs are of the first task's, as `analysis.keep` has them.
     """
     rows = trajectories(tasks="abc", steps=(0, 1, 10, 100))
     for row in rows:
-        own = {task: cell for (v, task), cell in cells.items() if v == row["variant"]}
-        first = next(iter(own.values()))
-        row["learning_rate"], row["batch_size"] = own.get(row["task"], first)
+        chosen = {
+            task: cell for (v, task), cell in cells.items() if v == row["variant"]
+        }
+        first = next(iter(chosen.values()))
+        row["learning_rate"], row["batch_size"] = chosen.get(row["task"], first)
     return workdirs.write(path, rows)
 
 
@@ -474,20 +480,20 @@ class TestOfAStudy:
 
     def test_cells_without_a_value(self, study, tmp_path):
         workdirs.sweep(tmp_path, APART, validation=None, diverged=2)
-        found = study._replace(choice=choice.choice_of(tmp_path, study.records))
-        (picture,) = sweep(found, looks(found.variants))
+        analysed = study._replace(choice=choice.choice_of(tmp_path, study.records))
+        (picture,) = sweep(analysed, looks(analysed.variants))
         tiles = picture.draw.args[0][0].tiles
         assert [cell for cell, tile in tiles.items() if not tile.lost] == [LOW]
 
-    def test_nothing_to_choose_from(self, found):
-        assert not list(sweep(found, looks(found.variants)))
+    def test_nothing_to_choose_from(self, analysed):
+        assert not list(sweep(analysed, looks(analysed.variants)))
 
 
 class TestClaims:
-    def test_verdicts_are_those_of_the_analysis(self, found, parsed):
-        table = analysis.claims(found.records)
-        own = table[(table["setting"] == "") & (table["subject"] == "")]
-        for claim, verdict in own[["claim", "verdict"]].itertuples(index=False):
+    def test_verdicts_are_those_of_the_analysis(self, analysed, parsed):
+        table = analysis.claims(analysed.records)
+        rows = table[(table["setting"] == "") & (table["subject"] == "")]
+        for claim, verdict in rows[["claim", "verdict"]].itertuples(index=False):
             statement = claims.STATEMENTS[claim]
             assert f"{claim} {statement} {verdict}" in parsed.words
         assert "not selected on a sweep" in parsed.words
@@ -508,11 +514,11 @@ class TestClaims:
         assert early[1].note == "% of ST's loss" and early[5].text == "3"
         assert early[2].text == row["verdict"]
 
-    def test_pictures_show_what_the_verdicts_rest_on(self, found, judged):
-        every = claim_pictures.pictures(judged, looks(found.variants))
-        first, _, last = (picture.draw.args[0] for picture in every)
+    def test_pictures_show_what_the_verdicts_rest_on(self, analysed, judged):
+        drawn = claim_pictures.pictures(judged, looks(analysed.variants))
+        first, _, last = (picture.draw.args[0] for picture in drawn)
         (panel,) = first
-        gap = next(one for one in judged.evidence.gaps if one.task == "b")
+        gap = next(task for task in judged.evidence.gaps if task.task == "b")
         early, late = panel.rows["b"]
         assert early.hollow and panel.margin == 5
         assert late.interval.value == pytest.approx(gap.values["late"].mean())
@@ -580,26 +586,26 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 def overlaps(figure):
-    """Texts of a figure that lie on each other or on a panel, or leave the sheet."""
+    """Find texts of a figure that lie on each other or a panel, or leave the sheet."""
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    found = figure.texts + [t for one in figure.legends for t in one.get_texts()]
+    texts = figure.texts + [t for legend in figure.legends for t in legend.get_texts()]
     for ax in figure.axes:
-        found += [ax.xaxis.label, ax.yaxis.label, ax._left_title, *ax.texts]
+        texts += [ax.xaxis.label, ax.yaxis.label, ax._left_title, *ax.texts]
         for axis, (low, high), place in (
             (ax.xaxis, sorted(ax.get_xlim()), 0),
             (ax.yaxis, sorted(ax.get_ylim()), 1),
         ):
             labels = axis.get_ticklabels()
-            found += [t for t in labels if low <= t.get_position()[place] <= high]
-    found = [text for text in found if text.get_visible() and text.get_text()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in found]
+            texts += [t for t in labels if low <= t.get_position()[place] <= high]
+    texts = [text for text in texts if text.get_visible() and text.get_text()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in texts]
     return (
         [
             (a, b)
-            for place, (a, one) in enumerate(boxes)
+            for place, (a, box) in enumerate(boxes)
             for b, other in boxes[:place]
-            if one.overlaps(other)
+            if box.overlaps(other)
         ]
         + [
             ax.yaxis.label.get_text()
@@ -617,16 +623,16 @@ def overlaps(figure):
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_letters_do_not_lie_on_letters(found, correlations, judged, narrow):
-    own = looks(found.variants)
-    every = [*pictures.pictures(found, own, correlations)]
-    for picture in every + [*claim_pictures.pictures(judged, own)]:
+def test_letters_do_not_lie_on_letters(analysed, correlations, judged, narrow):
+    styles = looks(analysed.variants)
+    drawn = [*pictures.pictures(analysed, styles, correlations)]
+    for picture in drawn + [*claim_pictures.pictures(judged, styles)]:
         figure = picture.draw(narrow=narrow)
         FigureCanvasAgg(figure)
         assert not overlaps(figure), picture.id
 
 
-def test_sentences_are_few(found, correlations):
-    said = sentences.summary(found, correlations[0], correlations[1:3])
+def test_sentences_are_few(analysed, correlations):
+    said = sentences.summary(analysed, correlations[0], correlations[1:3])
     assert 3 <= len(said) <= 6
     assert all(sentence.endswith(".") for sentence in said)

@@ -24,7 +24,7 @@ def shifted(step):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A workdir with the checkpoints 1, 2 and 3."""
+    """Make a workdir with the checkpoints 1, 2 and 3."""
     path = tmp_path_factory.mktemp("saved")
     with checkpoint.open_manager(path, keep_last=3) as manager:
         for step in (1, 2, 3):
@@ -34,20 +34,20 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def workdir(saved, tmp_path):
-    """A copy to be damaged."""
+    """Make a copy to be damaged."""
     return shutil.copytree(saved, tmp_path / "run")
 
 
 def restore(workdir) -> Any:
     said: list[str] = []
     with checkpoint.open_manager(workdir, keep_last=3) as manager:
-        found = checkpoint.restore(manager, STATE, said.append)
-        return found, said, sorted(manager.all_steps())
+        restored = checkpoint.restore(manager, STATE, said.append)
+        return restored, said, sorted(manager.all_steps())
 
 
-def assert_equal(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for leaf, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+def assert_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for leaf, other in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         assert leaf.dtype == other.dtype
         np.testing.assert_array_equal(leaf, other)
 
@@ -161,9 +161,9 @@ def test_state_may_change_while_it_is_saved(tmp_path):
         checkpoint.save(manager, 1, state)
         jax.tree.map(lambda leaf: leaf.delete(), state)  # as donation does
     with checkpoint.open_manager(tmp_path, 1) as manager:
-        found = checkpoint.restore(manager, expected, lambda _: None)
-    assert found is not None
-    assert_equal(found[1], expected)
+        restored = checkpoint.restore(manager, expected, lambda _: None)
+    assert restored is not None
+    assert_equal(restored[1], expected)
 
 
 def test_checksum_knows_every_bit():
@@ -176,7 +176,7 @@ def test_checksum_knows_every_bit():
 
 @pytest.mark.parametrize("way", ["save", "finish"])
 def test_full_disk_is_one_message(tmp_path, monkeypatch, way):
-    """What tensorstore says of one is a ValueError."""
+    """Let tensorstore fail: what it says of a full disk is a ValueError."""
 
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: no space left\nand much more")

@@ -8,7 +8,7 @@ from mtl_jax.storage import disk
 
 
 def noted(monkeypatch, path):
-    """Names of the calls that put a file on the disk, in their order."""
+    """Note the calls that put a file on the disk, in their order."""
     calls = []
     fsync, replace = os.fsync, type(path).replace
 

@@ -25,7 +25,7 @@ STEPS = (0, 1, 2, 5, 12)
 PARTS = [f"records/{step:010d}.parquet" for step in STEPS]
 FLIPS = 40
 SEED = 0
-"""Of the damage: another finds other bits, at a cost of a minute."""
+"""Seed of the damage: another finds other bits, at a cost of a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +37,19 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sound(folder):
-    """A finished run, of which nothing is damaged."""
+    """Make a finished run, of which nothing is damaged."""
     return small.run(folder / "sound", **CHANGES)
 
 
 @pytest.fixture(scope="module")
 def other(folder):
-    """A run like it from another seed."""
+    """Make a run like it from another seed."""
     return small.run(folder / "other", **{**CHANGES, "seeds": (1,)}).path
 
 
 @pytest.fixture
 def path(sound, tmp_path):
-    """A copy to be damaged."""
+    """Make a copy to be damaged."""
     return shutil.copytree(sound.path, tmp_path / "run")
 
 
@@ -89,7 +89,7 @@ DAMAGES = (flip, halve, empty, delete, replace)
 
 
 def contents(path):
-    """All files of a folder but those that every command writes."""
+    """Read all files of a folder but those that every command writes."""
     return {
         file: file.read_bytes()
         for file in path.rglob("*")
@@ -98,7 +98,7 @@ def contents(path):
 
 
 def says(action, *words):
-    """What an action returns, or None where its one message has all of these words."""
+    """Return what an action does, or None where its one message has all these words."""
     try:
         return action()
     except InputError as error:
@@ -117,7 +117,7 @@ def measure(path):
 
 
 def assert_resumes(path, sound, *words):
-    """The same command says what is damaged and loses nothing, or ends as it was."""
+    """Give the command again: it names the damage, loses nothing, or is as before."""
     before = contents(path)
     ended = says(lambda: resume(path), *words)
     if ended is None:
@@ -144,9 +144,9 @@ def test_any_bit_of_the_manifest(path, sound, dice):
     content = file.read_bytes()
     for _ in range(FLIPS):
         flip(file, dice)
-        found = says(lambda: records.read(path), manifest.FILE, "delete it")
-        if found is not None:  # it was a space
-            assert_frame_equal(found, sound.records)
+        df = says(lambda: records.read(path), manifest.FILE, "delete it")
+        if df is not None:  # it was a space
+            assert_frame_equal(df, sound.records)
         file.write_bytes(content)
 
 
@@ -254,7 +254,7 @@ def test_newest_checkpoint_gone(path, sound):
 
 @pytest.mark.parametrize("damage", [flip, delete])
 def test_part_after_the_checkpoint_is_made_again(path, sound, dice, damage):
-    """As it is after a kill, where nothing but a damage to the file is said."""
+    """Cut it as a kill does, where nothing but a damage to the file is said."""
     shutil.rmtree(path / checkpoint.FOLDER / "12")
     known = manifest.read(path)
     assert known is not None
@@ -315,7 +315,7 @@ def test_measured_records_go_with_the_checkpoint_before(path):
 
 
 def test_crash_between_manifest_and_part(path, monkeypatch, sound):
-    """The new rows are read from the draft, and the next command finishes it."""
+    """Read the new rows from the draft, which the next command finishes."""
     names = []
     publish = records.disk.publish
 
@@ -377,7 +377,7 @@ def trained_again(*_):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """A finished study."""
+    """Make a finished study."""
     study.run(tiny_study.config(), folder / "study", Pretender(), lambda _: None)
     return folder / "study"
 
@@ -395,7 +395,7 @@ class TestOfAStudy:
     @pytest.mark.parametrize("damage", DAMAGES)
     @pytest.mark.parametrize("name", [candidates.TABLE, candidates.SELECTION])
     def test_choice(self, whole, path, dice, name, damage):
-        """The page says it; the same command chooses again."""
+        """Say it on the page; the same command chooses again."""
         damage(path / name, dice)
         assert self.run(path) == 0
         assert contents(path).items() == relocated(contents(whole), whole, path)
@@ -436,17 +436,17 @@ class TestOfAStudy:
     @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"seconds": "long"}'])
     def test_word_that_a_trial_is_finished(self, folder, monkeypatch, content):
         config = tiny_study.config()
-        one = grid.sweep(config, tiny_study.TASKS)[0]
-        assert trial.finish(one, folder, lambda _: None) is None
-        assert not (folder / one.name / checkpoint.FOLDER).exists()
-        spent, file = trial.seconds(one, folder), folder / one.name / trial.FINISHED
+        cell = grid.sweep(config, tiny_study.TASKS)[0]
+        assert trial.finish(cell, folder, lambda _: None) is None
+        assert not (folder / cell.name / checkpoint.FOLDER).exists()
+        spent, file = trial.seconds(cell, folder), folder / cell.name / trial.FINISHED
         file.write_text(content)
-        assert trial.seconds(one, folder) is None
+        assert trial.seconds(cell, folder) is None
         monkeypatch.setattr(trial, "run", trained_again)
-        assert trial.finish(one, folder, lambda _: None) is None
-        assert trial.seconds(one, folder) == spent
+        assert trial.finish(cell, folder, lambda _: None) is None
+        assert trial.seconds(cell, folder) == spent
 
 
 def relocated(files, source, target):
-    """Contents of a folder as if it lay elsewhere."""
+    """Read the contents of a folder as if it lay elsewhere."""
     return {target / file.relative_to(source): c for file, c in files.items()}.items()

@@ -30,7 +30,7 @@ def test_rows_come_back_by_step(tmp_path):
 
 
 def test_parts_of_before_declare_nothing(tmp_path):
-    """A run that an older version began holds parts without the newest columns."""
+    """Read a run that an older version began: parts lack the newest columns."""
     for step in (1, 2):
         records.write(tmp_path, step, [row(step, direction=-1, unit="nats")])
     (tmp_path / manifest.FILE).unlink()
@@ -93,7 +93,7 @@ def test_bytes_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
 
 
 def test_readers_see_whole_parts_while_a_run_writes(tmp_path):
-    """A part is there with all its rows, old or new ones, or not at all."""
+    """Find a part with all its rows, old or new ones, or not at all."""
     records.write(tmp_path, 0, [row(0)])
 
     def write():

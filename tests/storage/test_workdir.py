@@ -16,11 +16,11 @@ DATA = {"checksum": 17, "seed": 0}
 
 
 def config(**changes):
-    found = ConfigDict({"steps": 10, "seeds": (0, 1), "model": {"widths": (8,)}})
-    found.checkpoint = ConfigDict({"every": 5})
-    found.data = ConfigDict({"dir": "/here", "source": "auto", "seed": 0})
-    found.update_from_flattened_dict(changes)
-    return found
+    fields = ConfigDict({"steps": 10, "seeds": (0, 1), "model": {"widths": (8,)}})
+    fields.checkpoint = ConfigDict({"every": 5})
+    fields.data = ConfigDict({"dir": "/here", "source": "auto", "seed": 0})
+    fields.update_from_flattened_dict(changes)
+    return fields
 
 
 def test_claim_makes_the_folder(tmp_path):
@@ -69,7 +69,7 @@ def test_error_elsewhere_is_not_of_the_folder(tmp_path, name):
 
 
 def test_name_that_the_locale_spells_otherwise(tmp_path, monkeypatch):
-    """Libraries beneath would write to another folder, or end in an error."""
+    """Refuse what libraries beneath would write elsewhere, or end in an error."""
     (tmp_path / "\N{GREEK SMALL LETTER MU}").mkdir()
     with workdir.claim(tmp_path / "\N{GREEK SMALL LETTER MU}"):
         pass
@@ -89,7 +89,7 @@ def test_config_of_another_shape(tmp_path, content):
 
 
 def test_config_that_was_edited_is_not_believed(tmp_path):
-    """Where it is compared it says what changed; where it is needed it is refused."""
+    """Say what changed where it is compared; refuse it where it is needed."""
     workdir.bind(tmp_path, config(), DATA)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"steps": 10', '"steps": 11'))
