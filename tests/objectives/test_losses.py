@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +41,8 @@ OBJECTIVES = pytest.mark.parametrize(
 def test_loss_is_the_negative_log_likelihood(objective):
     outputs, targets = outputs_and_targets(objective)
     losses = objective.example_loss(outputs, targets)
-    assert losses.shape == (B,) and losses.dtype == jnp.float32
+    chex.assert_shape(losses, (B,))
+    chex.assert_type(losses, jnp.float32)
     expected = -log_likelihood(objective, outputs, targets)
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
 
@@ -79,7 +81,8 @@ def test_sampled_targets_have_the_frequencies_of_the_likelihood(objective, key):
     draws = jax.vmap(objective.sample_targets, (0, None))(
         jax.random.split(key, DRAWS), outputs
     )
-    assert draws.shape == (DRAWS, 4) and jnp.issubdtype(draws.dtype, jnp.integer)
+    chex.assert_shape(draws, (DRAWS, 4))
+    chex.assert_type(draws, int)
     for value in range(C if objective is SOFTMAX else 2):
         p = np.exp(log_likelihood(objective, outputs, np.full(4, value)))
         error = np.sqrt(p * (1 - p) / DRAWS)
@@ -183,7 +186,7 @@ def test_invalid_pixels_have_no_influence(objective, hidden):
     scores = objective.scores.values()
     moved = np.where(valid.reshape(valid.shape + (1,) * (outputs.ndim - 3)), outputs, 0)
     moved = np.where(moved == 0, np.float32(hidden), moved)
-    jax.tree.map(np.testing.assert_array_equal, all_of_it(outputs), all_of_it(moved))
+    chex.assert_trees_all_equal(all_of_it(outputs), all_of_it(moved))
     for given in (outputs, moved):
         gradient = jax.grad(lambda o: objective.example_loss(o, targets).sum())(given)
         assert (np.asarray(gradient)[~valid] == 0).all()

@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,10 +198,8 @@ def test_unlike_tasks_train_side_by_side_and_alone(task_map):
         moved, loss = stepped(setting, chosen, alone, part)
         np.testing.assert_allclose(loss[0], losses[t], rtol=1e-6)
         heads = jax.tree.map(lambda leaf, t=t: leaf[t], after.params.heads)
-        for a, b in zip(
-            *map(jax.tree.leaves, (moved.params.heads, heads)), strict=True
-        ):
-            np.testing.assert_allclose(a[0], b, rtol=1e-5, atol=1e-6)
+        only = jax.tree.map(lambda leaf: leaf[0], moved.params.heads)
+        chex.assert_trees_all_close(only, heads, rtol=1e-5, atol=1e-6)
     # A binary task's head moves by its first output only.
     before = state.params.heads["kernel"][2]
     step = np.asarray(after.params.heads["kernel"][2] - before)

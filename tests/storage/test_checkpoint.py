@@ -2,6 +2,7 @@ import contextlib
 import shutil
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -46,10 +47,7 @@ def restore(workdir) -> Any:
 
 
 def assert_equal(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for leaf, other in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
-        assert leaf.dtype == other.dtype
-        np.testing.assert_array_equal(leaf, other)
+    chex.assert_trees_all_equal(actual, expected, strict=True)  # and their dtypes
 
 
 def test_newest_is_restored_as_it_was_saved(saved):
