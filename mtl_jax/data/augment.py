@@ -22,7 +22,7 @@ from mtl_jax.options import some_of
 from mtl_jax.types import Array
 
 BORDER = 1 / 8
-"""Of a side, what `crop` adds at most: 4 pixels of 32 (He et al., 2016)."""
+"""Share of a side that `crop` adds at most: 4 pixels of 32 (He et al., 2016)."""
 LARGEST = 1.5
 """Largest factor of `scale`."""
 
@@ -33,14 +33,13 @@ class Pixels(NamedTuple):
     value: Array
     """``[K, H, W]``."""
     invalid: Array
-    """What a pixel without a target has, of every task ``[K]``."""
+    """Value of a pixel without a target, of every task ``[K]``."""
     grows: Array
-    """Whether values grow as the image does, of every task ``[K]``: inverse depths
-    do."""
+    """True where values grow as the image does, as inverse depths do: bool ``[K]``."""
 
 
 def no_pixels(height: int, width: int) -> Pixels:
-    """Of images whose targets are no pixels."""
+    """Return the targets of an image whose targets are no pixels."""
     return Pixels(jnp.zeros((0, height, width)), jnp.zeros(0), jnp.zeros(0, bool))
 
 
@@ -49,7 +48,7 @@ Transform = Callable[[Array, Array, Pixels], tuple[Array, Pixels]]
 
 
 def flip(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
-    """Left and right change places, half of the time."""
+    """Mirror left and right, half of the time."""
     turn = jax.random.bernoulli(key)
 
     def turned(leaf: Array, axis: int) -> Array:
@@ -59,7 +58,7 @@ def flip(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
 
 
 def crop(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
-    """A window of the same size, of the image within a border of zeros."""
+    """Cut a window of the same size out of the image within a border of zeros."""
     height, width, _ = x.shape
     border = [(round(BORDER * side),) * 2 for side in (height, width)]
     most = jnp.array([2 * both[0] + 1 for both in border])
@@ -76,7 +75,7 @@ def crop(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
 
 
 def scale(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
-    """A smaller window, enlarged to the size of the image, up to 1.5 times.
+    """Enlarge a smaller window to the size of the image, up to 1.5 times.
 
     Images linearly, targets by the nearest pixel; inverse depths grow by the factor.
     """
@@ -105,11 +104,11 @@ def scale(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
 
 
 TRANSFORMS: dict[str, Transform] = {"flip": flip, "crop": crop, "scale": scale}
-"""Every transform by its name."""
+"""Transforms by their names."""
 
 
 def make(names: str | Iterable[str]) -> Transform | None:
-    """Transforms one after another, in the order of the names; None of none.
+    """Compose transforms in the order of their names; None of none.
 
     Raises:
       InputError: an unknown name, or one twice.
@@ -118,10 +117,10 @@ def make(names: str | Iterable[str]) -> Transform | None:
     if not chosen:
         return None
 
-    def every(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
+    def transform(key: Array, x: Array, pixels: Pixels) -> tuple[Array, Pixels]:
         keys = jax.random.split(key, len(chosen))
         for name, drawn in zip(chosen, keys, strict=True):
             x, pixels = TRANSFORMS[name](drawn, x, pixels)
         return x, pixels
 
-    return every
+    return transform

@@ -22,19 +22,19 @@ LAYOUT = "1"
 """Part of the key: change it whenever the same files are decoded differently."""
 DIGESTS = "sha256.json"
 WRITING = ".writing-"
-"""What the names of folders begin with that are being written."""
+"""Beginning of the names of folders that are being written."""
 
 _log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Cache folder: $MTL_JAX_CACHE, else $XDG_CACHE_HOME, else ~/.cache."""
+    """Return the cache folder: $MTL_JAX_CACHE, else $XDG_CACHE_HOME, else ~/.cache."""
     root = os.environ.get("MTL_JAX_CACHE") or os.environ.get("XDG_CACHE_HOME")
     return Path(root or "~/.cache").expanduser() / "mtl_jax" / "data"
 
 
 def sha256(path: Path) -> str:
-    """Digest of a file, in hexadecimal."""
+    """Return the digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

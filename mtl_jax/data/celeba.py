@@ -5,9 +5,10 @@ bilinear interpolation over the area, as in the data of Sener & Koltun (2018), w
 protocol Kurin et al. (2022) take over; nothing is cropped.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,13 +27,66 @@ FULL = (178, 218)
 """Width and height of the aligned images."""
 
 
-class Stored(NamedTuple):
-    """The images of all splits, one split after the other, not yet decoded."""
+class EncodedImage(NamedTuple):
+    """An image that is not yet decoded."""
 
-    image: Callable[[int], tuple[str, bytes, np.ndarray]]
-    """Number to what messages call it, the JPEG, and its attributes, int8 ``[40]``."""
-    files: dict[str, str]
+    name: str
+    """Name in messages."""
+    content: bytes
+    """The JPEG."""
+    attributes: np.ndarray
+    """0 or 1, int8 ``[40]``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialImages:
+    """The images of the official files, one split after the other."""
+
+    folder: Path
+    lists: celeba_files.Listed
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return digests that change if the images do."""
+        return {"names and sizes": self.lists.digest}
+
+    def image(self, number: int) -> EncodedImage:
+        """Read an image by its number."""
+        path = self.folder / self.lists.names[number]
+        try:
+            content = image.content(path)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({reason.of(error)}); make it readable"
+            ) from error
+        return EncodedImage(str(path), content, self.lists.attributes[number])
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImages:
+    """The images that TFDS prepared, one split after the other."""
+
+    version: Path
+    """Folder of the shards."""
+    splits: tuple[Any, ...]
+    """TFDS's data source of every split."""
+    digests: dict[str, str]
     """Digests that change if the images do."""
+
+    def image(self, number: int) -> EncodedImage:
+        """Read an image by its number."""
+        part, place = 0, number
+        while place >= len(self.splits[part]):
+            place -= len(self.splits[part])
+            part += 1
+        try:
+            (record,) = self.splits[part].__getitems__([place])
+            values = [record["attributes"][name] for name in ATTRIBUTES]
+            content = record["image"]
+        except Exception as error:
+            raise sources.unreadable(self.version, error) from error
+        name = f"{self.version}, {SPLITS[part]} example {place},"
+        return EncodedImage(name, content, np.array(values, np.int8))
 
 
 def load(
@@ -42,10 +96,11 @@ def load(
     attributes: tuple[str, ...] = (),
     size: int = 64,
 ) -> Dataset:
-    """A task per attribute, of one input; ``x`` is uint8 ``[202599, size, size, 3]``.
+    """Load a task per attribute, all of one input.
 
-    ``y`` is int8 ``[202599, T]``, 0 or 1. Splits are those of the official partition.
-    Images are mapped from the cache, not read; they are decoded into it once.
+    ``x`` is uint8 ``[202599, size, size, 3]``, ``y`` int8 ``[202599, T]``, 0 or
+    1. Splits are those of the official partition. Images are mapped from the cache, not
+    read; they are decoded into it once.
 
     Args:
       directory: holds the folder celeba (the official files, as they are or in the
@@ -63,18 +118,18 @@ def load(
     columns = _columns(attributes)
     if not 1 <= size <= min(FULL):
         raise InputError(f"size is {size}; choose 1 to {min(FULL)} pixels")
-    found = sources.find("celeba", directory, source)
-    stored = {"files": _official, "tfds": _prepared}[found.kind](found)
+    file_set = sources.find("celeba", directory, source)
+    images = {"files": _official, "tfds": _prepared}[file_set.kind](file_set)
     arrays = prepare.arrays(
         "celeba",
-        {**stored.files, "size": str(size)},
+        {**images.digests, "size": str(size)},
         {
             "x": ((size, size, 3), np.uint8),
             "y": ((len(ATTRIBUTES),), np.int8),
             "order": ((), np.uint64),
         },
         sum(COUNTS.values()),
-        lambda i: _decode(*stored.image(i), size),
+        lambda i: _decode(images.image(i), size),
     )
     return Dataset(
         tasks=tuple(ATTRIBUTES[column] for column in columns),
@@ -84,7 +139,7 @@ def load(
         objectives=("bernoulli",) * len(columns),
         widths=(1,) * len(columns),
         provenance={
-            "sources": {"celeba": sources.origin(found, stored.files)},
+            "sources": {"celeba": sources.origin(file_set, images.digests)},
             "seed": seed,
             "remarks": [f"aligned images, resized to {size}x{size} pixels as a whole"],
         },
@@ -107,36 +162,25 @@ def _rows(order: np.ndarray, tasks: int) -> dict[str, tuple[np.ndarray, ...]]:
     rows, start = {}, 0
     for split in SPLITS:
         stop = start + COUNTS[split]
-        own = start + np.argsort(order[start:stop], kind="stable")
-        rows[split] = (own.astype(np.int32),) * tasks
+        places = start + np.argsort(order[start:stop], kind="stable")
+        rows[split] = (places.astype(np.int32),) * tasks
         start = stop
     return rows
 
 
-def _official(found: sources.Found) -> Stored:
-    """Images from the official files."""
-    parts = found.files["train"]
-    lists = celeba_files.read(parts, COUNTS)
-
-    def stored(i: int) -> tuple[str, bytes, np.ndarray]:
-        path = parts[0] / lists.names[i]
-        try:
-            return str(path), image.content(path), lists.attributes[i]
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be read ({reason.of(error)}); make it readable"
-            ) from error
-
-    return Stored(stored, {"names and sizes": lists.digest})
+def _official(file_set: sources.FileSet) -> OfficialImages:
+    """Read the lists of the official files."""
+    parts = file_set.files["train"]
+    return OfficialImages(parts[0], celeba_files.read(parts, COUNTS))
 
 
-def _prepared(found: sources.Found) -> Stored:
-    """Images from what TFDS prepared."""
-    version = found.files["train"][0].parent
-    parts, numbers = [], []
+def _prepared(file_set: sources.FileSet) -> PreparedImages:
+    """Open the splits that TFDS prepared."""
+    version = file_set.files["train"][0].parent
+    splits = []
     for split in SPLITS:
         try:
-            data = sources.prepared(found.files[split], split, encoded=("image",))
+            data = sources.prepared(file_set.files[split], split, encoded=("image",))
         except Exception as error:  # damage shows as unrelated types
             raise sources.unreadable(version, error) from error
         if len(data) != COUNTS[split]:
@@ -144,27 +188,13 @@ def _prepared(found: sources.Found) -> Stored:
                 f"{version} has {len(data)} {split} images, expected {COUNTS[split]}; "
                 "prepare the official data set"
             )
-        parts.append(data)
-        numbers += [(len(parts) - 1, i) for i in range(len(data))]
-
-    def stored(i: int) -> tuple[str, bytes, np.ndarray]:
-        part, place = numbers[i]
-        try:
-            (record,) = parts[part].__getitems__([place])
-            values = [record["attributes"][name] for name in ATTRIBUTES]
-            encoded = record["image"]
-        except Exception as error:
-            raise sources.unreadable(version, error) from error
-        where = f"{version}, {SPLITS[part]} example {place},"
-        return where, encoded, np.array(values, np.int8)
-
-    return Stored(stored, sources.file_digests(found))
+        splits.append(data)
+    return PreparedImages(version, tuple(splits), sources.file_digests(file_set))
 
 
-def _decode(
-    name: str, encoded: bytes, attributes: np.ndarray, size: int
-) -> dict[str, np.ndarray]:
+def _decode(encoded: EncodedImage, size: int) -> dict[str, np.ndarray]:
     """Decode an image at a smaller size; it goes with its attributes and a hash."""
+    name, content, attributes = encoded
 
     def check(image: Image.Image) -> None:
         width, height = image.size
@@ -175,7 +205,7 @@ def _decode(
             )
 
     remedy = "unpack the official image again"
-    full = image.decode(name, encoded, "JPEG", check, remedy).convert("RGB")
+    full = image.decode(name, content, "JPEG", check, remedy).convert("RGB")
     x = np.asarray(full.resize((size, size), Image.Resampling.BILINEAR))
     digest = hashlib.blake2b(x.tobytes() + attributes.tobytes(), digest_size=8)
     order = np.frombuffer(digest.digest(), np.uint64).reshape(())

@@ -66,7 +66,7 @@ PLACES = {
     "list_attr_celeba.txt": "Anno",
     "list_eval_partition.txt": "Eval",
 }
-"""What is needed, and the folder of the official distribution that it is in."""
+"""Parts of the tree, and the folder of the official distribution that has each."""
 
 LARGEST = 2**26
 """Bytes of a list; that of attributes has 27 MB."""
@@ -76,7 +76,7 @@ class Listed(NamedTuple):
     """The images, those of a split together, in order of the lists."""
 
     names: list[str]
-    """Of the files of ``N`` images."""
+    """Names of the files of ``N`` images."""
     attributes: np.ndarray
     """0 or 1, int8 ``[N, 40]``."""
     digest: str
@@ -84,22 +84,22 @@ class Listed(NamedTuple):
 
 
 def official(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Folder of images, attributes and partition: for every split, or for none."""
+    """Find the folder of images, attributes and partition: for all splits, or none."""
     parts = tuple(_place(folder, name) for name in PLACES)
     there = all(part.exists() for part in parts)
     return dict.fromkeys(SPLITS, parts) if there else {}
 
 
-def wanted(folder: Path, splits: list[str]) -> str:
-    """Names of what the folder lacks."""
+def missing(folder: Path, splits: list[str]) -> str:
+    """List what the folder lacks."""
     del splits
-    missing = [name for name in PLACES if not _place(folder, name).exists()]
-    return ", ".join(missing or PLACES)
+    lacking = [name for name in PLACES if not _place(folder, name).exists()]
+    return ", ".join(lacking or PLACES)
 
 
 def _place(folder: Path, name: str) -> Path:
-    own = folder / PLACES[name] / name
-    return own if own.exists() else folder / name
+    path = folder / PLACES[name] / name
+    return path if path.exists() else folder / name
 
 
 def read(parts: tuple[Path, ...], counts: dict[str, int]) -> Listed:

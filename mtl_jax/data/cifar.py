@@ -20,7 +20,7 @@ SPLITS = ("train", "test")
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
 KINDS = ("fine", "coarse")
-"""Of labels."""
+"""Kinds of labels."""
 LARGEST = 2**28
 """Bytes of a file; the largest official one has 155 MB."""
 FINE, COARSE = 100, 20
@@ -33,7 +33,7 @@ Examples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def official(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Official files per split: in the folder, or as unpacked in or beside it."""
+    """Find the official files per split: in the folder, or unpacked in or beside it."""
     versions = [
         {split: (place / f"{split}{ending}",) for split in SPLITS}
         for name, ending in FOLDERS.items()
@@ -43,8 +43,8 @@ def official(folder: Path) -> dict[str, tuple[Path, ...]]:
     return max(there, key=len)
 
 
-def wanted(folder: Path, splits: list[str]) -> str:
-    """Names of the official files of these splits."""
+def missing(folder: Path, splits: list[str]) -> str:
+    """List the official files of these splits."""
     del folder
     names = (
         f"{', '.join(f'{split}{ending}' for split in splits)} of {archive}.tar.gz"
@@ -101,9 +101,9 @@ def _binary(path: Path, content: bytes) -> Examples:
 def _python(path: Path, content: bytes) -> Examples:
     """Take a pickle apart: planes ``[N, 3072]``, fine labels, coarse labels."""
     try:
-        found = _Unpickler(content).load()
-        planes = found[b"data"].array()
-        fine, coarse = (_numbers(found[f"{kind}_labels".encode()]) for kind in KINDS)
+        record = _Unpickler(content).load()
+        planes = record[b"data"].array()
+        fine, coarse = (_numbers(record[f"{kind}_labels".encode()]) for kind in KINDS)
     except Exception as error:  # damage shows as ten unrelated types
         raise InputError(
             f"{path} is not a complete file of CIFAR-100's python version "
@@ -126,7 +126,7 @@ def _numbers(labels: Any) -> np.ndarray:
 
 
 class _Array:
-    """What a pickle says of an array: nothing of NumPy runs on its behalf."""
+    """An array as a pickle describes it: nothing of NumPy runs on its behalf."""
 
     def __init__(self, *_: Any):
         self.state: Any = None
@@ -135,7 +135,7 @@ class _Array:
         self.state = state
 
     def array(self) -> np.ndarray:
-        """The array of bytes that was described."""
+        """Make the array of bytes that was described."""
         _, shape, dtype, fortran, content = self.state
         if dtype.name not in (b"u1", "u1"):
             raise pickle.UnpicklingError(f"its data are {dtype.name}, expected u1")
@@ -144,7 +144,7 @@ class _Array:
 
 
 class _Type:
-    """What a pickle says of the type of an array."""
+    """The type of an array as a pickle describes it."""
 
     def __init__(self, name: Any = None, *_: Any):
         self.name = name
@@ -154,7 +154,7 @@ class _Type:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Encode text as Python 3 writes bytes for Python 2."""
     del encoding  # always this one; others may import modules
     return text.encode("latin1")
 
@@ -174,7 +174,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(content), encoding="bytes")
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for what the pickle asks for."""
+        """Return the stand-in for the class that the pickle asks for."""
         if (module, name) not in self.GLOBALS:
             raise pickle.UnpicklingError(
                 f"it asks for {module}.{name}, which is refused"

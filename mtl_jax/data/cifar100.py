@@ -51,7 +51,7 @@ def load(
     grouping_seed: int = 0,
     partial: bool = False,
 ) -> Dataset:
-    """Tasks on disjoint classes; ``x`` is uint8 ``[60000, 32, 32, 3]``.
+    """Load tasks on disjoint classes; ``x`` is uint8 ``[60000, 32, 32, 3]``.
 
     A task of ten classes has 5,000 / 500 / 500 examples: the official train split,
     and two random halves of the official test split. Assumption: only this use of
@@ -62,7 +62,7 @@ def load(
     training and 500 test examples. Assumption: they have no validation split, so a
     random tenth of the training examples is held out: 2,250 / 250 / 500.
 
-    Source: CIFAR-100 (Krizhevsky 2009), as `source.find` finds it in ``directory``.
+    Source: CIFAR-100 (Krizhevsky 2009), as `source.find` looks for it in ``directory``.
 
     Args:
       directory: holds the folder cifar100.
@@ -83,12 +83,14 @@ def load(
         raise InputError(
             f"data.grouping_seed is {grouping_seed}; it must not be negative"
         )
-    found = sources.find("cifar100", directory, source)
-    splits, origin = sources.read(found, counts={})
+    file_set = sources.find("cifar100", directory, source)
+    splits, origin = sources.read(file_set, counts={})
     incomplete = _incomplete(splits)
-    _check(found.folder, splits, incomplete, partial)
+    _check(file_set.folder, splits, incomplete, partial)
     x, fine, coarse = (np.concatenate(p) for p in zip(*splits.values(), strict=True))
-    groups = _groups(grouping, grouping_seed, _superclass(found.folder, fine, coarse))
+    groups = _groups(
+        grouping, grouping_seed, _superclass(file_set.folder, fine, coarse)
+    )
     y = np.empty_like(fine)
     for group in groups:
         for label, number in enumerate(group):

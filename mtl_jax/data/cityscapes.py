@@ -104,7 +104,7 @@ def load(
     classes: int = 7,
     size: tuple[int, int] = (128, 256),
 ) -> Dataset:
-    """Two tasks of one input: ``x`` is uint8 ``[N, H, W, 3]``.
+    """Load two tasks of one input: ``x`` is uint8 ``[N, H, W, 3]``.
 
     ``y`` is float32 ``[N, 2, H, W]``: labels as numbers, `IGNORED` for none, and
     inverse depths, 0 for none. The official val split is for testing, as the labels of
@@ -123,8 +123,8 @@ def load(
     """
     _check(source, classes, size)
     folder = _folder(directory)
-    found = {split: _scenes(folder, split) for split in COUNTS}
-    scenes = [scene for own in found.values() for scene in own]
+    scenes_of = {split: _scenes(folder, split) for split in COUNTS}
+    scenes = [scene for split_scenes in scenes_of.values() for scene in split_scenes]
     digest = _fingerprint(folder, scenes)
     height, width = size
     of_class = np.array(CLASSES[classes], np.float32)
@@ -138,7 +138,7 @@ def load(
         len(scenes),
         lambda i: _decode(scenes[i], of_class, (height, width)),
     )
-    deck = np.random.default_rng(seed).permutation(len(found["train"]))
+    deck = np.random.default_rng(seed).permutation(len(scenes_of["train"]))
     test = np.arange(len(deck), len(scenes))
     parts = {"train": deck[:TRAIN], "validation": deck[TRAIN:], "test": test}
     origin = {"kind": "files", "folder": str(folder), "names and sizes": digest}
@@ -146,7 +146,7 @@ def load(
         tasks=TASKS,
         x=arrays["x"],
         y=arrays["y"],
-        rows={split: (own.astype(np.int32),) * 2 for split, own in parts.items()},
+        rows={split: (rows.astype(np.int32),) * 2 for split, rows in parts.items()},
         objectives=TASKS,  # they are called alike
         widths=(classes, 1),
         provenance={
@@ -199,8 +199,8 @@ def _folder(directory: str) -> Path:
 
 def _of_kind(folder: Path, kind: str) -> Path:
     """A folder of the tree, or that of an archive that has one of its own."""
-    own = folder / f"{kind}_trainvaltest" / kind
-    return own if own.is_dir() else folder / kind
+    unpacked = folder / f"{kind}_trainvaltest" / kind
+    return unpacked if unpacked.is_dir() else folder / kind
 
 
 def _scenes(folder: Path, split: str) -> list[Scene]:

@@ -31,8 +31,8 @@ class Dataset(NamedTuple):
     """Numbers that every task's head gives, an example or a pixel: the classes, or
     1."""
     provenance: dict[str, Any]
-    """Where it came from, as JSON: source, files with sha256, split seed, remarks."""
+    """Origin of the data, as JSON: source, files with sha256, split seed, remarks."""
     one_input: bool = False
-    """Whether tasks share their inputs."""
+    """True where tasks share their inputs."""
     shared_output: bool = False
-    """Whether tasks share the output layer, too, and have no heads of their own."""
+    """True where tasks share the output layer, too, and have no heads of their own."""

@@ -15,7 +15,7 @@ MAX_TASKS = 10
 
 
 def load(seed: int = 0, tasks: int = 3, relation: str = "same") -> Dataset:
-    """Tasks on disjoint images; ``x`` is uint8 ``[1797, 8, 8, 1]``.
+    """Load tasks on disjoint images; ``x`` is uint8 ``[1797, 8, 8, 1]``.
 
     A task has a half of its images for training, a sixth for validation and a
     third for testing: 299 / 100 / 200 with three tasks.
@@ -51,11 +51,11 @@ def load(seed: int = 0, tasks: int = 3, relation: str = "same") -> Dataset:
     per_task = len(x) // tasks
     hands = rng.permutation(len(x)).astype(np.int32)[: per_task * tasks]
     hands = hands.reshape(tasks, per_task)
-    for task, own in enumerate(hands):
+    for task, hand in enumerate(hands):
         if relation == "transformed":
-            x[own] = _transformed(x[own], task, rng)
+            x[hand] = _transformed(x[hand], task, rng)
         if relation == "conflicting" and task > 0:
-            y[own] = rng.integers(10, size=per_task)
+            y[hand] = rng.integers(10, size=per_task)
     test, validation = round(per_task / 3), round(per_task / 6)
     train = per_task - validation - test
     parts = np.split(hands, [train, train + validation], axis=1)

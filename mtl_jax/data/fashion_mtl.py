@@ -11,10 +11,10 @@ SIZES = {"train": 25_000, "validation": 5_000, "test": 5_000}
 
 
 def load(directory: str = "", source: str = "auto", seed: int = 0) -> Dataset:
-    """Two tasks on random disjoint halves; ``x`` is uint8 ``[70000, 28, 28, 1]``.
+    """Load two tasks on random disjoint halves; ``x`` is uint8 ``[70000, 28, 28, 1]``.
 
     Source: Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), as `source.images`
-    finds it in ``directory``. Errors are those of `source.images`.
+    looks for it in ``directory``. Errors are those of `source.images`.
     """
     splits, origin = sources.images("fashion_mnist", directory, source)
     x, y = (np.concatenate(parts) for parts in zip(*splits.values(), strict=True))

@@ -39,7 +39,7 @@ PROMPTS = {
     "qnli": "qnli question: {0} sentence: {1}",
     "rte": "rte sentence1: {0} sentence2: {1}",
 }
-"""One text that holds both and names its task (Raffel et al. 2020, appendix D)."""
+"""Texts that hold both and name their task (Raffel et al. 2020, appendix D)."""
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
     vocabulary: str = "",
     length: int = 128,
 ) -> Dataset:
-    """A head a task; ``x`` are tokens, uint16 or int32 ``[N, length]``.
+    """Load tasks, a head each; ``x`` are tokens, uint16 or int32 ``[N, length]``.
 
     ``y`` is float32 ``[N]``: the number of a class as TFDS counts them, or STS-B's
     similarity, 0 to 5. Texts are encoded once, into the cache.
@@ -84,7 +84,7 @@ def load_text(
     vocabulary: str = "",
     length: int = 128,
 ) -> Dataset:
-    """All tasks answer in the same words (Mueller, Dredze & Andrews 2022).
+    """Load tasks that answer in the same words (Mueller, Dredze & Andrews 2022).
 
     As `load`, but a text begins with its task and holds both sentences, as T5's does,
     and ``y`` is int32 ``[N]``, the number of the right word in
@@ -97,8 +97,8 @@ def load_text(
     dataset = _load(names, directory, source, seed, vocabulary, length, PROMPTS)
     y = np.empty(len(dataset.y), np.int32)
     for task, name in enumerate(names):
-        own = np.concatenate([rows[task] for rows in dataset.rows.values()])
-        y[own] = _words(name, dataset.y[own])
+        of_task = np.concatenate([rows[task] for rows in dataset.rows.values()])
+        y[of_task] = _words(name, dataset.y[of_task])
     return dataset._replace(
         y=y,
         objectives=tuple(WORDS.get(name, "words") for name in names),
@@ -133,13 +133,13 @@ def _load(
     # A generator a task, whichever are asked for: none changes another's examples.
     rngs = dict(zip(TASKS, np.random.default_rng(seed).spawn(len(TASKS)), strict=True))
     for name in names:
-        found, prompt = places[name], prompts.get(name, "")
-        digests = sources.file_digests(found)
-        origins[name] = sources.origin(found, digests)
+        file_set, prompt = places[name], prompts.get(name, "")
+        digests = sources.file_digests(file_set)
+        origins[name] = sources.origin(file_set, digests)
         arrays = cache.arrays(
             f"glue-{name}",
             {**digests, **of_vocabulary, "length": str(length), "prompt": prompt},
-            functools.partial(_encode, found, vocabulary, length, prompt),
+            functools.partial(_encode, file_set, vocabulary, length, prompt),
         )
         train, test = (len(arrays[f"{split}_y"]) for split in ("train", "test"))
         deck = start + rngs[name].permutation(train).astype(np.int32)
@@ -169,13 +169,13 @@ def _load(
 
 
 def _encode(
-    found: sources.Found, vocabulary: str, length: int, prompt: str
+    file_set: sources.FileSet, vocabulary: str, length: int, prompt: str
 ) -> cache.Arrays:
     """Tokens and targets of both splits, and how many broken rows were left out."""
     tokenizer = tokens.read(vocabulary)
     arrays, left_out = {}, 0
-    for split in found.files:
-        examples, broken = glue_source.examples(found, split)
+    for split in file_set.files:
+        examples, broken = glue_source.examples(file_set, split)
         texts = [_text(example, prompt) for example in examples]
         arrays[f"{split}_x"] = tokens.encode(tokenizer, texts, length)
         arrays[f"{split}_y"] = np.array([label for *_, label in examples], np.float32)
@@ -191,7 +191,7 @@ def _text(example: Example, prompt: str) -> tokens.Text:
 
 
 def _remarks(name: str, arrays: cache.Arrays, length: int) -> list[str]:
-    """What is not as in the files."""
+    """Say what is not as in the files."""
     remarks = []
     full = np.count_nonzero(arrays["train_x"][:, -1] != tokens.PAD)
     if full:

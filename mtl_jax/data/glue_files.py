@@ -19,30 +19,30 @@ MOST = 5.0
 
 
 class Task(NamedTuple):
-    """How a task lies in the official files, and as TFDS prepares it."""
+    """A task in the official files, and as TFDS prepares it."""
 
     folder: str
     columns: tuple[str, ...]
-    """Of the one or two texts."""
+    """Columns of the one or two texts."""
     features: tuple[str, ...]
-    """What TFDS calls them."""
+    """Names that TFDS gives them."""
     label: str
     """Its column."""
     words: tuple[str, ...] = ()
-    """What classes are called, in the order of their numbers; similarities without."""
+    """Names of the classes, in the order of their numbers; similarities without."""
     spelled: bool = False
-    """Whether the files have the words, not the numbers."""
+    """True where the files have the words, not the numbers."""
     header: tuple[str, ...] = ()
     """Columns where the file does not name them."""
     dev: str = "dev.tsv"
     prepared: str = "validation"
     """The split that TFDS makes of that file."""
     broken: bool = False
-    """Whether the official files are known to have rows that are cut short."""
+    """True where the official files are known to have rows that are cut short."""
 
     @property
     def files(self) -> dict[str, str]:
-        """Our split to the official file; labels of the official test are hidden."""
+        """Map our splits to official files; the official test has hidden labels."""
         return {"train": "train.tsv", "test": self.dev}
 
 
@@ -162,9 +162,9 @@ def _unknown(where: str, task: Task, value: str) -> InputError:
 def _place(path: Path, header: tuple[str, ...], column: str) -> int:
     """The place of a column among all."""
     if column not in header:
-        found = ", ".join(header)[:200]
+        columns = ", ".join(header)[:200]
         raise InputError(
-            f"{path} has no column {column!r} in its header ({found}); put the "
+            f"{path} has no column {column!r} in its header ({columns}); put the "
             "official file there"
         )
     return header.index(column)

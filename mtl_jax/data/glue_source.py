@@ -1,4 +1,4 @@
-"""Where GLUE's tasks lie, and their examples: official files, or prepared by TFDS."""
+"""Examples of GLUE's tasks: from the official files, or prepared by TFDS."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDERS = ("glue", "GLUE")
 
 def find(
     directory: str, source: str, tasks: tuple[str, ...]
-) -> dict[str, sources.Found]:
+) -> dict[str, sources.FileSet]:
     """Look for both splits of every task, without reading them.
 
     Args:
@@ -33,8 +33,8 @@ def find(
     return {task: places[task] for task in tasks}
 
 
-def look(directory: str, source: str) -> dict[str, sources.Found]:
-    """What is there of every task, possibly nothing."""
+def look(directory: str, source: str) -> dict[str, sources.FileSet]:
+    """Look for the files of every task, of which there may be none."""
     one_of("data.source", source, sources.SOURCES)
     kinds = {"tfds": _prepared, "files": _official}
     places = {}
@@ -44,16 +44,16 @@ def look(directory: str, source: str) -> dict[str, sources.Found]:
             for kind in sources.SOURCES[source]
             for folder in _folders(directory)
         ]
-        places[name] = max(candidates, key=lambda found: len(found.files))
+        places[name] = max(candidates, key=lambda file_set: len(file_set.files))
     return places
 
 
-def complete(found: sources.Found) -> bool:
-    """Whether both splits of a task are there."""
-    return len(found.files) == len(TASKS[found.name].files)
+def complete(file_set: sources.FileSet) -> bool:
+    """Tell whether both splits of a task are there."""
+    return len(file_set.files) == len(TASKS[file_set.name].files)
 
 
-def examples(found: sources.Found, split: str) -> tuple[list[Example], int]:
+def examples(file_set: sources.FileSet, split: str) -> tuple[list[Example], int]:
     """Read a split, and say how many broken rows were left out.
 
     Examples come in one canonical order, that of their texts: TFDS shuffles when it
@@ -62,8 +62,8 @@ def examples(found: sources.Found, split: str) -> tuple[list[Example], int]:
     Raises:
       InputError: a file is damaged or not what its name says, or has no example.
     """
-    task, files, left_out = TASKS[found.name], found.files[split], 0
-    if found.kind == "tfds":
+    task, files, left_out = TASKS[file_set.name], file_set.files[split], 0
+    if file_set.kind == "tfds":
         read_in = _from_tfds(files, task, split)
     else:
         read_in, left_out = read(files[0], task)
@@ -73,18 +73,18 @@ def examples(found: sources.Found, split: str) -> tuple[list[Example], int]:
 
 
 def training_texts(directory: str, source: str) -> Iterator[str]:
-    """Texts of the train splits that are there, to train a vocabulary on.
+    """Yield the texts of the train splits that are there, to train a vocabulary on.
 
     Raises:
       DataMissing: there is none.
       InputError: as `examples`.
     """
     places = look(directory, source)
-    there = [found for found in places.values() if "train" in found.files]
+    there = [file_set for file_set in places.values() if "train" in file_set.files]
     if not there:
         raise DataMissing(_absence(directory, places, list(TASKS)))
-    for found in there:
-        for *texts, _ in examples(found, "train")[0]:
+    for file_set in there:
+        for *texts, _ in examples(file_set, "train")[0]:
             yield from (text for text in texts if text)
 
 
@@ -96,18 +96,18 @@ def _folders(directory: str) -> list[Path]:
     return [root / f for f in FOLDERS if (root / f).is_dir()] or [root / FOLDERS[0]]
 
 
-def _official(folder: Path, name: str, task: Task) -> sources.Found:
-    own = folder / task.folder
-    files = {s: (own / f,) for s, f in task.files.items() if (own / f).is_file()}
-    return sources.Found(name, "files", own, files)
+def _official(folder: Path, name: str, task: Task) -> sources.FileSet:
+    root = folder / task.folder
+    files = {s: (root / f,) for s, f in task.files.items() if (root / f).is_file()}
+    return sources.FileSet(name, "files", root, files)
 
 
-def _prepared(folder: Path, name: str, task: Task) -> sources.Found:
-    own = folder / name
+def _prepared(folder: Path, name: str, task: Task) -> sources.FileSet:
+    root = folder / name
     theirs = {"train": "train", "test": task.prepared}
-    there = sources.shards(own, "glue", tuple(theirs.values()))
+    there = sources.shards(root, "glue", tuple(theirs.values()))
     files = {ours: there[name] for ours, name in theirs.items() if name in there}
-    return sources.Found(name, "tfds", own, files)
+    return sources.FileSet(name, "tfds", root, files)
 
 
 def _from_tfds(files: tuple[Path, ...], task: Task, split: str) -> list[Example]:
@@ -121,16 +121,16 @@ def _from_tfds(files: tuple[Path, ...], task: Task, split: str) -> list[Example]
         ]
     except Exception as error:  # damage shows as unrelated types
         raise sources.unreadable(version, error) from error
-    found = []
+    examples = []
     for place, (*texts, label) in enumerate(rows):
         where = f"{version}, {split} example {place},"
         first, second = [*texts, None][:2]
-        found.append((first, second, check(where, task, float(label))))
-    return found
+        examples.append((first, second, check(where, task, float(label))))
+    return examples
 
 
 def _absence(
-    directory: str, places: dict[str, sources.Found], missing: list[str]
+    directory: str, places: dict[str, sources.FileSet], missing: list[str]
 ) -> str:
     """Say which files are missing, where, and the ways to go on."""
     folders = _folders(directory)
@@ -156,5 +156,7 @@ def _lacking(folders: list[Path], name: str) -> str:
     """A task with the official files that are not there."""
     task = TASKS[name]
     files = [f"{task.folder}/{file}" for file in task.files.values()]
-    missing = [f for f in files if not any((own / f).is_file() for own in folders)]
+    missing = [
+        f for f in files if not any((folder / f).is_file() for folder in folders)
+    ]
     return f"{name} ({', '.join(missing)})" if missing else name

@@ -20,7 +20,7 @@ IMAGES, LABELS = 2051, 2049
 """Magic numbers: unsigned bytes of rank 3, and of rank 1."""
 NUM_CLASSES = 10
 SHAPE = (28, 28)
-"""Of an image."""
+"""Height and width of an image."""
 MOST = 2**20
 """Examples of a file; the official ones have 60,000 and 10,000."""
 

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 def load(
     directory: str = "", source: str = "auto", seed: int = 0, partial: bool = False
 ) -> Dataset:
-    """Three tasks, each with own images; ``x`` is uint8 ``[N, 28, 28, 1]``.
+    """Load three tasks, each with its own images; ``x`` is uint8 ``[N, 28, 28, 1]``.
 
     Args:
       directory: holds the folders mnist, fashion_mnist and notmnist.
@@ -32,28 +32,30 @@ def load(
       DataMissing: as `source.images`; all tasks are looked for before one is read.
     """
     kinds = (source, source, "files")
-    found = [
+    file_sets = [
         sources.find(task, directory, kind, partial=True)
         for task, kind in zip(TASKS, kinds, strict=True)
     ]
-    for place in found:
-        if len(place.files) < 2 and not partial:
+    for file_set in file_sets:
+        if len(file_set.files) < 2 and not partial:
             raise DataMissing(
-                f"{sources.absence(place)}; or divide the {', '.join(place.files)} "
+                f"{sources.absence(file_set)}; or divide the "
+                f"{', '.join(file_set.files)} "
                 "split, which is there, into all three: --config.data.partial=True"
             )
     rows = {split: [] for split in SIZES}
     xs, ys, origins, remarks, start = [], [], {}, [], 0
     # A generator per task: what one task lacks does not change the others' examples.
-    for place, rng in zip(found, np.random.default_rng(seed).spawn(3), strict=True):
-        splits, origins[place.name] = sources.read(place)
+    rngs = np.random.default_rng(seed).spawn(3)
+    for file_set, rng in zip(file_sets, rngs, strict=True):
+        splits, origins[file_set.name] = sources.read(file_set)
         drawn = _draw(rng, {split: len(y) for split, (_, y) in splits.items()})
-        for split, own in drawn.items():
-            rows[split].append((start + own).astype(np.int32))
+        for split, places in drawn.items():
+            rows[split].append((start + places).astype(np.int32))
         if len(splits) < 2:
-            sizes = "/".join(str(len(own)) for own in drawn.values())
+            sizes = "/".join(str(len(places)) for places in drawn.values())
             remarks.append(
-                f"{place.name}: only the {', '.join(splits)} split was there; it is "
+                f"{file_set.name}: only the {', '.join(splits)} split was there; it is "
                 f"divided into {sizes} train/validation/test examples"
             )
             _log.warning(remarks[-1])

@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """Where the arrays of a data set lie, and their form."""
+    """An entry of the cache: the files of a data set's arrays, and their form."""
 
     folder: Path
     parts: dict[str, tuple[tuple[int, ...], np.dtype]]
@@ -63,11 +63,11 @@ class Entry(NamedTuple):
     count: int
 
     def path(self, part: str) -> Path:
-        """The .npy file of a part."""
+        """Return the .npy file of a part."""
         return self.folder / f"{part}.npy"
 
     def header(self, part: str) -> bytes:
-        """What the .npy file begins with."""
+        """Make the header of a part's .npy file."""
         shape, dtype = self.parts[part]
         about = {"shape": (self.count, *shape), "fortran_order": False}
         about["descr"] = np.lib.format.dtype_to_descr(dtype)
@@ -76,16 +76,16 @@ class Entry(NamedTuple):
         return file.getvalue()
 
     def example_size(self, part: str) -> int:
-        """Bytes of one example."""
+        """Return the bytes of one example."""
         shape, dtype = self.parts[part]
         return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
     def size(self, examples: int) -> int:
-        """Bytes of so many examples in all parts."""
+        """Return the bytes of so many examples in all parts."""
         return examples * sum(map(self.example_size, self.parts))
 
     def blocks(self) -> dict[str, range]:
-        """Numbers of examples of every block."""
+        """Number the blocks, each a range of examples."""
         starts = range(0, self.count, BLOCK)
         return {
             str(number): range(start, min(start + BLOCK, self.count))
@@ -186,7 +186,7 @@ def _finished(entry: Entry, pool: Executor) -> Record:
         return digests == _digests({part: a[place] for part, a in maps.items()})
 
     whole = pool.map(is_whole, recorded)
-    return {b: own for (b, own, _), good in zip(recorded, whole, strict=True) if good}
+    return {b: sums for (b, sums, _), good in zip(recorded, whole, strict=True) if good}
 
 
 @contextlib.contextmanager
@@ -206,7 +206,7 @@ def _locked(folder: Path, console: Console) -> Iterator[None]:
 def _fill(entry: Entry, decode: Decode, pool: Executor, console: Console) -> None:
     """Decode the blocks that are not finished."""
     record = _finished(entry, pool)  # again: whoever had the lock may have done it
-    missing = {b: own for b, own in entry.blocks().items() if b not in record}
+    missing = {b: part for b, part in entry.blocks().items() if b not in record}
     examples = sum(map(len, missing.values()))
     if not missing:
         return
@@ -224,11 +224,11 @@ def _fill(entry: Entry, decode: Decode, pool: Executor, console: Console) -> Non
         advance = stack.enter_context(_progress(entry, examples, console))
         # Not written through a map: a full disk would kill the process.
         files = {p: stack.enter_context(entry.path(p).open("r+b")) for p in entry.parts}
-        for block, own in missing.items():
-            decoded = _decoded(entry, own, decode, pool, advance)
+        for block, numbers in missing.items():
+            decoded = _decoded(entry, numbers, decode, pool, advance)
             for part, file in files.items():
-                place = len(entry.header(part)) + own.start * entry.example_size(part)
-                file.seek(place)
+                skipped = numbers.start * entry.example_size(part)
+                file.seek(len(entry.header(part)) + skipped)
                 file.write(decoded[part].data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -237,7 +237,7 @@ def _fill(entry: Entry, decode: Decode, pool: Executor, console: Console) -> Non
 
 
 def _was_more(entry: Entry, finished: Record) -> bool:
-    """Whether the record has more than what is finished."""
+    """Tell whether the record has more than what is finished."""
     try:
         return json.loads((entry.folder / RECORD).read_text()) != finished
     except FileNotFoundError:
@@ -277,15 +277,15 @@ def _decoded(
             raise TypeError(f"example {i} is {form}, expected {entry.parts}")
         return example
 
-    found = {
+    decoded = {
         part: np.empty((len(examples), *shape), dtype)
         for part, (shape, dtype) in entry.parts.items()
     }
     for place, example in enumerate(pool.map(checked, examples)):
-        for part, array in found.items():
+        for part, array in decoded.items():
             array[place] = example[part]
         advance()
-    return found
+    return decoded
 
 
 def _write(entry: Entry, record: Record) -> None:

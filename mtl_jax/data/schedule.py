@@ -1,4 +1,4 @@
-"""Which examples a step sees: pure functions of seed, task and step.
+"""The examples of a step: pure functions of seed, task and step.
 
 The examples of a task are a stream of epochs, each an exact shuffle of its rows.
 Any stretch of it is computed alone, so a resumed run sees what it would have seen.
@@ -14,7 +14,7 @@ from mtl_jax.types import InputError
 def batches(
     rows: np.ndarray, seed: int, task: int, start: int, stop: int, batch_size: int
 ) -> np.ndarray:
-    """Rows of the pool in batches ``start`` to ``stop``: int32 ``[stop - start, B]``.
+    """Return the rows in batches ``start`` to ``stop``: int32 ``[stop - start, B]``.
 
     Batch ``s`` takes the places ``[s B, (s + 1) B)`` of the stream, across the
     borders of epochs.
@@ -49,7 +49,7 @@ def batches(
 
 
 def probe(rows: np.ndarray, seed: int, task: int, size: int) -> np.ndarray:
-    """A fixed sample of the rows, sorted, to measure on: int32 ``[min(size, n)]``."""
+    """Sample rows to measure on, sorted and fixed: int32 ``[min(size, n)]``."""
     # A list of seeds is padded with zeros, so that [seed, task] would be the shuffle
     # of epoch 0; a spawn key is not.
     key = np.random.SeedSequence([seed, task], spawn_key=(0,))
@@ -60,7 +60,7 @@ def probe(rows: np.ndarray, seed: int, task: int, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def permutation(n: int, seed: int, task: int, epoch: int) -> np.ndarray:
-    """Shuffle of the places of an epoch: read-only int32 ``[n]``."""
+    """Shuffle the places of an epoch: read-only int32 ``[n]``."""
     shuffle = np.random.default_rng([seed, task, epoch]).permutation(n)
     shuffle = shuffle.astype(np.int32)
     shuffle.setflags(write=False)  # it is shared by all callers

@@ -1,9 +1,10 @@
 """Data sets of images, as prepared by TFDS or from the official files.
 
 Nothing is downloaded: `find` looks for the data at once and says how to get it;
-`read` decodes what was found, or takes it from the cache.
+`read` decodes its files, or takes the arrays from the cache.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -35,39 +36,85 @@ NAMES = ("mnist", "fashion_mnist", "notmnist")
 """The MNIST family."""
 
 
-class Layout(NamedTuple):
-    """How a data set lies on the disk."""
-
-    splits: tuple[str, ...]
-    official: Callable[[Path], Files]
-    """Official files in a folder, of the splits that are there."""
-    wanted: Callable[[Path, list[str]], str]
-    """Names of the official files of these splits that a folder lacks, for people."""
-    prepared: str
-    """TFDS's name; empty where TFDS does not have it."""
-
-
-class Reader(NamedTuple):
-    """How examples of a data set are read."""
-
-    official: Callable[[tuple[Path, ...]], Split]
-    """Reads the official files of a split."""
-    shape: tuple[int, int, int]
-    """Of an image."""
-    labels: dict[str, tuple[str, int]]
-    """Per kind of label, TFDS's feature and the number of classes."""
-
-
-class Found(NamedTuple):
-    """Where a data set lies; nothing has been read yet."""
+class FileSet(NamedTuple):
+    """The files of a data set, none of which has been read yet."""
 
     name: str
+    """Name of the data set."""
     kind: str
     """``tfds`` or ``files``."""
     folder: Path
     """The folder ``<directory>/<name>``, or the directory itself if so named."""
     files: Files
-    """Of the splits that are there: TFDS's shards, or official files."""
+    """TFDS's shards, or official files, of the splits that are there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskFormat:
+    """The files in which a data set is distributed, officially and by TFDS."""
+
+    splits: tuple[str, ...]
+    official: Callable[[Path], Files]
+    """Finds the official files in a folder, of the splits that are there."""
+    missing: Callable[[Path, list[str]], str]
+    """Lists the official files of these splits that a folder lacks, for people."""
+    tfds_name: str
+    """TFDS's name; empty where TFDS does not have it."""
+
+    def find(self, kind: str, root: Path, name: str) -> FileSet:
+        """Look for the files of a data set, official ones or those that TFDS made."""
+        folder = named(root, name)
+        if kind == "files":
+            return FileSet(name, kind, folder, self.official(folder))
+        theirs = self.tfds_name or name
+        files = shards(named(root, theirs), theirs, self.splits)
+        return FileSet(name, kind, folder, files)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFormat:
+    """The form of a data set's examples, images with one or more labels each."""
+
+    read_official: Callable[[tuple[Path, ...]], Split]
+    """Reads the official files of a split."""
+    shape: tuple[int, int, int]
+    """Shape of an image."""
+    labels: dict[str, tuple[str, int]]
+    """Per kind of label, TFDS's feature and the number of classes."""
+
+    def read(self, file_set: FileSet, split: str) -> Split:
+        """Read all examples of a split, in the order of its files."""
+        files = file_set.files[split]
+        if file_set.kind == "tfds":
+            return self._read_prepared(split, files)
+        return self.read_official(files)
+
+    def _read_prepared(self, split: str, shards: tuple[Path, ...]) -> Split:
+        """Read all examples of a split that TFDS prepared."""
+        version = shards[0].parent
+        try:
+            data = prepared(shards, split, encoded=("image",))
+            examples = data.__getitems__(range(len(data)))
+            encoded = [example["image"] for example in examples]
+            labels = tuple(
+                np.array([example[feature] for example in examples], np.int32)
+                for feature, _ in self.labels.values()
+            )
+        except Exception as error:  # damage shows as five unrelated types
+            raise unreadable(version, error) from error
+        x = np.empty((len(encoded), *self.shape), np.uint8)
+        for i, png in enumerate(encoded):
+            where = f"{version}, {split} example {i},"
+            x[i] = _pixels(where, png, self.shape)
+        for y, (feature, classes) in zip(labels, self.labels.values(), strict=True):
+            wrong = np.flatnonzero((y < 0) | (y >= classes))
+            if wrong.size:
+                raise InputError(
+                    f"{version}, {split} example {wrong[0]}, has the {feature} "
+                    f"{y[wrong[0]]}, expected 0..{classes - 1}; prepare the official "
+                    "data set"
+                )
+        return x, *labels
 
 
 def images(
@@ -79,7 +126,7 @@ def images(
     when it prepares, and so a seed picks the same examples from either source.
 
     Args:
-      name: one of `READERS`.
+      name: one of `IMAGE_FORMATS`.
       directory: root folder; empty for TFDS's own ($TFDS_DATA_DIR or
         ~/tensorflow_datasets).
       source: one of `SOURCES`.
@@ -90,57 +137,52 @@ def images(
 
 def find(
     name: str, directory: str = "", source: str = "auto", partial: bool = False
-) -> Found:
-    """Look for a data set of `LAYOUTS` without reading it; arguments as in `images`.
+) -> FileSet:
+    """Look for the files of a data set of `DISK_FORMATS`; arguments as in `images`.
 
     Raises:
       DataMissing: it is not there; the message says where, and how to get it.
     """
-    layout = LAYOUTS[one_of("data set", name, LAYOUTS)]
+    on_disk = DISK_FORMATS[one_of("data set", name, DISK_FORMATS)]
     one_of("data.source", source, SOURCES)
     root = root_folder(directory)
-    folder = named(root, name)
-    prepared_as = layout.prepared or name
-    look = {
-        "tfds": lambda: shards(named(root, prepared_as), prepared_as, layout.splits),
-        "files": lambda: layout.official(folder),
-    }
-    candidates = [Found(name, k, folder, look[k]()) for k in SOURCES[source]]
-    found = max(candidates, key=lambda candidate: len(candidate.files))
-    if not found.files or (len(found.files) < len(layout.splits) and not partial):
-        raise DataMissing(absence(found))
-    return found
+    candidates = [on_disk.find(kind, root, name) for kind in SOURCES[source]]
+    file_set = max(candidates, key=lambda candidate: len(candidate.files))
+    there = len(file_set.files)
+    if not there or (there < len(on_disk.splits) and not partial):
+        raise DataMissing(absence(file_set))
+    return file_set
 
 
 def read(
-    found: Found, counts: dict[str, int] | None = None
+    file_set: FileSet, counts: dict[str, int] | None = None
 ) -> tuple[dict[str, Split], dict[str, Any]]:
-    """Decode what was found: splits as in `images`, and where they came from.
+    """Decode the files: splits as in `images`, and where they came from.
 
     Args:
-      found: of a data set in `READERS`.
+      file_set: files of a data set in `IMAGE_FORMATS`.
       counts: examples that a split must have; None for `COUNTS`.
 
     Raises:
       InputError: a file is damaged, or a split holds fewer examples.
     """
     counts = COUNTS if counts is None else counts
-    digests = file_digests(found)
-    arrays = cache.arrays(found.name, digests, lambda: _decode(found))
-    parts = ("x", *READERS[found.name].labels)
-    splits = {s: tuple(arrays[f"{s}_{part}"] for part in parts) for s in found.files}
+    digests = file_digests(file_set)
+    arrays = cache.arrays(file_set.name, digests, lambda: _decode(file_set))
+    parts = ("x", *IMAGE_FORMATS[file_set.name].labels)
+    splits = {s: tuple(arrays[f"{s}_{part}"] for part in parts) for s in file_set.files}
     for split, (x, *_) in splits.items():
         if len(x) < counts.get(split, 0):
             raise InputError(
-                f"{found.name} has {len(x)} {split} examples in {found.folder}, "
+                f"{file_set.name} has {len(x)} {split} examples in {file_set.folder}, "
                 f"expected {counts[split]}; get the complete official data"
             )
-    return splits, origin(found, digests)
+    return splits, origin(file_set, digests)
 
 
-def file_digests(found: Found) -> dict[str, str]:
-    """Sha256 of every file that was found, under its name."""
-    paths = [path for files in found.files.values() for path in files]
+def file_digests(file_set: FileSet) -> dict[str, str]:
+    """Return the sha256 of every file, under its name."""
+    paths = [path for files in file_set.files.values() for path in files]
     try:
         return {path.name: cache.sha256(path) for path in paths}
     except OSError as error:
@@ -149,30 +191,30 @@ def file_digests(found: Found) -> dict[str, str]:
         ) from error
 
 
-def origin(found: Found, digests: dict[str, str]) -> dict[str, Any]:
-    """Where a data set came from, for `Dataset.provenance`."""
-    folder = next(iter(found.files.values()))[0].parent
-    return {"kind": found.kind, "folder": str(folder), "files": digests}
+def origin(file_set: FileSet, digests: dict[str, str]) -> dict[str, Any]:
+    """Say where a data set came from, for `Dataset.provenance`."""
+    folder = next(iter(file_set.files.values()))[0].parent
+    return {"kind": file_set.kind, "folder": str(folder), "files": digests}
 
 
-def absence(found: Found) -> str:
+def absence(file_set: FileSet) -> str:
     """Say which splits are missing, where, and the ways to get them."""
-    layout = LAYOUTS[found.name]
-    missing = [split for split in layout.splits if split not in found.files]
+    on_disk, folder = DISK_FORMATS[file_set.name], file_set.folder
+    missing = [split for split in on_disk.splits if split not in file_set.files]
     text = (
-        f"{found.name} has no {' and no '.join(missing)} split in {found.folder} "
+        f"{file_set.name} has no {' and no '.join(missing)} split in {folder} "
         "(--config.data.source and --config.data.dir say where to look). "
-        f"Put the official files there: {layout.wanted(found.folder, missing)}"
+        f"Put the official files there: {on_disk.missing(folder, missing)}"
     )
-    if not layout.prepared:
+    if not on_disk.tfds_name:
         return f"{text} (TFDS does not have it)"
     return f"{text}; or prepare it with TFDS: " + build_command(
-        found.folder.parent, (layout.prepared,)
+        folder.parent, (on_disk.tfds_name,)
     )
 
 
 def build_command(root: Path, names: Sequence[str], options: str = "") -> str:
-    """What prepares data sets with TFDS, for people; with ``options`` of ``tfds``."""
+    """Say what prepares data sets with TFDS; ``options`` are those of ``tfds``."""
     command = (
         f"pip install 'mtl_jax[tfds-prepare]' && tfds build {' '.join(names)} "
         f"{options}--file_format=array_record --data_dir={root}"
@@ -205,12 +247,12 @@ def root_folder(directory: str) -> Path:
 
 
 def named(root: Path, name: str) -> Path:
-    """The folder of that name in the root, or the root itself if it is it."""
+    """Return the folder of that name in the root, or the root if it is it."""
     return root if root.name == name and not (root / name).is_dir() else root / name
 
 
 def _official(folder: Path) -> Files:
-    """The MNIST family's files per split for which images and labels are there."""
+    """Find the MNIST family's files per split that has images and labels."""
     files = {}
     for split, stem in STEMS.items():
         for ending in (".gz", ""):
@@ -220,13 +262,13 @@ def _official(folder: Path) -> Files:
     return files
 
 
-def _wanted(folder: Path, splits: list[str]) -> str:
+def _missing(folder: Path, splits: list[str]) -> str:
     del folder
     return ", ".join(f"{STEMS[s]}-{part}.gz" for s in splits for part in PARTS)
 
 
 def shards(folder: Path, name: str, splits: tuple[str, ...]) -> Files:
-    """TFDS's array-record files per split, of the newest version that has any.
+    """Find TFDS's array-record files per split, of the newest version that has any.
 
     Args:
       folder: holds the versions.
@@ -241,33 +283,30 @@ def shards(folder: Path, name: str, splits: tuple[str, ...]) -> Files:
     for _, version in sorted(versions.items(), reverse=True):
         files = {}
         for split in splits:
-            own = sorted(version.glob(f"{name}-{split}.array_record*"))
-            if own:
-                files[split] = tuple(own)
+            paths = sorted(version.glob(f"{name}-{split}.array_record*"))
+            if paths:
+                files[split] = tuple(paths)
         if files:
             return files
     return {}
 
 
-def _decode(found: Found) -> cache.Arrays:
+def _decode(file_set: FileSet) -> cache.Arrays:
     """Read all splits from the source, in canonical order."""
-    reader = READERS[found.name]
+    form = IMAGE_FORMATS[file_set.name]
     arrays = {}
-    for split, files in found.files.items():
-        if found.kind == "tfds":
-            x, y, *rest = _from_tfds(split, files, reader)
-        else:
-            x, y, *rest = reader.official(files)
-        pixels = x.reshape(len(x), math.prod(reader.shape))
+    for split in file_set.files:
+        x, y, *rest = form.read(file_set, split)
+        pixels = x.reshape(len(x), math.prod(form.shape))
         keys = np.column_stack([pixels, y.astype(np.uint8)])
         order = np.argsort(keys.view(f"V{keys.shape[1]}")[:, 0], kind="stable")
-        for part, array in zip(("x", *reader.labels), (x, y, *rest), strict=True):
+        for part, array in zip(("x", *form.labels), (x, y, *rest), strict=True):
             arrays[f"{split}_{part}"] = array[order]
     return arrays
 
 
 def unreadable(version: Path, error: Exception) -> InputError:
-    """What to say of data that TFDS prepared and cannot read."""
+    """Make the error for data that TFDS prepared and cannot read."""
     return InputError(
         f"{version} cannot be read by TFDS ({reason.of(error)}); "
         "prepare it again, or pass --config.data.source=files"
@@ -291,34 +330,6 @@ def prepared(
     return builder.as_data_source(split, decoders=decoders or None)
 
 
-def _from_tfds(split: str, shards: tuple[Path, ...], reader: Reader) -> Split:
-    """Read all examples of a split that TFDS prepared."""
-    version = shards[0].parent
-    try:
-        data = prepared(shards, split, encoded=("image",))
-        examples = data.__getitems__(range(len(data)))
-        encoded = [example["image"] for example in examples]
-        labels = tuple(
-            np.array([example[feature] for example in examples], np.int32)
-            for feature, _ in reader.labels.values()
-        )
-    except Exception as error:  # damage shows as five unrelated types
-        raise unreadable(version, error) from error
-    x = np.empty((len(encoded), *reader.shape), np.uint8)
-    for i, png in enumerate(encoded):
-        where = f"{version}, {split} example {i},"
-        x[i] = _pixels(where, png, reader.shape)
-    for y, (feature, classes) in zip(labels, reader.labels.values(), strict=True):
-        wrong = np.flatnonzero((y < 0) | (y >= classes))
-        if wrong.size:
-            raise InputError(
-                f"{version}, {split} example {wrong[0]}, has the {feature} "
-                f"{y[wrong[0]]}, expected 0..{classes - 1}; prepare the official data "
-                "set"
-            )
-    return x, *labels
-
-
 def _pixels(where: str, encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     """Decode a PNG of a shape ``[H, W, C]``."""
     mode = "L" if shape[2] == 1 else "RGB"
@@ -336,27 +347,27 @@ def _pixels(where: str, encoded: bytes, shape: tuple[int, int, int]) -> np.ndarr
     return np.asarray(decoded).reshape(shape)
 
 
-_MNISTS = Layout(tuple(STEMS), _official, _wanted, "")
-_IDX = Reader(lambda files: idx.pair(*files), (28, 28, 1), {"y": ("label", 10)})
-_CELEBA = Layout(
-    celeba_files.SPLITS, celeba_files.official, celeba_files.wanted, "celeb_a"
+_MNISTS = DiskFormat(tuple(STEMS), _official, _missing, "")
+_IDX = ImageFormat(lambda files: idx.pair(*files), (28, 28, 1), {"y": ("label", 10)})
+_CELEBA = DiskFormat(
+    celeba_files.SPLITS, celeba_files.official, celeba_files.missing, "celeb_a"
 )
-_CIFAR100 = Layout(cifar.SPLITS, cifar.official, cifar.wanted, "cifar100")
+_CIFAR100 = DiskFormat(cifar.SPLITS, cifar.official, cifar.missing, "cifar100")
 _CIFAR100_LABELS = {
     "y": ("label", cifar.FINE),
     "coarse": ("coarse_label", cifar.COARSE),
 }
 
-LAYOUTS = {
-    "mnist": _MNISTS._replace(prepared="mnist"),
-    "fashion_mnist": _MNISTS._replace(prepared="fashion_mnist"),
+DISK_FORMATS = {
+    "mnist": dataclasses.replace(_MNISTS, tfds_name="mnist"),
+    "fashion_mnist": dataclasses.replace(_MNISTS, tfds_name="fashion_mnist"),
     "notmnist": _MNISTS,
     "cifar100": _CIFAR100,
     "celeba": _CELEBA,
 }
 """Data sets that `find` looks for."""
-READERS = {
+IMAGE_FORMATS = {
     **dict.fromkeys(NAMES, _IDX),
-    "cifar100": Reader(cifar.read, cifar.SHAPE, _CIFAR100_LABELS),
+    "cifar100": ImageFormat(cifar.read, cifar.SHAPE, _CIFAR100_LABELS),
 }
 """Data sets that `read` decodes into the cache as a whole."""

@@ -41,7 +41,7 @@ def place(folder: str) -> Path:
 
 
 def digests(folder: str) -> dict[str, str]:
-    """Sha256 of the vocabulary's files, under their names.
+    """Return the sha256 of the vocabulary's files, under their names.
 
     Raises:
       DataMissing: one is not there.
@@ -133,7 +133,7 @@ def _wrong(ids: dict[str, int], alphabet: Sequence[str]) -> str:
 
 
 def encode(tokenizer: "Tokenizer", texts: Sequence[Text], length: int) -> np.ndarray:
-    """Ids of texts or pairs, ``[N, length]``: uint16 if they fit it, else int32.
+    """Encode texts or pairs as ids ``[N, length]``: uint16 if they fit it, else int32.
 
     What is too long loses tokens at its end, a pair one by one from the longer text;
     what is too short is filled with `PAD`. Special tokens that a text spells out are
@@ -142,12 +142,12 @@ def encode(tokenizer: "Tokenizer", texts: Sequence[Text], length: int) -> np.nda
     tokenizer.enable_truncation(length, strategy="longest_first")
     most = tokenizer.get_vocab_size() - 1
     dtype = np.uint16 if most <= np.iinfo(np.uint16).max else np.int32
-    found = np.full((len(texts), length), PAD, dtype)  # half the time of padding there
+    ids = np.full((len(texts), length), PAD, dtype)  # half the time of padding there
     for start in range(0, len(texts), BLOCK):
         encoded = tokenizer.encode_batch_fast(list(texts[start : start + BLOCK]))
-        for row, one in zip(found[start:], encoded, strict=False):
-            row[: len(one)] = one.ids
-    return found
+        for row, text in zip(ids[start:], encoded, strict=False):
+            row[: len(text)] = text.ids
+    return ids
 
 
 def train(texts: Iterable[str], size: int, folder: str) -> int:
