@@ -1,4 +1,4 @@
-"""Every field of an experiment, with its default and unit.
+"""Fields of an experiment, all of them, with their defaults and units.
 
 A setting's config starts from here and changes fields; the command line overrides
 both: ``--config.steps=500 --config.seeds=0,1``.
@@ -81,8 +81,10 @@ def get_config() -> ConfigDict:
     # Options of a method stand under its name, smto.cagrad.c; an option that is itself
     # a method (cr_mogm.inner) is its name, and takes the options under that name.
     for name in smto.SMTOS:
-        own = smto.options(name)
-        config.smto[name] = ConfigDict({k: own[k] for k in own if k not in SHARED})
+        options = smto.options(name)
+        config.smto[name] = ConfigDict(
+            {k: options[k] for k in options if k not in SHARED}
+        )
 
     # Where a trajectory is looked at: every step up to dense, then count log-spaced
     # points, and the end of the chunk in which the running training loss (nats) of a

@@ -50,30 +50,30 @@ def get_config(budget: str = "small") -> ConfigDict:
     config.data = ConfigDict({"dir": ""})  # of all studies; empty: each study's own
     config.studies = ConfigDict()
     for name, module in studies.items():
-        own: Any = module.get_config()
-        change(own)
-        config.studies[name] = own
+        study: Any = module.get_config()
+        change(study)
+        config.studies[name] = study
     return config
 
 
-def _smoke(own: Any) -> None:
-    own.base.variants = FEW
-    own.base.steps = 200
-    own.grid.learning_rates = (1e-2, 1e-3, 1e-4)
-    own.grid.batch_sizes = (16, 64)
-    own.grid.options.cagrad.c = (0.2, 0.8)
+def _smoke(study: Any) -> None:
+    study.base.variants = FEW
+    study.base.steps = 200
+    study.grid.learning_rates = (1e-2, 1e-3, 1e-4)
+    study.grid.batch_sizes = (16, 64)
+    study.grid.options.cagrad.c = (0.2, 0.8)
 
 
-def _small(own: Any) -> None:
-    own.base.variants = (*FEW, "multi-uw")
-    own.base.steps = 1_000
-    own.base.trajectory.dense = 2  # a CPU spends most of its time on looking
-    own.base.trajectory.count = 14
-    own.grid.learning_rates = (1e-2, 5e-3, 1e-3, 5e-4)
-    own.grid.batch_sizes = (16, 64)
-    own.grid.options.cagrad.c = (0.2, 0.8)
+def _small(study: Any) -> None:
+    study.base.variants = (*FEW, "multi-uw")
+    study.base.steps = 1_000
+    study.base.trajectory.dense = 2  # a CPU spends most of its time on looking
+    study.base.trajectory.count = 14
+    study.grid.learning_rates = (1e-2, 5e-3, 1e-3, 5e-4)
+    study.grid.batch_sizes = (16, 64)
+    study.grid.options.cagrad.c = (0.2, 0.8)
 
 
-def _paper(own: Any) -> None:
-    own.base.variants = MANY
-    own.base.trajectory.count = 40
+def _paper(study: Any) -> None:
+    study.base.variants = MANY
+    study.base.trajectory.count = 40

@@ -19,13 +19,13 @@ KINDS = {
     "bool": "True or False",
     "tuple": "a list: a,b",
 }
-"""What flags take, by the words of absl and of Python."""
+"""Words for types that flags take, by the words of absl and of Python."""
 PREFIX = re.compile(r"flag --(\S+?)=(.*?): ", re.DOTALL)
-"""What absl puts before a message: name and value of the flag."""
+"""Beginning of absl's messages: name and value of the flag."""
 SHOWN = 3
 """Flags that a message proposes, at most."""
 _argv: list[str] = []
-"""What ml_collections takes for the command line; empty until `parse`."""
+"""The command line that ml_collections looks at; empty until `parse`."""
 
 
 class ConfigParser(flags.ArgumentParser):

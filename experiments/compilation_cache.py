@@ -16,7 +16,7 @@ from typing import Any
 DAMAGED = re.compile(
     r"Error reading persistent compilation cache entry for '(?P<program>[^']+)'"
 )
-"""How JAX's warning begins. It compiles then, but never writes over the entry."""
+"""Beginning of JAX's warning. It compiles then, but never writes over the entry."""
 
 
 def folder() -> Path | None:
@@ -31,7 +31,7 @@ def folder() -> Path | None:
 
 
 def mend(folder: Path) -> None:
-    """From now on, delete entries that JAX warns of: it writes them again.
+    """Delete entries that JAX warns of, from now on: it writes them again.
 
     Its warning names the program, of which there may be entries of several forms. All
     go.
@@ -40,11 +40,11 @@ def mend(folder: Path) -> None:
 
 
 def _show(folder: Path, show: Any, message: Any, *where: Any, **more: Any) -> None:
-    found = DAMAGED.match(str(message))
-    if found is None:
+    damaged = DAMAGED.match(str(message))
+    if damaged is None:
         show(message, *where, **more)
         return
-    name = found["program"]
+    name = damaged["program"]
     for path in folder.glob(f"{glob.escape(name)}-*"):
         path.unlink(missing_ok=True)
     print(f"{name} is compiled again: its cache was damaged", file=sys.stderr)

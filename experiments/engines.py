@@ -1,4 +1,4 @@
-"""Where the trials of a study are trained: here, or on a Ray cluster."""
+"""Engines that train the trials of a study: this process, or a Ray cluster."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ ADDRESS = flags.DEFINE_string(
 
 
 def chosen() -> Any:
-    """The engine of the flags.
+    """Return the engine of the flags.
 
     Raises:
       InputError: it is not installed, or an address without Ray.

@@ -1,4 +1,4 @@
-"""What every entry point shares: flags, a compilation cache, and honest exits.
+"""Parts that all entry points share: flags, a compilation cache, honest exits.
 
 Exit codes: 0 done, 2 a mistake in the input (one message, no traceback),
 128 + n stopped by signal n.
@@ -75,7 +75,7 @@ def _crash() -> NoReturn:
 
 
 def _of_system(error: OSError) -> str:
-    """What an error of the system is about, and what it is."""
+    """Say what an error of the system is about, and what it is."""
     names = [str(name) for name in (error.filename, error.filename2) if name]
     return ": ".join([*names, f"{error.strerror}; mend that and try again."])
 
@@ -107,7 +107,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _prepare_jax() -> None:
-    """One CPU device per core, and a compilation cache per user, unless told other."""
+    """Set a CPU device per core and a cache of programs per user, unless told other."""
     import jax
 
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

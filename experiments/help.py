@@ -12,17 +12,17 @@ from . import command_line
 from .config_files import ROOT, example, shown
 
 WORDS = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
-"""By which it is asked for."""
+"""Words by which help is asked for."""
 EXPLAINED = ("configs/default.py", "configs/sweeps/default.py")
 """Files whose comments say what a field is."""
 ASSIGNED = re.compile(r"\s+config\.([\w.]+)(?:\[.*?\])? = .*?(?:  # (.*))?$")
 COMMENT = re.compile(r"\s+# (.*)$")
 INSIDE = re.compile(r"^(?:studies\.\w+\.)?base\.")
-"""What stands before a field of an experiment in the configuration of a study."""
+"""Beginning of the name of a field of an experiment in the configuration of a study."""
 
 
 class Comment(NamedTuple):
-    """What a config file says of a field."""
+    """The comments of a config file on a field."""
 
     above: list[str]
     behind: str

@@ -70,7 +70,7 @@ TASKS = np.eye(2, dtype=np.float32)
 
 
 class Trajectories(NamedTuple):
-    """What a method did from every start ``S``."""
+    """Trajectories of a method from ``S`` starts."""
 
     points: Array
     """``[S, P + 1, 2]``, from the start to the end."""
@@ -81,7 +81,7 @@ class Trajectories(NamedTuple):
 
 
 def losses(theta: Array, scale: float = 1.0) -> Array:
-    """The two losses ``[..., 2]`` at points ``[..., 2]``.
+    """Compute the two losses ``[..., 2]`` at points ``[..., 2]``.
 
     >>> print(np.asarray(losses(jnp.array([0.0, -8.0]))).round(2))
     [-15.09 -15.09]
@@ -105,7 +105,7 @@ def losses(theta: Array, scale: float = 1.0) -> Array:
 
 
 def front(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Points ``[N, 2]`` of the Pareto front by the first loss, and their losses.
+    """Find points ``[N, 2]`` of the Pareto front, by first loss, and their losses.
 
     No point of a grid on all that is shown, and none of a finer one around those that
     it left, is better than one of them.
@@ -128,7 +128,7 @@ def front(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def undominated(values: np.ndarray) -> np.ndarray:
-    """Rows ``[N]`` of ``[M, 2]`` that no other row is better than, by first loss."""
+    """Find rows ``[N]`` of ``[M, 2]`` that no other row dominates, by first loss."""
     order = np.lexsort((values[:, 1], values[:, 0]))
     second = values[order, 1]
     best = np.minimum.accumulate(np.concatenate([[np.inf], second[:-1]]))
@@ -136,7 +136,7 @@ def undominated(values: np.ndarray) -> np.ndarray:
 
 
 def make(name: str) -> smto.Method:
-    """A method with the options of the toy.
+    """Make a method with the options of the toy.
 
     Raises:
       InputError: unknown method, or one that is left out.
@@ -145,19 +145,19 @@ def make(name: str) -> smto.Method:
         raise InputError(f"{name} is left out of the toy problem: {LEFT_OUT[name]}.")
     known = smto.options(name)
     data = {"steps_per_epoch": EPOCH, "sizes": (1, 1)}
-    own = {option: data[option] for option in data.keys() & known.keys()}
-    return smto.make(name, **own, **CHOSEN.get(name, {}))
+    options = {option: data[option] for option in data.keys() & known.keys()}
+    return smto.make(name, **options, **CHOSEN.get(name, {}))
 
 
 def strategy(method: Any) -> strategies.Strategy:
-    """How a method finds its direction."""
+    """Return the strategy by which a method comes to its direction."""
     if isinstance(method, smto.Perturbation):
         return strategies.by_perturbation(method)
     return strategies.by_jacobian(method)
 
 
 def tasks_at(theta: Array, scale: float) -> strategies.Tasks:
-    """The problem as two tasks whose heads have no parameters."""
+    """Pose the problem as two tasks whose heads have no parameters."""
     lowest = jnp.array([scale * LOWEST, LOWEST])
     return strategies.Tasks(
         represent=lambda shared, state, _: (shared, state),
@@ -177,26 +177,26 @@ def descend(
     strategy: strategies.Strategy,
     scale: float,
     blocks: int,
-    every: int,
+    stride: int,
     start: Array,
     key: Array,
 ) -> Trajectories:
-    """Follow a method from one start; a point is kept every so many steps."""
+    """Descend by a method from a start; keep a point in so many steps."""
     adam = optax.adam(RATE)
 
     def step(number: Array, carry: tuple) -> tuple:
         theta, opt, state, residual = carry
         tasks = tasks_at(theta, scale)
-        found = strategy.step(tasks, state, jax.random.fold_in(key, number))
-        updates, opt = adam.update(found.grads.shared, opt)
-        theta, state = theta + updates, found.smto
+        outcome = strategy.step(tasks, state, jax.random.fold_in(key, number))
+        updates, opt = adam.update(outcome.grads.shared, opt)
+        theta, state = theta + updates, outcome.smto
         if strategy.after_update is not None:
             state = strategy.after_update(tasks_at(theta, scale).losses(), state)
         return theta, opt, state, jnp.maximum(residual, state.residual)
 
     def block(carry: tuple, number: Array) -> tuple[tuple, Array]:
-        first = number * every
-        carry = lax.fori_loop(first, first + every, step, carry)
+        first = number * stride
+        carry = lax.fori_loop(first, first + stride, step, carry)
         return carry, carry[0]
 
     state = strategy.init(tasks_at(start, scale).params, 2)
@@ -207,29 +207,29 @@ def descend(
 
 
 def program(names: Sequence[str], scale: float, steps: int) -> Any:
-    """Function ``(starts [S, 2], keys [S]) -> Trajectories`` by method: all in one.
+    """Make ``(starts [S, 2], keys [S]) -> Trajectories`` by method: all in one.
 
     Steps fill whole blocks, a point kept of each: up to 1 in `POINTS` more are done.
     """
-    every = math.ceil(steps / POINTS)
-    blocks = math.ceil(steps / every)
+    stride = math.ceil(steps / POINTS)
+    blocks = math.ceil(steps / stride)
     follow = {
-        name: jax.vmap(partial(descend, strategy(make(name)), scale, blocks, every))
+        name: jax.vmap(partial(descend, strategy(make(name)), scale, blocks, stride))
         for name in names
     }
     return jax.jit(lambda starts, keys: {n: f(starts, keys) for n, f in follow.items()})
 
 
 def arrived(ends: np.ndarray, scale: float, front_losses: np.ndarray) -> np.ndarray:
-    """Which points ``[S, 2]`` lie on the front, within `TOLERANCE`."""
+    """Tell which points ``[S, 2]`` lie on the front, within `TOLERANCE`."""
     extent = np.ptp(front_losses, axis=0)
     values = np.asarray(losses(jnp.asarray(ends), scale), np.float64)
     gaps = (values[:, None] - front_losses[None]) / extent
     return np.linalg.norm(gaps, axis=-1).min(axis=1) < TOLERANCE
 
 
-def table(found: dict[str, Trajectories], there: dict[str, np.ndarray]) -> Table:
-    """A row a method: arrivals, where on the front, and how the method ended."""
+def table(trajectories: dict[str, Trajectories], there: dict[str, np.ndarray]) -> Table:
+    """Tabulate a row a method: arrivals, where on the front, how the method ended."""
     made = Table(
         title=f"on the front: within {TOLERANCE:.1%} of its extent in the losses",
         box=box.SIMPLE_HEAD,
@@ -238,20 +238,20 @@ def table(found: dict[str, Trajectories], there: dict[str, np.ndarray]) -> Table
     for column in ("on the\nfront", "theta_1\nthere", "largest |d|\nat the end"):
         made.add_column(column, justify="right")
     made.add_column("largest\nresidual", justify="right")
-    for name, own in found.items():
-        places = own.points[there[name], -1, 0]
+    for name, path in trajectories.items():
+        places = path.points[there[name], -1, 0]
         made.add_row(
             name,
             f"{len(places)}/{len(STARTS)}",
             f"{places.min():.2f} to {places.max():.2f}" if len(places) else "",
-            f"{own.norm.max():.1e}",
-            f"{own.residual.max():.1e}",
+            f"{path.norm.max():.1e}",
+            f"{path.residual.max():.1e}",
         )
     return made
 
 
 def toy() -> None:
-    """Follow the methods of the flags; write the figures and print the table."""
+    """Run the methods of the flags; write the figures and print the table."""
     known = [name for name in smto.SMTOS if name not in LEFT_OUT]
     names, steps, scale = METHODS.value or known, STEPS.value, SCALE.value
     if not OUT.value:
@@ -274,24 +274,27 @@ def toy() -> None:
     ready = time.perf_counter()
     print(f"compiled {len(names)} methods in {ready - began:.0f} s", flush=True)
     unordered = jax.device_get(compiled(STARTS, keys))
-    found = {name: unordered[name] for name in names}
+    trajectories = {name: unordered[name] for name in names}
     print(f"ran {steps} steps in {time.perf_counter() - ready:.0f} s", flush=True)
 
     best, best_losses = front(scale)
     there = {
-        n: arrived(own.points[:, -1], scale, best_losses) for n, own in found.items()
+        n: arrived(path.points[:, -1], scale, best_losses)
+        for n, path in trajectories.items()
     }
     problem = pictures.Problem(
         losses=lambda points: np.asarray(losses(jnp.asarray(points), scale)),
         front=best[::10],
         steps=steps,
     )
-    paths = {n: pictures.Paths(own.points, there[n]) for n, own in found.items()}
+    paths = {
+        n: pictures.Paths(path.points, there[n]) for n, path in trajectories.items()
+    }
     for name, draw in (("toy", pictures.plane), ("toy_losses", pictures.objectives)):
         figure = draw(paths, problem)
         (out / f"{name}.png").write_bytes(png(figure))
         (out / f"{name}.svg").write_bytes(svg(figure))
-    Console(emoji=False).print(table(found, there))
+    Console(emoji=False).print(table(trajectories, there))
     print(f"written to {out}")
 
 

@@ -1,4 +1,4 @@
-"""Every field of a study of one setting, with its default: the paper's protocol.
+"""Fields of a study of one setting, with their defaults: the paper's protocol.
 
 A sweep over learning rates and batch sizes, the choice by validation, and the training
 of what was chosen over several seeds, with everything measured. ``base`` is the config

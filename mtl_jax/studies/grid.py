@@ -30,7 +30,7 @@ SWEPT = ("validation",)
 
 
 def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
-    """Trials that try every candidate, the cheapest first.
+    """List the trials that try all candidates, the cheapest first.
 
     Args:
       study: as `configs/sweeps/default.py` makes it.
@@ -39,15 +39,15 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
     Raises:
       InputError: options that are not there, or do not fit in the grid.
     """
-    grid, found = study.grid, []
+    grid, trials = study.grid, []
     for name in variants.names(study.base):
         for j, batch_size in enumerate(grid.batch_sizes):
-            every = combinations(study, name)
-            for k, options in enumerate(every):
+            tried = combinations(study, name)
+            for k, options in enumerate(tried):
                 rates = [
                     rate
                     for i, rate in enumerate(grid.learning_rates)
-                    if (i + j) % len(every) == k
+                    if (i + j) % len(tried) == k
                 ]
                 if rates:
                     changes = {
@@ -62,30 +62,30 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
                         "checkpoint.keep_last": 1,
                     }
                     runs = len(rates) * len(tasks)
-                    found.append(
+                    trials.append(
                         _trial(study, name, batch_size, options, changes, runs)
                     )
-    return sorted(found, key=lambda trial: trial.cost)
+    return sorted(trials, key=lambda trial: trial.cost)
 
 
 def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
-    """Trials that train what was chosen, with all seeds and all that is measured.
+    """List the trials that train what was chosen, with all seeds and measurements.
 
     Args:
       study: as in `sweep`.
       tasks: as in `sweep`.
       chosen: rows of `analysis.candidates`.
     """
-    found = []
+    trials = []
     for name in variants.names(study.base):
-        own = chosen[chosen["variant"] == name]
-        every = combinations(study, name)
+        of_variant = chosen[chosen["variant"] == name]
+        tried = combinations(study, name)
         keys = [
-            (int(row.batch_size), _combination(study, row, len(every)))
-            for row in own.itertuples()
+            (int(row.batch_size), _combination(study, row, len(tried)))
+            for row in of_variant.itertuples()
         ]
         for batch_size, k in dict.fromkeys(keys):
-            here = own[[key == (batch_size, k) for key in keys]]
+            here = of_variant[[key == (batch_size, k) for key in keys]]
             rates = tuple(dict.fromkeys(here["learning_rate"]))
             changes: dict[str, Any] = {
                 "learning_rates": rates,
@@ -96,12 +96,12 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
                 pairs = zip(here["task"], here["learning_rate"], strict=True)
                 changes["single_runs"] = tuple(pairs)
                 runs = len(here)
-            found.append(_trial(study, name, batch_size, every[k], changes, runs))
-    return found
+            trials.append(_trial(study, name, batch_size, tried[k], changes, runs))
+    return trials
 
 
 def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
-    """Values of a variant's options, each combination that is tried.
+    """List the combinations of values that are tried of a variant's options.
 
     Raises:
       InputError: more than the grid has room for, or as `check_options`.
@@ -111,18 +111,18 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
         option: _values(name, option, tried)
         for option, tried in study.grid.options.get(name, {}).items()
     }
-    found = [
+    points = [
         dict(zip(values, point, strict=True))
         for point in itertools.product(*values.values())
     ]
     most = len(study.grid.learning_rates) + len(study.grid.batch_sizes) - 1
-    if not 0 < len(found) <= most:
+    if not 0 < len(points) <= most:
         raise InputError(
-            f"grid.options.{name} has {len(found)} combinations; a grid of "
+            f"grid.options.{name} has {len(points)} combinations; a grid of "
             f"{len(study.grid.learning_rates)} learning rates and "
             f"{len(study.grid.batch_sizes)} batch sizes tries 1 to {most}."
         )
-    return found
+    return points
 
 
 def check_options(study: Config) -> None:
@@ -153,13 +153,13 @@ def _values(name: str, option: str, values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def options_of(study: Config, row: Any) -> dict[str, Any]:
-    """Options that a candidate (a row of `analysis.candidates`) was tried with."""
-    every = combinations(study, row.variant)
-    return every[_combination(study, row, len(every))]
+    """Return the options of a candidate, a row of `analysis.candidates`."""
+    tried = combinations(study, row.variant)
+    return tried[_combination(study, row, len(tried))]
 
 
 def text(options: dict[str, Any]) -> str:
-    """Options in words: ``c=0.4, rescale=1``."""
+    """Spell options in words: ``c=0.4, rescale=1``."""
     return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
@@ -181,7 +181,9 @@ def _trial(
     """A trial of the study's base with changes; ``runs`` counts tasks, per seed."""
     config = copy.deepcopy(study.base)
     name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
-    own = {f"smto.{name}.{option}": value for option, value in options.items()}
+    method_options = {
+        f"smto.{name}.{option}": value for option, value in options.items()
+    }
     config.update_from_flattened_dict(
         {
             "variants": (variant,),
@@ -189,7 +191,7 @@ def _trial(
             "batch_size": batch_size,
             "single_runs": (),
             **changes,
-            **own,
+            **method_options,
         }
     )
     parts = [variant, *_words(options), f"b{batch_size}"]

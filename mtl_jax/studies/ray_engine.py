@@ -34,7 +34,7 @@ HERE = ("", "local")
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's word for a cluster of one machine, which listens on loopback only."""
 NO_ENDLESS_TRIES = {"RAY_task_oom_retries": str(TRIES - 1)}
-"""Of a worker that was killed as memory ran out; Ray's default is without end."""
+"""Tries after a worker was killed as memory ran out; Ray's default has no end."""
 
 
 def engine(cluster: str | None = None) -> Engine:
@@ -54,7 +54,7 @@ def engine(cluster: str | None = None) -> Engine:
 
 def _run(cluster: str, trials: Sequence[Trial], folder: Path, say: Say) -> int | None:
     """An `Engine` on the cluster at an address."""
-    todo = [one for one in trials if trial.seconds(one, folder) is None]
+    todo = [planned for planned in trials if trial.seconds(planned, folder) is None]
     if not todo:
         return None
     with _connected(cluster):
@@ -65,7 +65,7 @@ def _run(cluster: str, trials: Sequence[Trial], folder: Path, say: Say) -> int |
         worker = ray.remote(max_retries=TRIES - 1, num_cpus=1, num_gpus=gpus)
         finish = worker(_finish)
         done, signal = len(trials) - len(todo), None
-        left = {finish.remote(one, folder.absolute()): one for one in todo}
+        left = {finish.remote(planned, folder.absolute()): planned for planned in todo}
         try:
             with StopSignal() as stop:
                 while left and not stop.number:
@@ -159,13 +159,13 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _finish(one: Trial, folder: Path) -> int | None:
-    """What a worker does; in a process of its own."""
-    return trial.finish(one, folder, lambda _: None)
+def _finish(planned: Trial, folder: Path) -> int | None:
+    """Finish a trial in a worker, a process of its own."""
+    return trial.finish(planned, folder, lambda _: None)
 
 
 def _result(task: Any, trained: Trial) -> int | None:
-    """What a task returned; its error as if it had happened here."""
+    """Return what a task returned; raise its error as if it had happened here."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 

@@ -30,34 +30,34 @@ def run(
     commands.check_config("reproduce", config)
     commands.check_folder("reproduce", path)
     folder, studies, tasks = Path(path), {}, {}
-    for name, own in config.studies.items():
+    for name, fields in config.studies.items():
         if config.data.dir:
-            own.base.data.dir = config.data.dir
+            fields.base.data.dir = config.data.dir
         try:
-            made = study.check(own)
+            made = study.check(fields)
         except DataMissing as error:
             say(f"left out: {name}. {error}")
         else:
-            studies[name], tasks[name] = own, made.setting.tasks
+            studies[name], tasks[name] = fields, made.setting.tasks
     if not studies:
         raise InputError(
             "no study has its data; say where they are: --config.data.dir."
         )
 
     def left() -> float | None:
-        """Of all studies; the pace of those not begun is that of the others."""
+        """Estimate seconds of all studies; others set the pace of those not begun."""
         pace: Pace | None = None
         known: dict[str, float] = {}
         for _ in range(2):  # the second time round there is a pace, if there is any
-            for name, own in studies.items():
-                found = study.remaining(own, tasks[name], folder / name, pace)
-                if found:
-                    known[name], pace = found
+            for name, fields in studies.items():
+                estimate = study.remaining(fields, tasks[name], folder / name, pace)
+                if estimate:
+                    known[name], pace = estimate
         return sum(known.values()) if known else None
 
-    for number, (name, own) in enumerate(studies.items(), start=1):
+    for number, (name, fields) in enumerate(studies.items(), start=1):
         say(f"study {number} of {len(studies)}: {name}")
-        if signal := study.run(own, folder / name, engine, say, left):
+        if signal := study.run(fields, folder / name, engine, say, left):
             return signal, _selected(folder, studies)
     return 0, _selected(folder, studies)
 

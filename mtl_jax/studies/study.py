@@ -116,8 +116,8 @@ def check(config: Config) -> Experiment:
         )
         made = resolve(union)
     sizes = tuple(map(len, made.splits["train"]))
-    for one in grid.sweep(config, made.setting.tasks):
-        variants.make(one.variant, one.config, made.setting.tasks, sizes)
+    for candidate in grid.sweep(config, made.setting.tasks):
+        variants.make(candidate.variant, candidate.config, made.setting.tasks, sizes)
     return made
 
 
@@ -153,7 +153,7 @@ def choose(config: Config, swept: list[Trial], folder: Path) -> Frame:
 def remaining(
     config: Config, tasks: Sequence[str], folder: Path, like: Pace | None = None
 ) -> tuple[float, Pace] | None:
-    """Seconds that a study still takes, about, and the pace of its sweep.
+    """Estimate the seconds that a study still takes, and the pace of its sweep.
 
     Args:
       config: of the study.
@@ -164,10 +164,10 @@ def remaining(
     Returns:
       None where there is nothing to go by.
     """
-    found = trial.remaining(grid.sweep(config, tasks), folder / SWEEP, like)
-    if found is None:
+    estimate = trial.remaining(grid.sweep(config, tasks), folder / SWEEP, like)
+    if estimate is None:
         return None
-    seconds, pace = found
+    seconds, pace = estimate
     slower = Pace(*(LOOKING * part for part in pace))
     finals = _finals(config, tasks, folder)
     if finals is not None:
@@ -192,8 +192,8 @@ def _finals(config: Config, tasks: Sequence[str], folder: Path) -> list[Trial] |
         return None
 
 
-def _seconds(found: tuple[float, Pace] | None) -> float | None:
-    return found[0] if found else None
+def _seconds(estimate: tuple[float, Pace] | None) -> float | None:
+    return estimate[0] if estimate else None
 
 
 def _sentence(row: Any) -> str:
@@ -216,8 +216,8 @@ def _gather(
         {int(s): rows.itertuples(index=False) for s, rows in df.groupby("step")},
     )
     sessions: list[dict] = []
-    for one in finals:
-        sessions += provenance.sessions(folder / FINAL / one.name)
+    for trained in finals:
+        sessions += provenance.sessions(folder / FINAL / trained.name)
     base = copy.deepcopy(config.base)
     base.seeds = tuple(config.final.seeds)
     fields = workdir.identity(base, data)
@@ -227,5 +227,5 @@ def _gather(
 
 
 def _read(trials: list[Trial], folder: Path) -> Frame:
-    frames = [records.read(folder / one.name) for one in trials]
+    frames = [records.read(folder / trained.name) for trained in trials]
     return pd.concat(frames, ignore_index=True)

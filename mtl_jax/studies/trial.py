@@ -19,11 +19,11 @@ class Trial(NamedTuple):
     """Runs of one variant that differ in arrays only, hence one program."""
 
     name: str
-    """Of its folder."""
+    """Name of its folder."""
     config: Config
-    """Of the experiment, as `configs/default.py` makes it."""
+    """Configuration of the experiment, as `configs/default.py` makes it."""
     options: dict[str, Any]
-    """What was set of the multi-task optimizer."""
+    """Options of the multi-task optimizer that were set."""
     cost: int
     """Examples that it trains on, counted once a task."""
 
@@ -52,24 +52,24 @@ def finish(trial: Trial, folder: Path, say: Say) -> int | None:
     Returns:
       Number of the signal that stopped it; None if it is finished.
     """
-    own = folder / trial.name
+    trial_folder = folder / trial.name
     if seconds(trial, folder) is None:
-        if not _is_trained(trial, own):
-            outcome = run(trial.config, own, say)
+        if not _is_trained(trial, trial_folder):
+            outcome = run(trial.config, trial_folder, say)
             if outcome.signal:
                 return outcome.signal
         spent = sum(
             sum(session.get("seconds", {}).values())
-            for session in provenance.sessions(own)
+            for session in provenance.sessions(trial_folder)
         )
         content = disk.sealed({"seconds": round(spent, 3)})
-        disk.write_json(own / FINISHED, content)
-    shutil.rmtree(own / checkpoint.FOLDER, ignore_errors=True)
+        disk.write_json(trial_folder / FINISHED, content)
+    shutil.rmtree(trial_folder / checkpoint.FOLDER, ignore_errors=True)
     return None
 
 
 def seconds(trial: Trial, folder: Path) -> float | None:
-    """Wall time that a finished trial took; None if it is not finished.
+    """Return the wall time that a finished trial took; None if it is not finished.
 
     Nor is it where that cannot be read: `finish` writes it again.
     """
@@ -98,7 +98,7 @@ def local(trials: Sequence[Trial], folder: Path, say: Say) -> int | None:
 def remaining(
     trials: Sequence[Trial], folder: Path, like: Pace | None = None
 ) -> tuple[float, Pace] | None:
-    """Seconds that trials still take, and the pace of those that are finished.
+    """Estimate the seconds that trials still take, and the pace of finished ones.
 
     Args:
       trials: finished or not.
@@ -110,8 +110,8 @@ def remaining(
     """
     pairs = [(trial.cost, seconds(trial, folder)) for trial in trials]
     done = [(cost, spent) for cost, spent in pairs if spent is not None]
-    own = eta.pace(*zip(*done, strict=True)) if done else like
-    if own is None:
+    pace = eta.pace(*zip(*done, strict=True)) if done else like
+    if pace is None:
         return None
     left = [cost for cost, spent in pairs if spent is None]
-    return eta.seconds(own, left), own
+    return eta.seconds(pace, left), pace
