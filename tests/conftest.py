@@ -2,16 +2,17 @@
 
 import os
 
-# Half of the suite's time would be LLVM's optimization of programs that run for
-# milliseconds, and a third of the rest XLA's newer way to write fused loops; the
-# programs stay the same. Read when JAX first compiles.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
-
 import jax
 import pytest
+
+# Half of the suite's time would be LLVM's optimization of programs that run for
+# milliseconds, and a third of the rest XLA's newer way to write fused loops; the
+# programs stay the same. Read when JAX first compiles; XLA ends the process for a flag
+# that it does not know.
+FLAGS = ["--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 12):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 2)  # runs are spread over them
