@@ -82,12 +82,12 @@ def test_combine_and_scale_rows_keep_dtypes(dtype):
 def test_where_takes_a_whole_tree(grads):
     other = jax.tree.map(jnp.zeros_like, grads)
     for condition, chosen in ((True, grads), (False, other)):
-        found = tree.where(jnp.array(condition), grads, other)
-        jax.tree.map(np.testing.assert_array_equal, found, chosen)
+        result = tree.where(jnp.array(condition), grads, other)
+        jax.tree.map(np.testing.assert_array_equal, result, chosen)
 
 
 def test_a_choice_by_all_leaves_looks_once_at_each():
-    """Fused into each of 30 leaves, it would look at 30 times as many."""
+    # Fused into each of 30 leaves, it would look at 30 times as many.
     leaves = [jnp.ones(1 + place % 3) for place in range(30)]
 
     def choose(a, b):

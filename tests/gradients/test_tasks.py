@@ -46,7 +46,7 @@ def task(tree, t):
     return jax.tree.map(lambda leaf: leaf[t], tree)
 
 
-def one(params, batch, axes, t):
+def task_of(params, batch, axes, t):
     x = batch.x if axes.x is None else task(batch.x, t)
     return Params(params.shared, task(params.heads, t)), Batch(x, task(batch.y, t))
 
@@ -57,9 +57,9 @@ def close(a, b, rtol=1e-4, atol=1e-5):
 
 
 def loop(params, batch, axes):
-    """Losses and gradients task by task."""
+    """Compute losses and gradients task by task."""
     pairs = [
-        jax.value_and_grad(loss_fn)(*one(params, batch, axes, t)) for t in range(T)
+        jax.value_and_grad(loss_fn)(*task_of(params, batch, axes, t)) for t in range(T)
     ]
     return jax.tree.map(lambda *rows: jnp.stack(rows), *pairs)
 
@@ -68,10 +68,10 @@ def loop(params, batch, axes):
 @pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", "sequential"])
 def test_task_grads_are_those_of_a_loop(axes, task_map):
     params, batch = problem(axes)
-    found = jax.jit(lambda p, b: task_grads(loss_fn, p, b, axes, task_map=task_map))(
+    values = jax.jit(lambda p, b: task_grads(loss_fn, p, b, axes, task_map=task_map))(
         params, batch
     )
-    close(found, loop(params, batch, axes))
+    close(values, loop(params, batch, axes))
 
 
 @AXES
@@ -95,7 +95,7 @@ def test_auxiliary_output_comes_along(axes, task_map):
     )
     close((losses, grads), loop(params, batch, axes))
     close(aux["double"], 2 * losses)
-    x = [one(params, batch, axes, t)[1].x.sum() for t in range(T)]
+    x = [task_of(params, batch, axes, t)[1].x.sum() for t in range(T)]
     close(aux["x"], jnp.stack(x))
 
 
@@ -124,7 +124,7 @@ def test_model_states_are_mapped_beside_the_batch(axes):
 
 
 def as_tuples(params, batch, axes):
-    """The same problem in the form for tasks that are not alike."""
+    """Return the same problem in the form for tasks that are not alike."""
     tasks = range(T)
     x = batch.x if axes.x is None else tuple(batch.x)
     heads = tuple(task(params.heads, t) for t in tasks)
@@ -138,8 +138,8 @@ def test_tuples_of_tasks_alike_are_the_stacks(axes, has_aux):
     fn: Any = with_aux if has_aux else loss_fn
     values, grads = task_grads(fn, params, batch, axes, has_aux=has_aux)
     tuples = as_tuples(params, batch, axes)
-    found, unlike = task_grads((fn,) * T, *tuples, axes, has_aux=has_aux)
-    close((found, unlike.shared), (values, grads.shared))
+    losses, unlike = task_grads((fn,) * T, *tuples, axes, has_aux=has_aux)
+    close((losses, unlike.shared), (values, grads.shared))
     assert isinstance(unlike.heads, tuple)
     close(jax.tree.map(lambda *rows: jnp.stack(rows), *unlike.heads), grads.heads)
     close(task_losses((fn,) * T, *tuples, axes), values)

@@ -1,4 +1,4 @@
-"""Every metric by name, as a function of what may be mapped, cast or scaled.
+"""Metrics by name, as functions of what may be mapped, cast or scaled.
 
 That is the parameters of one task of one run, its batch, and a key. A new metric goes
 into `table`, and so into all tests of what holds for every metric.
@@ -54,7 +54,7 @@ class Layer(NamedTuple):
 
 
 def a_run(key):
-    """Two tasks on a trunk of a dict, a tuple and a NamedTuple."""
+    """Make two tasks on a trunk of a dict, a tuple and a NamedTuple."""
     keys = jax.random.split(key, 4)
     normal = jax.random.normal
     first = Layer(normal(keys[0], (3, 4)), normal(keys[1], (4,)))
@@ -63,12 +63,12 @@ def a_run(key):
 
 
 def moved(params):
-    """Other parameters; no bit is lost on the way, whatever their type."""
+    """Return other parameters; no bit is lost on the way, whatever their type."""
     return jax.tree.map(lambda leaf: jnp.where(leaf > 0, leaf / 2, -2 * leaf), params)
 
 
 def table(view, scale=1):
-    """Metrics by name, of parameters that ``view`` makes a `Params`.
+    """Make metrics by name, of parameters that ``view`` makes a `Params`.
 
     The loss is multiplied by ``scale``.
     """
@@ -87,7 +87,7 @@ def table(view, scale=1):
         return output_loss(predict(p, b.x), b)
 
     def groups(p, b):
-        """Gradients of four groups of examples, as if of tasks: ``[4, ...]``."""
+        """Compute gradients of four groups of examples, as of tasks: ``[4, ...]``."""
         parts = jax.tree.map(lambda leaf: leaf.reshape(4, 4, *leaf.shape[1:]), b)
         of_groups = jax.vmap(jax.grad(loss_fn), (None, 0))
         grads = of_groups(*precision.raised((p, parts)))
@@ -106,10 +106,10 @@ def table(view, scale=1):
         return lambda p, b, k: fn(operator, p, b, key=k, **SIZE, **options)
 
     def moments(p, b, k):
-        """Nodes of weight 0 are anywhere; moments are those of the matrix."""
-        found = curvature(spectrum, hessian, draws=2, iterations=6)(p, b, k)
-        each = (jnp.ones_like(found.nodes), found.nodes, jnp.abs(found.nodes))
-        return [(found.weights * values).sum(axis=-1) for values in each]
+        """Compute moments of the matrix, for nodes of weight 0 are anywhere."""
+        density = curvature(spectrum, hessian, draws=2, iterations=6)(p, b, k)
+        each = (jnp.ones_like(density.nodes), density.nodes, jnp.abs(density.nodes))
+        return [(density.weights * values).sum(axis=-1) for values in each]
 
     def sharpness_in_two(p, b):
         balls = [Ball("l2", jax.tree.map(jnp.abs, p))]
@@ -202,8 +202,8 @@ def at(stacked, *index):
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-def one(run, task):
-    """One task of one run."""
+def task_of_run(run, task):
+    """Return parameters, batch and key of a task of a run."""
     shared, heads = RUNS
     params = Params(at(shared, run), at(heads, run, task))
     return params, at(BATCHES, task), KEYS[run]

@@ -10,7 +10,7 @@ from mtl_jax.types import InputError
 
 
 def linear(params, batch):
-    """A loss whose per-example gradients are the examples."""
+    """Return a loss whose per-example gradients are the examples."""
     return jnp.mean(batch @ params)
 
 
@@ -26,10 +26,10 @@ def gradients():
 def test_definition(gradients):
     mean = gradients.mean(axis=0)
     expected = (mean @ mean) / (gradients**2).sum(axis=1).mean()
-    found = metrics.m_coherence(linear, ZERO, gradients, batch_size=16)
-    np.testing.assert_allclose(found.alpha, expected, rtol=1e-5)
-    np.testing.assert_allclose(found.alpha_m, 40 * expected, rtol=1e-5)
-    assert found.near_zero == 0
+    coherence = metrics.m_coherence(linear, ZERO, gradients, batch_size=16)
+    np.testing.assert_allclose(coherence.alpha, expected, rtol=1e-5)
+    np.testing.assert_allclose(coherence.alpha_m, 40 * expected, rtol=1e-5)
+    assert coherence.near_zero == 0
 
 
 def test_copies_of_one_example_and_orthogonal_ones():
@@ -40,34 +40,35 @@ def test_copies_of_one_example_and_orthogonal_ones():
 
 
 def test_zero_gradients_are_told():
-    found = metrics.m_coherence(linear, ZERO, jnp.zeros((4, 6)))
-    assert jnp.isnan(found.alpha) and found.near_zero == 1
+    coherence = metrics.m_coherence(linear, ZERO, jnp.zeros((4, 6)))
+    assert jnp.isnan(coherence.alpha) and coherence.near_zero == 1
     half = metrics.m_coherence(linear, ZERO, jnp.eye(6).at[3:].set(0))
     assert half.near_zero == 0.5
 
 
 def test_near_zero_is_a_millionth_of_the_mean_length():
-    found = metrics.m_coherence(linear, jnp.zeros(1), jnp.array([[1e-7], [1e-5], [1]]))
-    np.testing.assert_allclose(found.near_zero, 1 / 3, rtol=1e-6)
+    gradients = jnp.array([[1e-7], [1e-5], [1]])
+    coherence = metrics.m_coherence(linear, jnp.zeros(1), gradients)
+    np.testing.assert_allclose(coherence.near_zero, 1 / 3, rtol=1e-6)
 
 
 def test_batches_of_one_example_have_its_coherence_exactly(gradients):
-    """Of six examples, as what few of them add to noise is no small part."""
+    # Of six examples, as what few of them add to noise is no small part.
     few = gradients[:6]
-    found = metrics.noise_scale(linear, ZERO, few, batch_size=1)
+    noise = metrics.noise_scale(linear, ZERO, few, batch_size=1)
     expected = metrics.m_coherence(linear, ZERO, few).alpha
-    np.testing.assert_allclose(found.alpha, expected, rtol=1e-4)
+    np.testing.assert_allclose(noise.alpha, expected, rtol=1e-4)
 
 
 def test_two_batch_sizes_estimate_the_population(key):
-    """Over many probes: ``|G|^2``, the trace of the covariance, and so alpha."""
+    # Over many probes: ``|G|^2``, the trace of the covariance, and so alpha.
     center = jnp.full(6, 0.3)
 
     @jax.jit
     def once(key):
         probe = center[None] + jax.random.normal(key, (64, 6))
-        found = metrics.noise_scale(linear, ZERO, probe, batch_size=8)
-        return found.squared_norm, found.noise
+        actual = metrics.noise_scale(linear, ZERO, probe, batch_size=8)
+        return actual.squared_norm, actual.noise
 
     squared, noise = jax.lax.map(once, jax.random.split(key, 400))
     for values, expected in ((squared, center @ center), (noise, 6.0)):
@@ -76,23 +77,23 @@ def test_two_batch_sizes_estimate_the_population(key):
 
 @pytest.mark.parametrize("batch_size", [4, 7])  # with and without a remainder
 def test_two_batch_sizes_estimate_the_coherence_of_the_probe(batch_size, key):
-    """Over all orders of one probe, and with an honest standard error."""
+    # Over all orders of one probe, and with an honest standard error.
     center = jnp.full(6, 0.3)
     probe = center[None] + jax.random.normal(key, (64, 6))
 
     @jax.jit
     def once(key):
-        own = jax.random.permutation(key, probe)
-        return metrics.noise_scale(linear, ZERO, own, batch_size=batch_size)
+        shuffled = jax.random.permutation(key, probe)
+        return metrics.noise_scale(linear, ZERO, shuffled, batch_size=batch_size)
 
     exact = metrics.m_coherence(linear, ZERO, probe).alpha
-    found = jax.lax.map(once, jax.random.split(key, 400))
-    spread = found.alpha.std()
-    assert abs(found.alpha.mean() - exact) < 4 * spread / np.sqrt(400) + 0.002
+    noise = jax.lax.map(once, jax.random.split(key, 400))
+    spread = noise.alpha.std()
+    assert abs(noise.alpha.mean() - exact) < 4 * spread / np.sqrt(400) + 0.002
     covariance = ((probe - probe.mean(axis=0)[None]) ** 2).sum() / 63
-    error = found.noise.std() / np.sqrt(400)
-    assert abs(found.noise.mean() - covariance) < 4 * error
-    assert spread < found.standard_error.mean() < 2 * spread  # on the safe side
+    error = noise.noise.std() / np.sqrt(400)
+    assert abs(noise.noise.mean() - covariance) < 4 * error
+    assert spread < noise.standard_error.mean() < 2 * spread  # on the safe side
 
 
 def test_groups_of_parameters_are_those_groups_alone(gradients):
@@ -111,33 +112,33 @@ def test_batch_cosines(gradients):
     rows = np.asarray(gradients[:30].reshape(3, 10, 6).mean(axis=1))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     pairs = (unit @ unit.T)[np.triu_indices(3, 1)]
-    found = metrics.batch_cosines(linear, ZERO, gradients[:38], batch_size=10)
-    np.testing.assert_allclose(found, (pairs.mean(), pairs.min()), rtol=1e-5)
+    cosines = metrics.batch_cosines(linear, ZERO, gradients[:38], batch_size=10)
+    np.testing.assert_allclose(cosines, (pairs.mean(), pairs.min()), rtol=1e-5)
 
 
 def test_stiffness_is_the_cosine_of_pairs(gradients):
     a, b = np.asarray(gradients[:5]), -np.asarray(gradients[5:12])
-    found = metrics.stiffness(linear, ZERO, jnp.asarray(a), jnp.asarray(b))
+    pairs = metrics.stiffness(linear, ZERO, jnp.asarray(a), jnp.asarray(b))
     norms = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(found.cosines, a @ b.T / norms, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(found.signs, np.sign(a @ b.T))
+    np.testing.assert_allclose(pairs.cosines, a @ b.T / norms, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(pairs.signs, np.sign(a @ b.T))
 
 
 def test_gsnr(gradients):
     constant = gradients.at[:, 0].set(2.0)  # left out: it never varies
-    own = np.asarray(constant)[:, 1:]
-    expected = (own.mean(axis=0) ** 2 / own.var(axis=0)).mean()
-    found = metrics.gsnr(linear, ZERO, constant, batch_size=16)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    varying = np.asarray(constant)[:, 1:]
+    expected = (varying.mean(axis=0) ** 2 / varying.var(axis=0)).mean()
+    ratio = metrics.gsnr(linear, ZERO, constant, batch_size=16)
+    np.testing.assert_allclose(ratio, expected, rtol=1e-4)
 
 
 def test_gsnr_of_a_small_spread_around_a_large_mean(gradients):
-    """A mean of squares less a squared mean would have no digit of it."""
+    # A mean of squares less a squared mean would have no digit of it.
     near = 100 + 0.1 * gradients
-    own = np.asarray(near, np.float64)
-    expected = (own.mean(axis=0) ** 2 / own.var(axis=0)).mean()
-    found = metrics.gsnr(linear, ZERO, near, batch_size=16)
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    exact = np.asarray(near, np.float64)
+    expected = (exact.mean(axis=0) ** 2 / exact.var(axis=0)).mean()
+    ratio = metrics.gsnr(linear, ZERO, near, batch_size=16)
+    np.testing.assert_allclose(ratio, expected, rtol=1e-3)
 
 
 def test_bad_batch_sizes(gradients):

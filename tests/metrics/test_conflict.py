@@ -23,7 +23,7 @@ def rows(grads):
 
 
 def test_definitions(grads):
-    found = metrics.conflict(gramian(grads).entries)
+    actual = metrics.conflict(gramian(grads).entries)
     matrix = rows(grads)
     norms = np.linalg.norm(matrix, axis=1)
     cosines = matrix @ matrix.T / np.outer(norms, norms)
@@ -39,20 +39,20 @@ def test_definitions(grads):
         "unit_mean": np.linalg.norm((matrix / norms[:, None]).mean(axis=0)),
     }
     for name, value in expected.items():
-        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(getattr(actual, name), value, rtol=1e-4, atol=1e-6)
     # Its identity with the mean cosine.
     np.testing.assert_allclose(
-        found.unit_mean**2, 1 / 4 + 3 / 4 * found.mean_cosine, rtol=1e-4
+        actual.unit_mean**2, 1 / 4 + 3 / 4 * actual.mean_cosine, rtol=1e-4
     )
 
 
 def test_scale_of_a_task_moves_norms_only(grads):
     gram = gramian(grads).entries
     scale = jnp.diag(jnp.array([1e-3, 1.0, 10.0, 1e3]))
-    one, other = metrics.conflict(gram), metrics.conflict(scale @ gram @ scale)
-    np.testing.assert_allclose(one.cosines, other.cosines, rtol=1e-4)
-    np.testing.assert_allclose(one.unit_mean, other.unit_mean, rtol=1e-4)
-    assert other.magnitude_similarity < one.magnitude_similarity
+    plain, other = metrics.conflict(gram), metrics.conflict(scale @ gram @ scale)
+    np.testing.assert_allclose(plain.cosines, other.cosines, rtol=1e-4)
+    np.testing.assert_allclose(plain.unit_mean, other.unit_mean, rtol=1e-4)
+    assert other.magnitude_similarity < plain.magnitude_similarity
 
 
 def test_one_task_and_a_zero_gradient_give_nan_not_a_number():
@@ -68,14 +68,14 @@ def test_orthogonal_gradients_do_not_conflict():
 
 def test_split_half_cosines_are_the_formula_symmetrised():
     first, second = jnp.array([[1.0, 0], [0.6, 0.8]]), jnp.array([[1.0, 1], [0, 1]])
-    found = metrics.split_half_cosines(first, second)
+    cosines = metrics.split_half_cosines(first, second)
     cross = first @ second.T  # 1 0; 1.4 .8
     expected = (cross[0, 1] + cross[1, 0]) / 2 / jnp.sqrt(cross[0, 0] * cross[1, 1])
-    np.testing.assert_allclose(found, [[1, expected], [expected, 1]], rtol=1e-5)
+    np.testing.assert_allclose(cosines, [[1, expected], [expected, 1]], rtol=1e-5)
 
 
 def test_split_halves_are_free_of_the_noise_that_shrinks_cosines(key):
-    """Two tasks at cosine .8, drowned in noise; whole gradients say far less."""
+    # Two tasks at cosine .8, drowned in noise; whole gradients say far less.
     signal = jnp.zeros((2, 400)).at[0, 0].set(5.0).at[1, :2].set(jnp.array([4.0, 3.0]))
 
     def once(key):
@@ -91,25 +91,25 @@ def test_split_halves_are_free_of_the_noise_that_shrinks_cosines(key):
 
 def test_halves_that_disagree_give_nan():
     first, second = jnp.array([[1.0], [1.0]]), jnp.array([[-1.0], [1.0]])
-    found = metrics.split_half_cosines(first, second)
-    assert jnp.isnan(found[0, 1]) and found[1, 1] == 1
+    cosines = metrics.split_half_cosines(first, second)
+    assert jnp.isnan(cosines[0, 1]) and cosines[1, 1] == 1
 
 
 def test_direction_cosines(grads):
     update = jax.tree.map(lambda g: g[2], grads)
-    found = metrics.direction_cosines(grads, update)
-    np.testing.assert_allclose(found[2], 1, rtol=1e-5)
-    np.testing.assert_allclose(found, gramian(grads).cosines[2], rtol=1e-4)
+    cosines = metrics.direction_cosines(grads, update)
+    np.testing.assert_allclose(cosines[2], 1, rtol=1e-5)
+    np.testing.assert_allclose(cosines, gramian(grads).cosines[2], rtol=1e-4)
 
 
 def test_curvature_of_a_quadratic_is_its_second_order_term():
     curvatures = jnp.array([[1.0, 3.0], [2.0, 0.0]])  # [T, P]
     losses = lambda p: curvatures @ p**2 / 2  # noqa: E731
     params, step = jnp.array([1.0, -1.0]), jnp.array([0.1, 0.2])
-    found = metrics.multi_task_curvature(
+    curvature = metrics.multi_task_curvature(
         losses(params), losses(params + step), curvatures * params[None], step
     )
-    np.testing.assert_allclose(found, curvatures @ step**2, rtol=1e-4)
+    np.testing.assert_allclose(curvature, curvatures @ step**2, rtol=1e-4)
 
 
 def test_affinity_is_what_a_step_on_one_task_does_to_another():
@@ -117,8 +117,8 @@ def test_affinity_is_what_a_step_on_one_task_does_to_another():
     losses = lambda p: ((p[None] - targets) ** 2).sum(axis=1)  # noqa: E731
     params = jnp.array([0.2, 0.1])
     grads = jax.jacobian(losses)(params)
-    found = metrics.affinity(losses, params, grads, 0.1)
+    gains = metrics.affinity(losses, params, grads, 0.1)
     for i in range(3):
         after = losses(params - 0.1 * grads[i])
-        np.testing.assert_allclose(found[i], 1 - after / losses(params), rtol=1e-5)
-    assert not np.allclose(found, found.T)
+        np.testing.assert_allclose(gains[i], 1 - after / losses(params), rtol=1e-5)
+    assert not np.allclose(gains, gains.T)

@@ -31,15 +31,15 @@ NAMES = ["softmax", "bernoulli", "gaussian"]
 
 
 def gauss_newton_trace(objective, predict):
-    """Written out; for these likelihoods it is the trace of the Fisher information."""
+    """Compute it written out; of these likelihoods it is the Fisher information's."""
     flat, unravel = ravel_pytree(PARAMS)
     jacobian = jax.jacobian(lambda f: predict(unravel(f), X))(flat)
     outputs = predict(PARAMS, X)
     labels = jnp.zeros(len(X), jnp.int32)  # the Hessian does not depend on them
 
     def curvature(output, label):
-        one = lambda o: objective.example_loss(o[None], label[None])[0]  # noqa: E731
-        return jnp.atleast_2d(jax.hessian(one)(output))
+        loss = lambda o: objective.example_loss(o[None], label[None])[0]  # noqa: E731
+        return jnp.atleast_2d(jax.hessian(loss)(output))
 
     inner = jax.vmap(curvature)(outputs, labels)
     rows = jacobian.reshape(len(X), -1, flat.size)
@@ -48,11 +48,11 @@ def gauss_newton_trace(objective, predict):
 
 @pytest.mark.parametrize(("objective", "predict"), CASES[:2], ids=NAMES[:2])
 def test_exact_is_the_trace_of_gauss_newton(objective, predict, key):
-    found = metrics.fisher_trace(
+    estimate = metrics.fisher_trace(
         predict, objective, PARAMS, X, key=key, estimator="exact"
     )
     expected = gauss_newton_trace(objective, predict)
-    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+    np.testing.assert_allclose(estimate.value, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "per_example"])
@@ -73,7 +73,7 @@ def test_sampled_estimators_are_unbiased(objective, predict, estimator, key):
 
 def test_empirical_uses_the_labels_it_is_given(key):
     labels = jnp.asarray(RNG.integers(0, 3, len(X)))
-    found = metrics.fisher_trace(
+    estimate = metrics.fisher_trace(
         many, SOFTMAX, PARAMS, X, key=key, targets=labels, estimator="empirical"
     )
     rows = jax.vmap(
@@ -81,26 +81,26 @@ def test_empirical_uses_the_labels_it_is_given(key):
         (None, 0, 0),
     )(PARAMS, X, labels)
     expected = sum((leaf**2).sum() for leaf in rows.values()) / len(X)
-    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+    np.testing.assert_allclose(estimate.value, expected, rtol=1e-4)
 
 
 def test_vmapped_over_tasks_is_a_loop(key):
     keys = jax.random.split(key, 2)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), PARAMS)
 
-    def one(params, key):
+    def trace(params, key):
         return metrics.fisher_trace(many, SOFTMAX, params, X, key=key).value
 
-    together = jax.vmap(one)(stacked, keys)
+    together = jax.vmap(trace)(stacked, keys)
     for t in range(2):
         params = jax.tree.map(lambda leaf, t=t: leaf[t], stacked)
-        np.testing.assert_allclose(together[t], one(params, keys[t]), rtol=1e-4)
+        np.testing.assert_allclose(together[t], trace(params, keys[t]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "per_example"])
 @pytest.mark.parametrize("objective", [SEGMENTATION, DEPTH], ids=["pixels", "depth"])
 def test_pixels_are_independent_and_masked(objective, estimator, key):
-    """Tr F of the mean over valid pixels: the mean over pixels of each one's."""
+    # Tr F of the mean over valid pixels: the mean over pixels of each one's.
     images = X[:48].reshape(8, 6, 1, 3)  # of six pixels, the last two invalid
     segmentation = objective is SEGMENTATION
     valid = jnp.arange(6).reshape(1, 6, 1) < 4

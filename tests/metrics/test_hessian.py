@@ -13,7 +13,7 @@ from mtl_jax.types import InputError
 
 
 def quadratic(eigenvalues, seed=0):
-    """A loss on a dict of parameters whose Hessian has these eigenvalues."""
+    """Make a loss on a dict of parameters whose Hessian has these eigenvalues."""
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.normal(size=(len(eigenvalues),) * 2))[0]
     matrix = jnp.asarray(basis @ np.diag(eigenvalues) @ basis.T, jnp.float32)
@@ -29,7 +29,7 @@ def quadratic(eigenvalues, seed=0):
 
 @pytest.fixture(scope="module")
 def network():
-    """A small network on 24 examples in mini-batches of 10, 10 and 4."""
+    """Make a small network on 24 examples in mini-batches of 10, 10 and 4."""
     rng = np.random.default_rng(1)
     batch = {
         "x": jnp.asarray(rng.normal(size=(24, 3)), jnp.float32),
@@ -50,7 +50,7 @@ def network():
 
 
 def dense(predict, output_loss, params, batch):
-    """Hessian and Gauss-Newton matrix, written out."""
+    """Compute Hessian and Gauss-Newton matrix, written out."""
     flat, unravel = ravel_pytree(params)
     hessian = jax.hessian(lambda f: output_loss(predict(unravel(f), batch), batch))(
         flat
@@ -73,8 +73,8 @@ def test_products_are_those_of_the_dense_matrices(network, key):
     flat, unravel = ravel_pytree(params)
     vector = jax.random.normal(key, flat.shape)
     for operator, matrix in zip(operators, dense(*network), strict=True):
-        found = ravel_pytree(operator(params, batch, unravel(vector)))[0]
-        np.testing.assert_allclose(found, matrix @ vector, rtol=1e-4, atol=1e-5)
+        product = ravel_pytree(operator(params, batch, unravel(vector)))[0]
+        np.testing.assert_allclose(product, matrix @ vector, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["hessian", "gauss_newton"])
@@ -124,7 +124,7 @@ def test_error_bound_holds_before_convergence(key):
 
 @pytest.mark.parametrize("iterations", [2, 5])
 def test_error_bound_is_the_residual_of_the_ritz_vector(iterations, key):
-    """Against the Krylov space of the same start, written out in float64."""
+    # Against the Krylov space of the same start, written out in float64.
     loss_fn, params, batch = quadratic(np.linspace(0, 10, 40))
     flat, unravel = ravel_pytree(params)
     of_flat = lambda f: loss_fn(unravel(f), batch)  # noqa: E731
@@ -138,15 +138,15 @@ def test_error_bound_is_the_residual_of_the_ritz_vector(iterations, key):
     ritz = basis @ vectors[:, -1]
     residual = np.linalg.norm(matrix @ ritz - values[-1] * ritz)
     operator = metrics.hessian_operator(loss_fn)
-    found = metrics.top_eigenvalue(
+    eigenvalue = metrics.top_eigenvalue(
         operator, params, batch, key=key, iterations=iterations
     )
-    np.testing.assert_allclose(found, (values[-1], residual), rtol=1e-4)
+    np.testing.assert_allclose(eigenvalue, (values[-1], residual), rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
 def test_curvature_is_free_of_scale(scale, key):
-    """Where squares of it leave float32's range, as where they do not."""
+    # Where squares of it leave float32's range, as where they do not.
     eigenvalues = np.linspace(-3, 10, 40) * scale
     loss_fn, params, batch = quadratic(eigenvalues)
     args = metrics.hessian_operator(loss_fn), params, batch
@@ -175,7 +175,7 @@ FEW_VALUES = [
 @pytest.mark.parametrize("eigenvalues", FEW_VALUES, ids=str)
 @pytest.mark.parametrize("rotated", [True, False])
 def test_few_distinct_eigenvalues_invent_no_others(eigenvalues, rotated, key):
-    """The Krylov space ends before the iterations do."""
+    # The Krylov space ends before the iterations do.
     loss_fn, params, batch = quadratic(eigenvalues)
     if not rotated:
 
@@ -188,11 +188,11 @@ def test_few_distinct_eigenvalues_invent_no_others(eigenvalues, rotated, key):
     top = metrics.top_eigenvalue(*args, key=key, iterations=50)
     np.testing.assert_allclose(top.value, max(eigenvalues), atol=atol)
     assert top.error_bound <= 10 * atol
-    found = metrics.spectrum(*args, key=key, draws=2, iterations=8)
-    nodes = np.asarray(found.nodes)[..., None]
+    density = metrics.spectrum(*args, key=key, draws=2, iterations=8)
+    nodes = np.asarray(density.nodes)[..., None]
     nearest = np.abs(nodes - np.array(eigenvalues)).min(axis=-1)
-    assert nearest[np.asarray(found.weights) > 1e-3].max() <= 10 * atol
-    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+    assert nearest[np.asarray(density.weights) > 1e-3].max() <= 10 * atol
+    np.testing.assert_allclose(density.weights.sum(axis=1), 1, rtol=1e-5)
     assert min(eigenvalues) - atol <= nodes.min()  # of any weight
     assert nodes.max() <= max(eigenvalues) + atol
 
@@ -203,14 +203,14 @@ def test_few_distinct_eigenvalues_invent_no_others(eigenvalues, rotated, key):
 def test_power_iteration_takes_the_absolute_top_with_its_sign(eigenvalues, key):
     loss_fn, params, batch = quadratic(eigenvalues)
     args = (metrics.hessian_operator(loss_fn), params, batch)
-    found = hessian.power_iteration(*args, key=key, iterations=60, batch_size=4)
+    eigenvalue = hessian.power_iteration(*args, key=key, iterations=60, batch_size=4)
     expected = max(eigenvalues, key=abs)
-    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
-    assert found.error_bound <= 1e-3 * abs(expected)
+    np.testing.assert_allclose(eigenvalue.value, expected, rtol=1e-4)
+    assert eigenvalue.error_bound <= 1e-3 * abs(expected)
 
 
 def test_power_iteration_tells_that_it_has_not_converged(key):
-    """Between -5 and 5 it stays anywhere; with few iterations it is on the way."""
+    # Between -5 and 5 it stays anywhere; with few iterations it is on the way.
     loss_fn, params, batch = quadratic((-5.0, 5.0, 1.0))
     operator = metrics.hessian_operator(loss_fn)
     stuck = hessian.power_iteration(operator, params, batch, key=key)
@@ -220,21 +220,21 @@ def test_power_iteration_tells_that_it_has_not_converged(key):
     loss_fn, params, batch = quadratic(eigenvalues)
     operator = metrics.hessian_operator(loss_fn)
     for iterations in (1, 3, 10):
-        found = hessian.power_iteration(
+        eigenvalue = hessian.power_iteration(
             operator, params, batch, key=key, iterations=iterations
         )
-        nearest = np.abs(eigenvalues - float(found.value)).min()
-        assert nearest <= float(found.error_bound) + 1e-3
+        nearest = np.abs(eigenvalues - float(eigenvalue.value)).min()
+        assert nearest <= float(eigenvalue.error_bound) + 1e-3
 
 
 def test_trace_is_exact_for_a_diagonal_matrix(key):
     def loss_fn(params, batch):
         return jnp.mean(batch) * jnp.sum(jnp.array([1.0, 2.0, 6.0]) * params**2) / 2
 
-    found = metrics.trace(
+    estimate = metrics.trace(
         metrics.hessian_operator(loss_fn), jnp.ones(3), jnp.ones((4, 1)), key=key
     )
-    np.testing.assert_allclose(found, (9.0, 0.0), atol=1e-5)
+    np.testing.assert_allclose(estimate, (9.0, 0.0), atol=1e-5)
 
 
 def test_counts_below_one_are_refused(key):

@@ -1,4 +1,4 @@
-"""Every metric on parameters of every type, with x64 and without, and of any scale."""
+"""Metrics on parameters of all types, with x64 and without, and of any scale."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from mtl_jax.metrics.connectivity import losses_at
 from mtl_jax.metrics.fisher import fisher_trace
 from mtl_jax.objectives.losses import GAUSSIAN
-from tests.metrics.metric_table import KEYS, one, table
+from tests.metrics.metric_table import KEYS, table, task_of_run
 
 METRICS = table(lambda p: p)
 NAMES = pytest.mark.parametrize("name", METRICS)
@@ -27,12 +27,12 @@ ROUNDED = (
 
 
 def snapped(leaf):
-    """Numbers that bfloat16 and float16 hold without rounding."""
+    """Round to numbers that bfloat16 and float16 hold."""
     leaf = np.asarray(leaf)
     return np.round(leaf * 8) / 8 if leaf.dtype == np.float32 else leaf
 
 
-PARAMS, BATCH = jax.tree.map(snapped, one(0, 0)[:2])
+PARAMS, BATCH = jax.tree.map(snapped, task_of_run(0, 0)[:2])
 
 
 def arguments(dtype):
@@ -43,7 +43,7 @@ def arguments(dtype):
 
 
 def scanned(metric):
-    """The metric in a scan over two keys that carries what it returns."""
+    """Scan the metric over two keys, carrying what it returns."""
 
     def over_keys(params, batch):
         def step(carry, key):
@@ -60,8 +60,9 @@ def scanned(metric):
 TYPES = [(x64, kind) for x64 in (False, True) for kind in ("f2", "bf2", "f4", "f8")]
 TYPES.remove((False, "f8"))
 COMPILED = {(False, "bf2"), (True, "f2"), (True, "f8")}
-"""Of all narrow types values are alike, as they are cast up: one with x64, one without
-is enough. The rest is traced, which finds types that change in a scan."""
+"""Types that are compiled, of the narrow ones one with x64 and one without: they are
+cast up, and have the same values. The rest is traced, which finds types that change in
+a scan."""
 
 
 @NAMES
@@ -73,12 +74,12 @@ def test_parameters_of_every_type_have_the_values_of_float32_in_float32(name):
         with jax.enable_x64(x64):
             evaluate = jax.jit(metric) if (x64, kind) in COMPILED else None
             evaluate = evaluate or partial(jax.eval_shape, metric)
-            found = jax.tree.leaves(evaluate(*arguments(dtype)))
+            actual = jax.tree.leaves(evaluate(*arguments(dtype)))
         wide = jnp.float64 if kind == "f8" else jnp.float32
-        assert {leaf.dtype for leaf in found} == {jnp.dtype(wide)}, (x64, kind)
+        assert {leaf.dtype for leaf in actual} == {jnp.dtype(wide)}, (x64, kind)
         if (x64, kind) in COMPILED:
             share = 0.03 if name in ROUNDED and kind != "f8" else 5e-5
-            for f, e in zip(found, jax.tree.leaves(expected), strict=True):
+            for f, e in zip(actual, jax.tree.leaves(expected), strict=True):
                 limit = share * np.abs(e).max()
                 np.testing.assert_allclose(f, e, rtol=0, atol=limit, err_msg=kind)
 
@@ -109,7 +110,7 @@ DEGREES = {
 
 @pytest.mark.parametrize("name", DEGREES)
 def test_scale_of_the_loss_is_that_of_the_metric(name):
-    """Over the range of float32: the same numbers times a power of 2."""
+    # Over the range of float32: the same numbers times a power of 2.
 
     @jax.jit
     def at_scale(scale):
@@ -121,9 +122,9 @@ def test_scale_of_the_loss_is_that_of_the_metric(name):
     for power in (-90, -66, -45, 45, 66, 90):  # 8e-28 to 1e27
         for f, e, degree in zip(at_scale(2.0**power), expected, degrees, strict=True):
             if abs(power * degree) < 100:
-                found = np.asarray(f, np.float64) * 2.0 ** (-power * degree)
+                actual = np.asarray(f, np.float64) * 2.0 ** (-power * degree)
                 limit = 1e-5 * np.abs(e).max()
-                np.testing.assert_allclose(found, e, rtol=0, atol=limit)
+                np.testing.assert_allclose(actual, e, rtol=0, atol=limit)
 
 
 @pytest.mark.parametrize("estimator", ["minibatch", "per_example"])
@@ -139,15 +140,15 @@ def test_fisher_trace_and_its_error_grow_with_the_square_of_gradients(estimator)
 
     expected = np.array(at_scale(1.0))
     for power in (-50, -40, 40, 60):
-        found = np.array(at_scale(2.0**power), np.float64) * 4.0**-power
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        actual = np.array(at_scale(2.0**power), np.float64) * 4.0**-power
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_a_loss_in_a_narrow_type_is_averaged_in_float32():
-    """Of 300 mini-batches of loss 1 + 1/128, bfloat16 would make another mean."""
+    # Of 300 mini-batches of loss 1 + 1/128, bfloat16 would make another mean.
     batch = jnp.full((300, 1), 1 + 1 / 128, jnp.bfloat16)
     loss_fn = lambda params, batch: batch.mean().astype(jnp.bfloat16) * params  # noqa: E731
-    found = losses_at(
+    losses = losses_at(
         loss_fn, [jnp.ones(()), jnp.ones(())], jnp.ones((1, 2)) / 2, batch, batch_size=1
     )
-    np.testing.assert_allclose(found, 1 + 1 / 128, rtol=1e-6)
+    np.testing.assert_allclose(losses, 1 + 1 / 128, rtol=1e-6)

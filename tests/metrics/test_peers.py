@@ -80,7 +80,7 @@ GAUSS_NEWTON = gauss_newton_operator(lambda p, b: predict(p, b["x"]), output_los
 
 
 def peer(name: str) -> Any:
-    """An optional library; some warn of torch when they are imported."""
+    """Import an optional library; some warn of torch when they are imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name, exc_type=ImportError)
@@ -95,7 +95,7 @@ def network(dtype=torch.float64):
 
 
 def torch_loss() -> tuple[Callable, dict]:
-    """``loss(params, x, y)`` in torch, and its parameters."""
+    """Make ``loss(params, x, y)`` in torch, and its parameters."""
     model, _, _ = network()
 
     def loss(params, x, y):
@@ -106,7 +106,7 @@ def torch_loss() -> tuple[Callable, dict]:
 
 
 def flat_loss():
-    """The same in one vector, in the order of `SHAPES`."""
+    """Make the same of one vector, in the order of `SHAPES`."""
     loss, params = torch_loss()
     sizes = [int(np.prod(shape)) for shape in SHAPES.values()]
 
@@ -122,7 +122,7 @@ def flat_loss():
 
 
 def in_order(params):
-    """A tree of ours as a vector in the order of `SHAPES`."""
+    """Flatten a tree of ours to a vector in the order of `SHAPES`."""
     return np.concatenate([np.asarray(params[name]).ravel() for name in SHAPES])
 
 
@@ -132,14 +132,14 @@ def dense_hessian():
 
 
 def example_squares(label: int | None = None):
-    """``|gradient|^2`` of every example, and the mean gradient, by torch.func."""
+    """Compute ``|gradient|^2`` of examples, and the mean gradient, by torch.func."""
     loss, params = torch_loss()
     y = torch.tensor(Y) if label is None else torch.full((N,), label)
 
-    def one(params, x, y):
+    def example_loss(params, x, y):
         return loss(params, x[None], y[None])
 
-    rows = torch.func.vmap(torch.func.grad(one), (None, 0, 0))(
+    rows = torch.func.vmap(torch.func.grad(example_loss), (None, 0, 0))(
         params, torch.tensor(X), y
     )
     rows = torch.cat([row.reshape(N, -1) for row in rows.values()], dim=1).numpy()
@@ -148,8 +148,8 @@ def example_squares(label: int | None = None):
 
 def test_outputs_and_loss_are_the_same():
     model, x, y = network()
-    found = predict(PARAMS, BATCH["x"])
-    np.testing.assert_allclose(found, model(x).detach(), rtol=1e-5, atol=1e-6)
+    outputs = predict(PARAMS, BATCH["x"])
+    np.testing.assert_allclose(outputs, model(x).detach(), rtol=1e-5, atol=1e-6)
     loss, params = torch_loss()
     np.testing.assert_allclose(loss_fn(PARAMS, BATCH), loss(params, x, y), rtol=1e-6)
 
@@ -163,17 +163,17 @@ def test_hessian_vector_product(key):
     gradient = torch.func.grad(of)
     direction = torch.tensor(in_order(vector), dtype=torch.float64)
     expected = torch.func.jvp(gradient, (at,), (direction,))[1]
-    found = in_order(HESSIAN(PARAMS, BATCH, vector))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    actual = in_order(HESSIAN(PARAMS, BATCH, vector))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_spectrum_at_full_length_is_that_of_the_dense_hessian(key):
     expected = np.linalg.eigvalsh(dense_hessian())
-    found = spectrum(
+    actual = spectrum(
         HESSIAN, PARAMS, BATCH, key=key, draws=1, iterations=500, batch_size=BATCH_SIZE
     )
-    assert found.nodes.shape == (1, len(expected))
-    np.testing.assert_allclose(found.nodes[0], expected, atol=3e-6 * expected.max())
+    assert actual.nodes.shape == (1, len(expected))
+    np.testing.assert_allclose(actual.nodes[0], expected, atol=3e-6 * expected.max())
 
 
 def test_eigenvalues_of_pyhessian(key):
@@ -204,8 +204,8 @@ def test_top_eigenvalue_and_trace_of_the_dense_hessian(key):
     top = top_eigenvalue(*args, key=key, iterations=40, batch_size=BATCH_SIZE)
     np.testing.assert_allclose(top.value, values.max(), rtol=1e-5)
     assert abs(top.value - values.max()) <= top.error_bound + 1e-5 * values.max()
-    found = trace(*args, key=key, draws=128, batch_size=BATCH_SIZE)
-    assert abs(found.value - np.trace(dense)) < 4 * found.standard_error
+    estimate = trace(*args, key=key, draws=128, batch_size=BATCH_SIZE)
+    assert abs(estimate.value - np.trace(dense)) < 4 * estimate.standard_error
 
 
 def test_products_of_curvlinops(key):
@@ -223,8 +223,8 @@ def test_products_of_curvlinops(key):
         (GAUSS_NEWTON, curvlinops.GGNLinearOperator),
     ):
         expected = (theirs(*args) @ direction).detach()
-        found = in_order(operator(PARAMS, BATCH, vector))
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        actual = in_order(operator(PARAMS, BATCH, vector))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_exact_fisher_trace(key):
@@ -232,12 +232,12 @@ def test_exact_fisher_trace(key):
     chances = torch.softmax(model(x), dim=1).detach().numpy()
     squares = np.stack([example_squares(c)[0] for c in range(CLASSES)], axis=1)
     expected = (chances * squares).sum(axis=1).mean()
-    found = fisher_trace(
+    estimate = fisher_trace(
         predict, SOFTMAX, PARAMS, BATCH["x"], key=key, estimator="exact"
     )
-    np.testing.assert_allclose(found.value, expected, rtol=1e-5)
-    curvature, at = trace(GAUSS_NEWTON, PARAMS, BATCH, key=key, draws=64), found.value
-    assert abs(curvature.value - at) < 4 * curvature.standard_error
+    np.testing.assert_allclose(estimate.value, expected, rtol=1e-5)
+    curvature = trace(GAUSS_NEWTON, PARAMS, BATCH, key=key, draws=64)
+    assert abs(curvature.value - estimate.value) < 4 * curvature.standard_error
 
 
 def empirical(key):
@@ -255,8 +255,8 @@ def empirical(key):
 def test_per_example_gradients_of_torch_func(key):
     squares, mean = example_squares()
     np.testing.assert_allclose(empirical(key), squares.mean(), rtol=1e-5)
-    found = m_coherence(loss_fn, PARAMS, BATCH, batch_size=BATCH_SIZE)
-    np.testing.assert_allclose(found.alpha, mean @ mean / squares.mean(), rtol=1e-5)
+    coherence = m_coherence(loss_fn, PARAMS, BATCH, batch_size=BATCH_SIZE)
+    np.testing.assert_allclose(coherence.alpha, mean @ mean / squares.mean(), rtol=1e-5)
 
 
 def test_per_example_gradients_of_backpack(key):
@@ -273,7 +273,7 @@ def test_per_example_gradients_of_backpack(key):
 
 
 def sharpness_in_torch(rho, norm, adaptive):
-    """One step of SAM or ASAM on every mini-batch, by autograd."""
+    """Step once by SAM or ASAM on every mini-batch, by autograd."""
     loss, params = torch_loss()
     rises = []
     for start in range(0, N, BATCH_SIZE):
@@ -296,7 +296,7 @@ def sharpness_in_torch(rho, norm, adaptive):
 @pytest.mark.parametrize("adaptive", [False, True], ids=["standard", "adaptive"])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_sharpness(norm, adaptive):
-    found = sharpness(
+    rise = sharpness(
         loss_fn,
         PARAMS,
         BATCH,
@@ -306,7 +306,7 @@ def test_sharpness(norm, adaptive):
         batch_size=BATCH_SIZE,
     )
     expected = sharpness_in_torch(0.05, norm, adaptive)
-    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+    np.testing.assert_allclose(rise.value, expected, rtol=1e-4)
 
 
 def test_cka():
@@ -315,5 +315,5 @@ def test_cka():
     a, b = (f - f.mean(dim=0) for f in (first, second))
     norm = torch.linalg.matrix_norm
     expected = norm(a.T @ b) ** 2 / (norm(a.T @ a) * norm(b.T @ b))
-    found = linear_cka(features(PARAMS, BATCH["x"]), predict(PARAMS, BATCH["x"]))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    similarity = linear_cka(features(PARAMS, BATCH["x"]), predict(PARAMS, BATCH["x"]))
+    np.testing.assert_allclose(similarity, expected, rtol=1e-5)

@@ -17,7 +17,7 @@ RHO = 0.05
 
 
 def quadratic(params, batch):
-    """``b' t + t' H t / 2`` with the mean of the batch as ``b``."""
+    """Compute ``b' t + t' H t / 2`` with the mean of the batch as ``b``."""
     return batch.mean(axis=0) @ params + params @ H @ params / 2
 
 
@@ -37,25 +37,25 @@ STEPS: dict[tuple[str, bool], Any] = {
 @pytest.mark.parametrize(("norm", "adaptive"), STEPS)
 def test_one_step_is_the_closed_form(batch, norm, adaptive):
     rises, duals = [], []
-    for own in (batch[:4], batch[4:8], batch[8:]):  # the last one is smaller
-        g = own.mean(axis=0) + H @ THETA
+    for part in (batch[:4], batch[4:8], batch[8:]):  # the last one is smaller
+        g = part.mean(axis=0) + H @ THETA
         d = RHO * STEPS[norm, adaptive](g, jnp.abs(THETA))
         rises.append(g @ d + d @ H @ d / 2)
         duals.append(g @ d / RHO)  # the dual norm: what the step attains
-    found = metrics.sharpness(
+    rise = metrics.sharpness(
         quadratic, THETA, batch, rho=RHO, norm=norm, adaptive=adaptive, batch_size=4
     )
     weights = jnp.array([4, 4, 2])
     np.testing.assert_allclose(
-        found.value, np.average(rises, weights=weights), rtol=1e-4
+        rise.value, np.average(rises, weights=weights), rtol=1e-4
     )
     np.testing.assert_allclose(
-        found.gradient, np.average(duals, weights=weights), rtol=1e-4
+        rise.gradient, np.average(duals, weights=weights), rtol=1e-4
     )
 
 
 def ascended(norm, adaptive, g, steps):
-    """Highest rise met by projected ascent with momentum, written out in float64."""
+    """Return the highest rise of projected ascent, written out in float64."""
     h, theta = np.asarray(TWISTED, np.float64), np.asarray(POINT, np.float64)
     c = np.abs(theta) if adaptive else np.ones(2)
 
@@ -90,37 +90,37 @@ TWISTED = jnp.array([[1.0, 3.0], [3.0, 2.0]])
 @pytest.mark.parametrize(("norm", "adaptive"), STEPS)
 def test_steps_are_those_of_the_ascent_written_out(batch, norm, adaptive, steps):
     rises = []
-    for own in np.asarray(batch, np.float64).reshape(2, 5, 2):
-        g = own.mean(axis=0) + np.asarray(TWISTED @ POINT)
+    for part in np.asarray(batch, np.float64).reshape(2, 5, 2):
+        g = part.mean(axis=0) + np.asarray(TWISTED @ POINT)
         rises.append(ascended(norm, adaptive, g, steps))
-    one, many = np.mean(rises, axis=0)
+    first, many = np.mean(rises, axis=0)
     loss_fn = lambda p, b: b.mean(axis=0) @ p + p @ TWISTED @ p / 2  # noqa: E731
     options: Any = {"rho": WIDE, "norm": norm, "adaptive": adaptive, "batch_size": 5}
-    found = metrics.sharpness(loss_fn, POINT, batch, steps=steps, **options)
-    np.testing.assert_allclose(found.value, many, rtol=1e-5)
-    assert many > 1.5 * one  # or the first step is all that is compared
+    rise = metrics.sharpness(loss_fn, POINT, batch, steps=steps, **options)
+    np.testing.assert_allclose(rise.value, many, rtol=1e-5)
+    assert many > 1.5 * first  # or the first step is all that is compared
 
 
 @pytest.mark.parametrize(("norm", "adaptive"), STEPS)
 def test_more_steps_find_no_less(batch, norm, adaptive):
-    one, many = (
+    single, many = (
         metrics.sharpness(
             quadratic, THETA, batch, rho=0.5, norm=norm, adaptive=adaptive, steps=steps
         )
         for steps in (1, 20)
     )
-    assert many.value >= one.value - 1e-6
+    assert many.value >= single.value - 1e-6
 
 
 def test_many_steps_find_the_maximum_on_the_sphere(batch):
-    """Against a dense search of the circle, where one step falls short."""
+    # Against a dense search of the circle, where one step falls short.
     angles = np.linspace(0, 2 * np.pi, 20_001)
     d = 3.0 * np.stack([np.cos(angles), np.sin(angles)])
     g = np.asarray(batch.mean(axis=0) + H @ jnp.array([0.4, 0.3]))
     best = (g @ d + (d * (np.asarray(H) @ d)).sum(axis=0) / 2).max()
     args = (quadratic, jnp.array([0.4, 0.3]), batch)
-    found = metrics.sharpness(*args, rho=3.0, steps=50)
-    np.testing.assert_allclose(found.value, best, rtol=1e-3)
+    rise = metrics.sharpness(*args, rho=3.0, steps=50)
+    np.testing.assert_allclose(rise.value, best, rtol=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -142,12 +142,12 @@ def test_zero_gradient_gives_zero_and_negative_curvature_may_be_negative(norm):
 
 def test_adaptive_leaves_zero_parameters_where_they_are(batch):
     theta = jnp.array([0.0, -2.0])
-    found = metrics.sharpness(
+    rise = metrics.sharpness(
         quadratic, theta, batch, rho=RHO, norm="linf", adaptive=True
     )
     g = batch.mean(axis=0) + H @ theta
     d = RHO * jnp.array([0.0, 2.0]) * jnp.sign(g)
-    np.testing.assert_allclose(found.value, g @ d + d @ H @ d / 2, rtol=1e-4)
+    np.testing.assert_allclose(rise.value, g @ d + d @ H @ d / 2, rtol=1e-4)
 
 
 def test_vmapped_over_tasks_is_a_loop_and_one_batch_has_no_error(batch):
@@ -163,16 +163,16 @@ def test_vmapped_over_tasks_is_a_loop_and_one_batch_has_no_error(batch):
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_average_case_is_half_the_trace(batch, key, adaptive):
-    """``E[g' d + d' H d / 2] = rho^2 tr(C H C) / 2`` for normal noise."""
-    found = metrics.average_sharpness(
+    # ``E[g' d + d' H d / 2] = rho^2 tr(C H C) / 2`` for normal noise.
+    rise = metrics.average_sharpness(
         quadratic, THETA, batch, key=key, rho=3.0, draws=512, adaptive=adaptive
     )
     c = jnp.abs(THETA) if adaptive else jnp.ones(2)
     expected = 3.0**2 * (c**2 * jnp.diagonal(H)).sum() / 2
-    assert abs(found.value - expected) < 4 * found.standard_error
-    assert found.standard_error < 0.2 * expected  # or the line above says nothing
+    assert abs(rise.value - expected) < 4 * rise.standard_error
+    assert rise.standard_error < 0.2 * expected  # or the line above says nothing
     g = batch.mean(axis=0) + H @ THETA
-    np.testing.assert_allclose(found.gradient, jnp.linalg.norm(c * g), rtol=1e-5)
+    np.testing.assert_allclose(rise.gradient, jnp.linalg.norm(c * g), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_several_balls_are_each_alone(batch, steps):
         Ball("l2", ones.at[0].set(0)),
     ]
     options = {"rho": RHO, "steps": steps, "batch_size": 4}
-    found = sharpness_in(balls, quadratic, THETA, batch, **options)
+    together = sharpness_in(balls, quadratic, THETA, batch, **options)
     first = metrics.sharpness(quadratic, THETA, batch, norm="l2", **options)
     second = metrics.sharpness(
         quadratic, THETA, batch, norm="linf", adaptive=True, **options
@@ -204,9 +204,9 @@ def test_several_balls_are_each_alone(batch, steps):
         norm="l2",
         **options,
     )
-    for name in found._fields:
-        alone = [getattr(one, name) for one in (first, second, third)]
-        np.testing.assert_allclose(getattr(found, name), alone, rtol=1e-4)
+    for name in together._fields:
+        alone = [getattr(ball, name) for ball in (first, second, third)]
+        np.testing.assert_allclose(getattr(together, name), alone, rtol=1e-4)
 
 
 def test_no_ball_is_told(batch):

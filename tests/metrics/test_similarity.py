@@ -15,13 +15,13 @@ Y = np.tanh(X @ RNG.normal(size=(6, 9))) + 0.3 * RNG.normal(size=(N, 9))
 
 
 def hsic(k, l):  # noqa: E741
-    """Biased, by the centring matrix."""
+    """Estimate with bias, by the centring matrix."""
     center = np.eye(len(k)) - 1 / len(k)
     return np.trace(center @ k @ center @ l)
 
 
 def hsic_1(k, l):  # noqa: E741
-    """Unbiased: Song et al., 2012, Eq. 5."""
+    """Estimate without bias: Song et al., 2012, Eq. 5."""
     n = len(k)
     k, l = k - np.diag(np.diag(k)), l - np.diag(np.diag(l))  # noqa: E741
     return (
@@ -45,9 +45,9 @@ DEBIASED = pytest.mark.parametrize("debiased", [False, True])
 
 @pytest.mark.parametrize(("debiased", "measure"), [(False, hsic), (True, hsic_1)])
 def test_is_the_dense_definition(debiased, measure):
-    found = of(X, Y, debiased=debiased)
-    np.testing.assert_allclose(found, dense(X, Y, measure), rtol=1e-5)
-    assert 0.1 < found < 0.9
+    similarity = of(X, Y, debiased=debiased)
+    np.testing.assert_allclose(similarity, dense(X, Y, measure), rtol=1e-5)
+    assert 0.1 < similarity < 0.9
 
 
 @DEBIASED
@@ -70,7 +70,7 @@ def test_blind_to_rotation_scale_and_offset_only(debiased):
 
 
 def test_unrelated_features_are_unlike_only_without_the_bias(key):
-    """Eight examples of many features look alike until the bias is taken off."""
+    # Eight examples of many features look alike until the bias is taken off.
     keys = jax.random.split(key, 300)
 
     def once(key):
@@ -85,7 +85,7 @@ def test_unrelated_features_are_unlike_only_without_the_bias(key):
 @DEBIASED
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
 def test_constant_features_give_nan_and_count_for_nothing(debiased, size):
-    """Also where their means are rounded."""
+    # Also where their means are rounded.
     constant = size * np.tile(RNG.uniform(-1, 1, size=7), (N, 1))
     assert np.isnan(of(constant, Y, debiased=debiased))
     assert np.isnan(of(Y, constant, debiased=debiased))

@@ -19,7 +19,7 @@ SHAPES = [(1, 3), (8, 3), (1, 5), (8, 5), (8, 7), (8, 9)]
 
 
 def arguments(channels, k, side=4, seed=0):
-    """Kernel, bias, and an input that the kernel maps to ``side x side``."""
+    """Draw kernel, bias, and an input that the kernel maps to ``side x side``."""
     normal = np.random.default_rng(seed).normal
     size = side + k - 1
     arrays = {
@@ -31,7 +31,7 @@ def arguments(channels, k, side=4, seed=0):
 
 
 def loss(args, form):
-    """Mean of cubes, so that second derivatives are not zero; and the outputs."""
+    """Average cubes, whose second derivatives are not zero; return outputs too."""
     outputs = conv_pool(args["x"], args["kernel"], args["bias"], form)
     return jnp.mean(outputs**3), outputs
 
@@ -49,7 +49,7 @@ def close(a, b, tolerance=1e-5):
 
 
 def by_loops(args):
-    """Convolution, bias, pool and ReLU as their names say, in numpy."""
+    """Apply convolution, bias, pool and ReLU as their names say, in numpy."""
     x, kernel, bias = (np.asarray(args[n], np.float64) for n in ("x", "kernel", "bias"))
     k, side = kernel.shape[0], x.shape[1] - kernel.shape[0] + 1
     y = np.zeros((OUT, side, side, BATCH))
@@ -72,7 +72,7 @@ def test_forms_agree_in_value_and_gradients(channels, k, form):
 
 @pytest.fixture(scope="module", params=[1, 8], ids=["few", "many"])
 def curvature(request):
-    """A point, a direction, and the dense Hessian's product, by lax in reverse."""
+    """Return a point, a direction, and the dense Hessian's product, by lax."""
     args = arguments(request.param, 3, side=2)
     direction = arguments(request.param, 3, side=2, seed=1)
 
@@ -127,7 +127,7 @@ def test_hand_written_gradient_blocks_forward_mode():
 
 
 def convolutions(form, channels):
-    """Number of convolutions in the program of gradients, one after another."""
+    """Count the convolutions in the program of gradients, one after another."""
     runs = jax.tree.map(lambda leaf: np.stack([leaf] * 2), arguments(channels, 3))
     program = jax.jit(
         lambda runs: jax.lax.map(jax.grad(lambda a: loss(a, form)[0]), runs)
@@ -157,7 +157,7 @@ CONVOLUTIONS = [  # image, channels, kernel size, stride, dilation
 
 @functools.cache
 def padded_convolution(case, form):
-    """Outputs and gradients of a convolution with a border of zeros."""
+    """Return outputs and gradients of a convolution with a border of zeros."""
     (height, width), channels, k, stride, dilation = case
     normal = np.random.default_rng(0).normal
     x = normal(size=(channels, height, width, BATCH)).astype(np.float32)
@@ -175,9 +175,9 @@ def padded_convolution(case, form):
 @pytest.mark.parametrize("form", ["gemm", "gemm_forward"])
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_forms_of_the_padded_convolution_agree(case, form):
-    found, expected = (padded_convolution(case, f) for f in (form, "lax"))
+    actual, expected = (padded_convolution(case, f) for f in (form, "lax"))
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
-    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6 * scale)
 
 
@@ -190,9 +190,9 @@ def test_dilated_convolution_is_that_of_a_kernel_with_zeros(case):
     side = dilation * (k - 1) + 1
     wide = jnp.zeros((side, side, channels, OUT))
     wide = wide.at[::dilation, ::dilation].set(kernel)
-    found = conv.conv(x, kernel, stride, "lax", dilation)
+    outputs = conv.conv(x, kernel, stride, "lax", dilation)
     wanted = conv.conv(x, wide, stride, "gemm_forward")
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 2, 2, 1)], ids=str)

@@ -14,7 +14,7 @@ OPTIONS = {"widths": (2, 3, 4, 5), "channels": 4, "rates": (1, 2, 3)}
 
 
 def made(options, side=16, width=3):
-    """Trunk, head, their variables, images and outputs."""
+    """Make trunk, head, their variables, images and outputs."""
     trunk: Any = models.make("deeplab", **options)
     head: Any = trunk.head(width)
     x = jax.random.normal(jax.random.key(0), (2, side, 2 * side, 3))

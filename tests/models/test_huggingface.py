@@ -84,67 +84,68 @@ def save(tmp_path):
 
 
 def loaded(folder):
-    """What the folder's weights are to a trunk of its own options."""
+    """Load the folder's weights to a trunk of its own options."""
     trunk: Any = models.make("roberta", folder)
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     x = np.zeros((1, 3), np.uint16)
     like = jax.eval_shape(lambda: trunk.init(rngs, x, train=False))
-    found = weights.load(folder, trunk, like)
+    variables = weights.load(folder, trunk, like)
     shapes = jax.tree.map(lambda a: (a.shape, np.dtype("f4")), like["params"])
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), found) == {"params": shapes}
-    return found["params"]
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), variables) == {"params": shapes}
+    return variables["params"]
 
 
 def test_every_array_has_its_place(save):
-    own = state()
-    found = loaded(save(own))
+    arrays = state()
+    params = loaded(save(arrays))
     np.testing.assert_array_equal(
-        found["word_embeddings"]["embedding"], own["embeddings.word_embeddings.weight"]
+        params["word_embeddings"]["embedding"],
+        arrays["embeddings.word_embeddings.weight"],
     )
     np.testing.assert_array_equal(
-        found["Layer_1"]["wide"]["kernel"],
-        own["encoder.layer.1.intermediate.dense.weight"].T,
+        params["Layer_1"]["wide"]["kernel"],
+        arrays["encoder.layer.1.intermediate.dense.weight"].T,
     )
     np.testing.assert_array_equal(
-        found["Layer_0"]["query"]["kernel"],
-        own["encoder.layer.0.attention.self.query.weight"].T,
+        params["Layer_0"]["query"]["kernel"],
+        arrays["encoder.layer.0.attention.self.query.weight"].T,
     )
     np.testing.assert_array_equal(
-        found["Layer_0"]["norm"]["scale"],
-        own["encoder.layer.0.output.LayerNorm.weight"],
+        params["Layer_0"]["norm"]["scale"],
+        arrays["encoder.layer.0.output.LayerNorm.weight"],
     )
-    count = sum(leaf.size for leaf in jax.tree.leaves(found))
-    assert count == sum(array.size for array in own.values())
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count == sum(array.size for array in arrays.values())
 
 
 def test_an_encoder_with_something_on_top(save):
     wanted = loaded(save(state()))
-    found = loaded(save({**state("roberta."), **UNUSED}))
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    params = loaded(save({**state("roberta."), **UNUSED}))
+    jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
 
 def test_half_precision_becomes_single(save):
     half = {n: array.astype(ml_dtypes.bfloat16) for n, array in state().items()}
-    found = loaded(save(half))
+    params = loaded(save(half))
     np.testing.assert_array_equal(
-        found["position_embeddings"]["embedding"],
+        params["position_embeddings"]["embedding"],
         half["embeddings.position_embeddings.weight"].astype(np.float32),
     )
 
 
 def test_parts_and_their_index(save, tmp_path):
-    own = state("roberta.")
-    wanted = loaded(save(own))
+    arrays = state("roberta.")
+    wanted = loaded(save(arrays))
     (tmp_path / "model.safetensors").unlink()
-    names = sorted(own)
+    names = sorted(arrays)
     where = {name: f"model-{n % 2}.safetensors" for n, name in enumerate(names)}
     for file in set(where.values()):
-        part = {name: own[name] for name in names if where[name] == file}
+        part = {name: arrays[name] for name in names if where[name] == file}
         safetensors.numpy.save_file(part, tmp_path / file)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    found = loaded(str(tmp_path))
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    params = loaded(str(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, params, wanted)
     (tmp_path / "model-1.safetensors").unlink()
     with pytest.raises(InputError, match=r"model-1.safetensors are not there"):
         loaded(str(tmp_path))
@@ -155,8 +156,8 @@ def test_parts_and_their_index(save, tmp_path):
 
 def test_sizes_and_epsilon_are_the_checkpoint_s_and_the_rest_the_user_s(save):
     folder = save(state())
-    own: Any = {"vocabulary": 7, "epsilon": 1e-5, "dropout": 0.2, "remat": True}
-    trunk = models.make("roberta", folder, **own)
+    chosen: Any = {"vocabulary": 7, "epsilon": 1e-5, "dropout": 0.2, "remat": True}
+    trunk = models.make("roberta", folder, **chosen)
     wanted = models.make(
         "roberta",
         vocabulary=20,
@@ -184,11 +185,11 @@ def complaint(folder):
 
 
 def test_arrays_that_do_not_fit(save):
-    own = state("roberta.")
-    del own["roberta.embeddings.LayerNorm.bias"]
-    own["roberta.encoder.layer.2.output.dense.bias"] = np.zeros(4, np.float32)
-    own["roberta.encoder.layer.0.intermediate.dense.weight"] = np.zeros((5, 4), "f4")
-    message = complaint(save(own, vocab_size=21))
+    arrays = state("roberta.")
+    del arrays["roberta.embeddings.LayerNorm.bias"]
+    arrays["roberta.encoder.layer.2.output.dense.bias"] = np.zeros(4, np.float32)
+    arrays["roberta.encoder.layer.0.intermediate.dense.weight"] = np.zeros((5, 4), "f4")
+    message = complaint(save(arrays, vocab_size=21))
     for words in (
         "embeddings.LayerNorm.bias [4] is missing; ",
         "encoder.layer.2.output.dense.bias [4] is not of it; ",
@@ -324,7 +325,7 @@ def test_values_that_are_whole_numbers(save):
 
 
 def header(**entry):
-    """A safetensors header of one array."""
+    """Make a safetensors header of one array."""
     array = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}
     return json.dumps({"embeddings.LayerNorm.bias": array}).encode()
 

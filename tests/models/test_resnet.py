@@ -38,7 +38,7 @@ class Peer(nn.Module):
 
 
 def as_ours(peer, variables):
-    """Our variables from the peer's: its layers are numbered in order of making."""
+    """Make our variables of the peer's: its layers are numbered in order of making."""
     count = len(peer["params"]) // 2
     layers = sorted(places(variables["params"]), key=order)
     assert len(layers) == count
@@ -55,7 +55,7 @@ def as_ours(peer, variables):
 
 
 def places(tree, path=()):
-    """Paths of all ConvNorm modules."""
+    """List the paths of all ConvNorm modules."""
     for name, child in tree.items():
         if name.startswith("ConvNorm"):
             yield (*path, name)
@@ -64,7 +64,7 @@ def places(tree, path=()):
 
 
 def order(path):
-    """Stem before blocks, then by number."""
+    """Sort the stem before blocks, then by number."""
     return [(len(path) > 1, int(name.split("_")[1])) for name in path]
 
 
@@ -76,7 +76,7 @@ def problem(stem_stride, seed=0):
 
 
 def run(module, variables, x):
-    """Features in evaluation, and in training with running statistics and gradients."""
+    """Return features in evaluation, and in training with statistics and gradients."""
 
     def loss(params):
         features, updated = module.apply(
@@ -90,7 +90,7 @@ def run(module, variables, x):
 
 @functools.cache
 def expected(stem_stride):
-    """Our variables, and what flax's layers make of the same."""
+    """Return our variables, and what flax's layers make of the same."""
     peer, theirs, x = problem(stem_stride)
     trunk = models.make("resnet", **OPTIONS, stem_stride=stem_stride)
     init = jax.jit(lambda: trunk.init(jax.random.key(0), x, train=False))
@@ -107,9 +107,9 @@ def expected(stem_stride):
 def test_it_is_the_network_of_flax_layers(form, stem_stride):
     ours, x, wanted = expected(stem_stride)
     trunk = models.make("resnet", **OPTIONS, stem_stride=stem_stride, conv=form)
-    found = jax.jit(lambda v: run(trunk, v, x))(ours)
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    actual = jax.jit(lambda v: run(trunk, v, x))(ours)
+    assert jax.tree.structure(actual) == jax.tree.structure(wanted)
+    for a, b in zip(*map(jax.tree.leaves, (actual, wanted)), strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5 * scale)
 
@@ -128,18 +128,18 @@ def test_resnet_18_has_its_parameters(stem, count):
         "resnet", widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), stem=stem
     )
     x = jnp.zeros((1, 32, 32, 3))
-    found = jax.eval_shape(lambda: trunk.init(jax.random.key(0), x, train=False))
-    assert sum(leaf.size for leaf in jax.tree.leaves(found["params"])) == count
+    shapes = jax.eval_shape(lambda: trunk.init(jax.random.key(0), x, train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
 
 
 def test_windows_of_features_as_for_celeba():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    every, windows = (models.make("resnet", **OPTIONS, pool=pool) for pool in (0, 2))
-    variables = jax.jit(lambda: every.init(jax.random.key(0), x, train=False))()
+    whole, windows = (models.make("resnet", **OPTIONS, pool=pool) for pool in (0, 2))
+    variables = jax.jit(lambda: whole.init(jax.random.key(0), x, train=False))()
     features: Any = windows.apply(variables, x, train=False)
     assert features.shape == (2, 6 * 2 * 2)
     mean = features.reshape(2, 6, 4).mean(axis=2)
-    wanted: Any = every.apply(variables, x, train=False)
+    wanted: Any = whole.apply(variables, x, train=False)
     np.testing.assert_allclose(mean, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -168,10 +168,10 @@ def test_blocks_computed_again_are_the_same(name, options):
         for t in (plain, again)
     ]
     jax.tree.map(np.testing.assert_array_equal, *start)
-    found, wanted = (
+    recomputed, wanted = (
         jax.jit(lambda v, t=t: run(t, v, x))(start[0]) for t in (again, plain)
     )
-    for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (recomputed, wanted)), strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5 * scale)
     assert "remat" in str(jax.make_jaxpr(lambda v: run(again, v, x))(start[0]))

@@ -31,7 +31,7 @@ TOKENS = np.array(
 
 @functools.cache
 def made(**options):
-    """Trunk and variables, with larger weights than initial ones, biases not 0."""
+    """Make trunk and variables, weights larger than initial ones, biases not 0."""
     trunk: Any = models.make("roberta", **{**SIZES, "dropout": 0.0, **options})
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     variables = jax.jit(lambda: trunk.init(rngs, TOKENS, train=False))()
@@ -48,7 +48,7 @@ def evaluated(trunk, variables, x=TOKENS):
 
 @functools.partial(jax.jit, static_argnums=0)
 def trained(trunk, variables):
-    """Features in training, and the variables after."""
+    """Return features in training, and the variables after."""
     params, state = split(variables)
     z, state = trunk.apply(variables, TOKENS, True, mutable=list(state))
     return z, {"params": params, **state}
@@ -60,7 +60,7 @@ def split(variables):
 
 
 def reference(params, tokens):
-    """The equations for one sequence without padding, a head at a time."""
+    """Compute the equations for one sequence without padding, a head at a time."""
 
     def dense(x, p):
         return x @ p["kernel"] + p["bias"]
@@ -83,11 +83,11 @@ def reference(params, tokens):
     for n in range(SIZES["layers"]):
         layer = p[f"Layer_{n}"]
         q, k, v = (dense(x, layer[name]) for name in ("query", "key", "value"))
-        found = []
-        for own in np.split(np.arange(8), SIZES["heads"]):
-            scores = np.exp(q[:, own] @ k[:, own].T / math.sqrt(len(own)))
-            found.append(scores / scores.sum(axis=1, keepdims=True) @ v[:, own])
-        y = dense(np.concatenate(found, axis=1), layer["mixed"])
+        mixed = []
+        for columns in np.split(np.arange(8), SIZES["heads"]):
+            scores = np.exp(q[:, columns] @ k[:, columns].T / math.sqrt(len(columns)))
+            mixed.append(scores / scores.sum(axis=1, keepdims=True) @ v[:, columns])
+        y = dense(np.concatenate(mixed, axis=1), layer["mixed"])
         x = norm(x + y, layer["attention_norm"])
         y = dense(gelu(dense(x, layer["wide"])), layer["narrow"])
         x = norm(x + y, layer["norm"])
@@ -96,10 +96,10 @@ def reference(params, tokens):
 
 def test_it_is_what_the_equations_say():
     trunk, variables = made()
-    found = evaluated(trunk, variables)
-    assert found.shape == (3, 8) and found.dtype == jnp.float32
+    features = evaluated(trunk, variables)
+    assert features.shape == (3, 8) and features.dtype == jnp.float32
     wanted = [reference(variables["params"], row[row != 1]) for row in TOKENS]
-    np.testing.assert_allclose(found, np.stack(wanted), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features, np.stack(wanted), rtol=1e-5, atol=1e-5)
 
 
 def test_head():
@@ -140,64 +140,64 @@ def test_padding_and_neighbours_do_not_matter():
     trunk, variables = made()
     wanted = evaluated(trunk, variables)
     longer = np.pad(TOKENS, ((0, 0), (0, 4)), constant_values=1)
-    found = evaluated(trunk, variables, longer.astype(np.int32))
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    features = evaluated(trunk, variables, longer.astype(np.int32))
+    np.testing.assert_allclose(features, wanted, rtol=1e-5, atol=1e-6)
     order = [2, 0, 1]
-    found = evaluated(trunk, variables, TOKENS[order])
-    np.testing.assert_allclose(found, wanted[np.array(order)], rtol=1e-6, atol=1e-6)
+    features = evaluated(trunk, variables, TOKENS[order])
+    np.testing.assert_allclose(features, wanted[np.array(order)], rtol=1e-6, atol=1e-6)
 
 
 def test_a_sequence_may_be_two_shorter_than_the_positions():
     trunk, variables = made()
-    found = evaluated(trunk, variables, np.full((1, 10), 5))
-    assert np.isfinite(found).all()
+    features = evaluated(trunk, variables, np.full((1, 10), 5))
+    assert np.isfinite(features).all()
     # The last row of the table is that of the last token.
     params = variables["params"]
     table = params["position_embeddings"]["embedding"].at[-1].multiply(-9.0)
     params = {**params, "position_embeddings": {"embedding": table}}
     moved = evaluated(trunk, {"params": params}, np.full((1, 10), 5))
-    assert not np.allclose(moved, found)
+    assert not np.allclose(moved, features)
 
 
 def test_half_precision_is_close():
     trunk, variables = made()
     wanted = evaluated(trunk, variables)
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
-    found = evaluated(trunk, half)
-    assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found.astype(jnp.float32), wanted, atol=0.1)
+    features = evaluated(trunk, half)
+    assert features.dtype == jnp.bfloat16
+    np.testing.assert_allclose(features.astype(jnp.float32), wanted, atol=0.1)
 
 
 def loss(trunk, state, x=TOKENS, train=True):
-    """Of parameters."""
+    """Make a loss of parameters."""
 
     def loss(params):
-        own = {"params": params, **state}
-        z, _ = trunk.apply(own, x, train, mutable=list(state) if train else [])
+        variables = {"params": params, **state}
+        z, _ = trunk.apply(variables, x, train, mutable=list(state) if train else [])
         return jnp.mean(jnp.sin(z))
 
     return loss
 
 
 def test_a_layer_computed_again_has_the_same_gradients():
-    found = []
+    values = []
     for remat in (False, True):
         trunk, variables = made(dropout=0.3, remat=remat)
         params, state = split(variables)
-        own = loss(trunk, state)
-        found.append(jax.jit(jax.value_and_grad(own))(params))
-        assert (" remat" in str(jax.make_jaxpr(own)(params))) == remat
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), *found)
+        loss_fn = loss(trunk, state)
+        values.append(jax.jit(jax.value_and_grad(loss_fn))(params))
+        assert (" remat" in str(jax.make_jaxpr(loss_fn)(params))) == remat
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), *values)
 
 
 def test_hessian_times_vector():
-    """Forward over reverse, as factors take it, against a difference of gradients."""
+    # Forward over reverse, as factors take it, against a difference of gradients.
     trunk, variables = made(remat=True)
     params = variables["params"]
     grad = jax.jit(jax.grad(loss(trunk, {}, train=False)))
     draw = np.random.default_rng(1).normal
     v = jax.tree.map(lambda a: draw(size=a.shape).astype("f4"), params)
-    found = jax.jit(lambda p, v: jax.jvp(grad, (p,), (v,))[1])(params, v)
+    actual = jax.jit(lambda p, v: jax.jvp(grad, (p,), (v,))[1])(params, v)
     step = 1e-3
     up = jax.tree.map(lambda a, b: a + step * b, params, v)
     down = jax.tree.map(lambda a, b: a - step * b, params, v)
@@ -206,7 +206,7 @@ def test_hessian_times_vector():
     assert scale > 0.1
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3 * scale),
-        found,
+        actual,
         wanted,
     )
 
@@ -234,15 +234,15 @@ def test_a_pass_drops_by_the_key_and_leaves_the_next():
 
 def test_evaluation_drops_nothing_and_leaves_the_key():
     trunk, variables = made(dropout=0.4)
-    plain, own = made()
-    found, state = trunk.apply(variables, TOKENS, False, mutable=["dropout"])
+    plain, plain_variables = made()
+    features, state = trunk.apply(variables, TOKENS, False, mutable=["dropout"])
     np.testing.assert_array_equal(state["dropout"]["key"], variables["dropout"]["key"])
-    wanted = evaluated(plain, {"params": own["params"]})
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    wanted = evaluated(plain, {"params": plain_variables["params"]})
+    np.testing.assert_allclose(features, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_every_place_drops_its_share():
-    """In a head of ones, outputs count what is left of both places."""
+    # In a head of ones, outputs count what is left of both places.
     trunk: Any = models.make("roberta", **{**SIZES, "width": 400, "dropout": 0.25})
     head = trunk.head(1)
     z = jnp.ones((50, 400))
@@ -300,7 +300,7 @@ def test_all_places_drop_by_keys_of_their_own(monkeypatch):
 
 
 def test_cudnn_is_given_lengths(monkeypatch):
-    """No GPU is needed to see what it is given."""
+    # No GPU is needed to see what it is given.
     given = []
 
     def attention(query, *_, **options):
@@ -324,7 +324,7 @@ def test_cudnn_is_given_lengths(monkeypatch):
     # Its rule for vmap fails where queries are mapped and lengths are not.
     jax.vmap(lambda q: attend(q, q, q, real, "cudnn"))(q[None])
     lengths = [given[-1][f"{name}_seq_lengths"] for name in ("query", "key_value")]
-    assert all(isinstance(own, Tracer) for own in lengths)
+    assert all(isinstance(length, Tracer) for length in lengths)
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def tokens():
 
 
 def seeds():
-    """What logits are weighted with in the loss."""
+    """Make the weights of logits in the loss."""
     return np.random.default_rng(1).normal(size=(len(LENGTHS), 3)).astype("f4")
 
 
 @pytest.fixture(scope="module")
 def theirs():
-    """The model with weights as after training, none 0 or 1."""
+    """Make the model with weights as after training, none 0 or 1."""
     torch.manual_seed(0)
     config = transformers.RobertaConfig(**CONFIG)
     model = transformers.RobertaForSequenceClassification(config).eval()
@@ -59,22 +59,22 @@ def theirs():
 
 @pytest.fixture(scope="module")
 def wanted(theirs):
-    """Features, logits, and gradients by torch's names."""
+    """Return features, logits, and gradients by torch's names."""
     x = torch.tensor(tokens())
-    found = theirs(x, attention_mask=x != 1, output_hidden_states=True)
-    (found.logits * torch.tensor(seeds())).mean().backward()
+    outputs = theirs(x, attention_mask=x != 1, output_hidden_states=True)
+    (outputs.logits * torch.tensor(seeds())).mean().backward()
     grads = {n: p.grad.contiguous().numpy() for n, p in theirs.named_parameters()}
-    return found.hidden_states[-1][:, 0].detach(), found.logits.detach(), grads
+    return outputs.hidden_states[-1][:, 0].detach(), outputs.logits.detach(), grads
 
 
 def in_head(state):
-    """A head's parameters by torch's names as ours."""
+    """Convert a head's parameters by torch's names to ours."""
     return {
-        own: {
+        ours: {
             "kernel": state[f"classifier.{name}.weight"].T,
             "bias": state[f"classifier.{name}.bias"],
         }
-        for own, name in (("dense", "dense"), ("outputs", "out_proj"))
+        for ours, name in (("dense", "dense"), ("outputs", "out_proj"))
     }
 
 
@@ -88,15 +88,15 @@ def test_features_logits_and_gradients(theirs, wanted, tmp_path):
     params = weights.load(folder, trunk, like)["params"], in_head(state)
 
     def loss(params):
-        shared, own = params
+        shared, head_params = params
         z = trunk.apply({"params": shared}, x, train=False)
-        y = head.apply({"params": own}, z, train=False)
+        y = head.apply({"params": head_params}, z, train=False)
         return jnp.mean(y * seeds()), (z, y)
 
-    (_, found), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (_, outputs), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     features, logits, by_name = wanted
-    np.testing.assert_allclose(found[0], features, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found[1], logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs[0], features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs[1], logits, rtol=1e-5, atol=1e-5)
 
     safetensors.numpy.save_file(by_name, tmp_path / "model.safetensors")
     theirs_grads = weights.load(folder, trunk, like)["params"], in_head(by_name)

@@ -122,17 +122,17 @@ class Head(nn.Module):
         x = x.permute(0, 3, 1, 2)
         *pyramid, pooled, project, after = self.layers
         size = x.shape[2:]
-        found = [layer(x) for layer in pyramid]
+        branches = [layer(x) for layer in pyramid]
         mean = pooled(F.adaptive_avg_pool2d(x, 1))
-        found.append(F.interpolate(mean, size, mode="bilinear", align_corners=False))
-        y = self.last(after(project(torch.cat(found, 1))))
+        branches.append(F.interpolate(mean, size, mode="bilinear", align_corners=False))
+        y = self.last(after(project(torch.cat(branches, 1))))
         size = [8 * side for side in size]
         y = F.interpolate(y, size, mode="bilinear", align_corners=True)
         return y.permute(0, 2, 3, 1)
 
 
 class Findings(NamedTuple):
-    """Of evaluation, then of a pass in training mode with the loss below."""
+    """Results of evaluation, then of a pass in training mode with the loss below."""
 
     evaluated: Any
     outputs: Any
@@ -142,7 +142,7 @@ class Findings(NamedTuple):
 
 
 def seeds(like, seed=1):
-    """What outputs are weighted with in the loss."""
+    """Make the weights of outputs in the loss."""
     return np.random.default_rng(seed).normal(size=like).astype(np.float32)
 
 
@@ -151,7 +151,7 @@ def images(side, batch=4):
 
 
 def unlike(module, seed=0):
-    """Weights and statistics as after training, none 0 or 1."""
+    """Make weights and statistics as after training, none 0 or 1."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, value in module.state_dict().items():
@@ -169,7 +169,7 @@ def arrays(state):
 
 
 def in_torch(module, x):
-    """What torch finds, and its variables before; by torch's names."""
+    """Return what torch finds, and its variables before; by torch's names."""
     before = arrays({n: t.clone() for n, t in module.state_dict().items()})
     is_trunk = x.shape[-1] == 3
     x = torch.tensor(x).requires_grad_()
@@ -194,12 +194,14 @@ def in_torch(module, x):
         var, old = after[f"{name}.running_var"], before[f"{name}.running_var"]
         after[f"{name}.running_var"] = 0.9 * old + (var - 0.9 * old) * (n - 1) / n
     grads = arrays({n: p.grad for n, p in module.named_parameters()})
-    found = Findings(evaluated, outputs.detach().numpy(), after, grads, x.grad.numpy())
-    return before, found
+    findings = Findings(
+        evaluated, outputs.detach().numpy(), after, grads, x.grad.numpy()
+    )
+    return before, findings
 
 
 def in_jax(module, variables, x):
-    """The same of ours."""
+    """Return the same of ours."""
 
     def loss(params, x):
         outputs, updated = module.apply(
@@ -218,55 +220,55 @@ def in_jax(module, variables, x):
 
 
 def by_file(folder, trunk, like, state):
-    """Variables by torch's names as ours: `weights.load` of a file."""
+    """Convert variables by torch's names to ours: `weights.load` of a file."""
     path = folder / "weights.safetensors"
     safetensors.numpy.save_file(state, path)
     return weights.load(path, trunk, like)
 
 
 def in_head(state):
-    """A head's variables by torch's names as ours."""
-    found = {"params": {}, "batch_stats": {}}
+    """Convert a head's variables by torch's names to ours."""
+    variables = {"params": {}, "batch_stats": {}}
     for name, array in state.items():
         *place, kind = name.split(".")
         if kind == "num_batches_tracked":
             continue
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
         if place == ["last"]:
-            found["params"][{"weight": "kernel"}.get(kind, kind)] = array
+            variables["params"][{"weight": "kernel"}.get(kind, kind)] = array
             continue
         _, number, part = place
         node = "batch_stats" if "running" in kind else "params"
-        layer = found[node].setdefault(f"ConvNorm_{number}", {})
+        layer = variables[node].setdefault(f"ConvNorm_{number}", {})
         if part == "0":
             layer["kernel"] = array
         else:
             ours = {"weight": "scale", "running_mean": "mean", "running_var": "var"}
             layer.setdefault("norm", {})[ours.get(kind, kind)] = array
-    return found
+    return variables
 
 
 def trunk_problem(folder, name, options, x):
-    """Our variables, and what torch finds in our structure."""
+    """Return our variables, and what torch finds in our structure."""
     trunk: Any = models.make(name, **options)
     like = jax.eval_shape(lambda: trunk.init(jax.random.key(0), x, train=False))
-    before, found = in_torch(unlike(ResNet(**options)), x)
+    before, findings = in_torch(unlike(ResNet(**options)), x)
     variables = by_file(folder, trunk, like, before)
-    stats = by_file(folder, trunk, like, found.stats)["batch_stats"]
-    grads = by_file(folder, trunk, {"params": like["params"]}, found.grads)["params"]
-    return variables, found._replace(stats=stats, grads=grads)
+    stats = by_file(folder, trunk, like, findings.stats)["batch_stats"]
+    grads = by_file(folder, trunk, {"params": like["params"]}, findings.grads)["params"]
+    return variables, findings._replace(stats=stats, grads=grads)
 
 
 def head_problem(width, channels, rates, z):
-    before, found = in_torch(unlike(Head(z.shape[-1], width, channels, rates)), z)
-    stats = in_head(found.stats)["batch_stats"]
-    grads = in_head(found.grads)["params"]
-    return in_head(before), found._replace(stats=stats, grads=grads)
+    before, findings = in_torch(unlike(Head(z.shape[-1], width, channels, rates)), z)
+    stats = in_head(findings.stats)["batch_stats"]
+    grads = in_head(findings.grads)["params"]
+    return in_head(before), findings._replace(stats=stats, grads=grads)
 
 
-def deviations(found, wanted):
-    """Largest difference to the largest entry of every array, by kind of finding."""
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+def deviations(ours, wanted):
+    """Compare largest difference and largest entry of arrays, by kind of finding."""
+    assert jax.tree.structure(ours) == jax.tree.structure(wanted)
 
     def relative(a, b):
         assert a.shape == b.shape
@@ -275,14 +277,14 @@ def deviations(found, wanted):
     return {
         kind: max(map(relative, *map(jax.tree.leaves, pair)))
         for kind, pair in zip(
-            Findings._fields, zip(found, wanted, strict=True), strict=True
+            Findings._fields, zip(ours, wanted, strict=True), strict=True
         )
     }
 
 
-def check(found, wanted):
-    found = deviations(found, wanted)
-    assert max(found.values()) < TOLERANCE, found
+def check(ours, wanted):
+    ours = deviations(ours, wanted)
+    assert max(ours.values()) < TOLERANCE, ours
 
 
 @functools.cache
@@ -331,9 +333,9 @@ def test_group_norm(channels):
     variables: Any = {"params": {"scale": seeds(channels, 3), "bias": seeds(channels)}}
     theirs = [torch.tensor(variables["params"][n]) for n in ("scale", "bias")]
     wanted = F.group_norm(torch.tensor(x).permute(3, 0, 1, 2), groups, *theirs)
-    found: Any = GroupNorm().apply(variables, jnp.asarray(x))
+    actual: Any = GroupNorm().apply(variables, jnp.asarray(x))
     wanted = wanted.permute(1, 2, 3, 0).numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_state_dict_of_torch(tmp_path, folder):
@@ -343,5 +345,5 @@ def test_state_dict_of_torch(tmp_path, folder):
     state = unlike(ResNet(**options)).state_dict()
     state["fc.weight"], state["fc.bias"] = torch.zeros(7, 6), torch.zeros(7)
     torch.save(state, tmp_path / "weights.pth")
-    found = weights.load(tmp_path / "weights.pth", trunk, variables)
-    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    loaded = weights.load(tmp_path / "weights.pth", trunk, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)

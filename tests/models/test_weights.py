@@ -58,29 +58,30 @@ def save(tmp_path):
 
 
 def test_every_array_has_its_place(save):
-    own = state()
+    arrays = state()
     unused = {"fc.weight": np.ones((2, 6)), "bn1.num_batches_tracked": np.ones(())}
-    found = weights.load(save({**own, **unused}), RESNET, VARIABLES)
-    assert jax.tree.structure(found) == jax.tree.structure(dict(VARIABLES))
-    shapes = jax.tree.map(lambda a, b: a.shape == b.shape, found, dict(VARIABLES))
+    variables = weights.load(save({**arrays, **unused}), RESNET, VARIABLES)
+    assert jax.tree.structure(variables) == jax.tree.structure(dict(VARIABLES))
+    shapes = jax.tree.map(lambda a, b: a.shape == b.shape, variables, dict(VARIABLES))
     assert all(jax.tree.leaves(shapes))
-    params, stats = found["params"], found["batch_stats"]
-    short = own["layer2.0.downsample.0.weight"]
+    params, stats = variables["params"], variables["batch_stats"]
+    short = arrays["layer2.0.downsample.0.weight"]
     np.testing.assert_array_equal(
         params["Block_1"]["ConvNorm_2"]["kernel"][0, 0], short[:, :, 0, 0].T
     )
     np.testing.assert_array_equal(
-        params["ConvNorm_0"]["norm"]["scale"], own["bn1.weight"]
+        params["ConvNorm_0"]["norm"]["scale"], arrays["bn1.weight"]
     )
     np.testing.assert_array_equal(
-        stats["Block_0"]["ConvNorm_1"]["norm"]["var"], own["layer1.0.bn2.running_var"]
+        stats["Block_0"]["ConvNorm_1"]["norm"]["var"],
+        arrays["layer1.0.bn2.running_var"],
     )
 
 
 def test_half_precision_becomes_single(save):
     half = {name: array.astype(np.float16) for name, array in state().items()}
-    found = weights.load(save(half), RESNET, VARIABLES)
-    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    variables = weights.load(save(half), RESNET, VARIABLES)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
 
 
 def complaint(path, trunk=RESNET):
@@ -91,11 +92,11 @@ def complaint(path, trunk=RESNET):
 
 
 def test_arrays_that_do_not_fit(save):
-    own = state()
-    del own["bn1.bias"], own["layer1.0.conv2.weight"]
-    own["layer3.0.conv1.weight"] = np.zeros((8, 6, 3, 3), np.float32)
-    own["conv1.weight"] = np.zeros((4, 3, 3, 3), np.float32)
-    message = complaint(save(own))
+    arrays = state()
+    del arrays["bn1.bias"], arrays["layer1.0.conv2.weight"]
+    arrays["layer3.0.conv1.weight"] = np.zeros((8, 6, 3, 3), np.float32)
+    arrays["conv1.weight"] = np.zeros((4, 3, 3, 3), np.float32)
+    message = complaint(save(arrays))
     for words in (
         "bn1.bias [4] is missing; layer1.0.conv2.weight [4, 4, 3, 3] is missing; ",
         "layer3.0.conv1.weight [8, 6, 3, 3] is not of it; ",

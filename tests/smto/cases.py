@@ -18,7 +18,7 @@ FAST: Any = {
     "xla_llvm_disable_expensive_passes": True,
 }
 jit = functools.partial(jax.jit, compiler_options=FAST)
-"""That compiles fast: there is nothing to optimise in problems of this size."""
+"""Options that compile fast: there is nothing to optimise in problems of this size."""
 WEIGHTS = (0.5, 2.0, 1.25)
 SIZES = (600, 300, 100)
 OPTIONS = {
@@ -34,13 +34,13 @@ OPTIONS = {
 
 
 def make(name: str, num_tasks: int = 3, **chosen: Any) -> Any:
-    """A method, with the options that it cannot do without."""
-    own: dict[str, Any] = OPTIONS.get(name, {})
+    """Make a method, with the options that it cannot do without."""
+    options: dict[str, Any] = OPTIONS.get(name, {})
     if name == "fixed":
-        own = {"weights": WEIGHTS[:num_tasks]}
+        options = {"weights": WEIGHTS[:num_tasks]}
     if name == "sampled":
-        own = {"sizes": SIZES[:num_tasks]}
-    return smto.make(name, **{**own, **chosen})
+        options = {"sizes": SIZES[:num_tasks]}
+    return smto.make(name, **{**options, **chosen})
 
 
 LIFTABLE = (
@@ -50,8 +50,8 @@ LIFTED = [name for name in smto.SMTOS if isinstance(make(name), LIFTABLE)]
 REDUCED = [name for name in LIFTED if "reduction" in smto.options(name)]
 
 
-class Found(NamedTuple):
-    """What ``S`` updates of ``N`` problems gave, as NumPy arrays ``[S, N, ...]``."""
+class Outcome(NamedTuple):
+    """Results of ``S`` updates of ``N`` problems, as NumPy arrays ``[S, N, ...]``."""
 
     direction: Any
     state: Any
@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 @functools.cache
 def program(name: str, num_tasks: int, nonfinite: str, **chosen: Any) -> Any:
-    """The lifted method, its jitted update of `STACK` problems, and its traces."""
+    """Make the lifted method, its jitted update of `STACK` problems, and its traces."""
     optimizer: Any = smto.lift(make(name, num_tasks, **chosen), num_tasks, nonfinite)
     traces = []
 
@@ -77,7 +77,7 @@ def run(
     seed: Any = 0,
     nonfinite: Any = "skip",
     **chosen: Any,
-) -> Found:
+) -> Outcome:
     """Update after update of problems side by side.
 
     Args:
@@ -100,20 +100,20 @@ def run(
     )
     chunks = []
     for call, chunk in enumerate(order.reshape(calls, STACK)):
-        state, found = start, []
+        state, updates = start, []
         for step in range(steps):
             keys = keys_of(seed, call, step)
             direction, state = update(
                 grads[step][chunk], state, losses[step][chunk], keys
             )
-            found.append(jax.device_get((direction, state)))
-        chunks.append(jax.tree.map(lambda *leaves: np.stack(leaves), *found))
+            updates.append(jax.device_get((direction, state)))
+        chunks.append(jax.tree.map(lambda *leaves: np.stack(leaves), *updates))
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1)[:, :count], *chunks)
-    return Found(*joined)
+    return Outcome(*joined)
 
 
 def padded(grads: Any) -> np.ndarray:
-    """Gradients ``[..., P]`` with zeros behind: ``[..., SIZE]``."""
+    """Pad gradients ``[..., P]`` with zeros behind: ``[..., SIZE]``."""
     grads = np.asarray(grads, np.float32)
     width = [(0, 0)] * (grads.ndim - 1) + [(0, SIZE - grads.shape[-1])]
     return np.pad(grads, width)
@@ -121,13 +121,13 @@ def padded(grads: Any) -> np.ndarray:
 
 @functools.cache
 def keys_of(seed: int, call: int, step: int) -> Any:
-    """Keys of the problems of one call."""
+    """Make the keys of the problems of one call."""
     words = np.random.default_rng((seed, call, step)).integers(2**32, size=(STACK, 2))
     return jax.random.wrap_key_data(jnp.asarray(words, jnp.uint32))
 
 
-def once(name: str, grads: Any, losses: Any = None, **chosen: Any) -> Found:
-    """One update of problems ``[N, T, P]`` with losses ``[N, T]``: ``[N, ...]``."""
+def once(name: str, grads: Any, losses: Any = None, **chosen: Any) -> Outcome:
+    """Update problems ``[N, T, P]`` with losses ``[N, T]`` once: ``[N, ...]``."""
     losses = None if losses is None else np.asarray(losses)[None]
-    found = run(name, np.asarray(grads)[None], losses, **chosen)
-    return jax.tree.map(lambda leaf: leaf[0], found)
+    outcome = run(name, np.asarray(grads)[None], losses, **chosen)
+    return jax.tree.map(lambda leaf: leaf[0], outcome)

@@ -9,13 +9,13 @@ from scipy.optimize import nnls
 
 
 def lengths_of(jacobian):
-    """Of the gradients ``[T]``, 1 for zero ones."""
+    """Compute the gradients' norms ``[T]``, 1 for zero ones."""
     lengths = np.linalg.norm(jacobian, axis=1)
     return np.where(lengths > 0, lengths, 1)
 
 
 def nearest_to_zero(points):
-    """Of their convex hull: by non-negative least squares, as Lawson & Hanson do it."""
+    """Find it in the hull by non-negative least squares, as Lawson & Hanson do."""
     scale = lengths_of(points).min()
     system = np.vstack([points.T / scale, np.ones(len(points))])
     weights, _ = nnls(system, np.eye(len(system))[-1], maxiter=10000)
@@ -45,7 +45,7 @@ def upgrad(jacobian):
 
 
 def cagrad(jacobian, c=0.4):
-    """Best in the ball: with ``p`` the least of ``g_i + t g_0``, ``|p - t g_0| = t r``.
+    """Find the best in the ball, by ``p``, the least of ``g_i + t g_0``.
 
     Then ``p / t = g_0 + r (p - t g_0) / |p - t g_0|``, as optimal as ``p`` is.
     """
@@ -64,7 +64,7 @@ def cagrad(jacobian, c=0.4):
 
 
 def equal(jacobian):
-    """``x`` with ``<u_i, x> = 1`` for the unit gradients, and its weights."""
+    """Solve ``<u_i, x> = 1`` for the unit gradients: ``x`` and its weights."""
     left, sizes, right = np.linalg.svd(
         jacobian / lengths_of(jacobian)[:, None], full_matrices=False
     )
@@ -89,7 +89,7 @@ def aligned_mtl(jacobian):
 
 
 def fairgrad(jacobian, alpha=2.0):
-    """``G w = w^(-1 / alpha)`` by Newton's method with a line search."""
+    """Solve ``G w = w^(-1 / alpha)`` by Newton's method with a line search."""
     lengths = lengths_of(jacobian)
     units, power = jacobian / lengths[:, None], 1 / alpha
     cosines, scale = units @ units.T, np.exp(np.log(lengths).mean())

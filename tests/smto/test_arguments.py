@@ -1,4 +1,4 @@
-"""What `lift` is given: taken, or refused with one message before any work."""
+"""Arguments of `lift`: taken, or refused with one message before any work."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ NAMES = ["sum", "famo", "uw", "mgda", "modo", "moco", "graddrop"]
 
 
 def updated(name="sum", grads: Any = GRADS, nonfinite="skip", **extra: Any):
-    """Direction and state of a first update."""
+    """Return direction and state of a first update."""
     optimizer = LIFT(make(name, T), T, nonfinite)
     extra = {"losses": jnp.ones(T), "key": jax.random.key(0), **extra}
     return optimizer.update(grads, optimizer.init(PARAMS), **extra)
 
 
 def message_of(call) -> str:
-    """The one line of the `InputError` that a call ends in."""
+    """Return the one line of the `InputError` that a call ends in."""
     with pytest.raises(InputError) as error:
         call()
     message = str(error.value)
@@ -105,9 +105,9 @@ def test_losses_of_other_kinds_are_numbers_all_the_same(name):
         [jnp.ones(()), jnp.float32(4)],
         jnp.array([1, 4], jnp.bfloat16),
     ):
-        found = updated(name, losses=losses) if name == "si" else update(losses)
+        actual = updated(name, losses=losses) if name == "si" else update(losses)
         jax.tree.map(
-            lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-6), found, expected
+            lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-6), actual, expected
         )
 
 

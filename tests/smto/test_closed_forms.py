@@ -38,7 +38,7 @@ def times(factor, table):
 
 
 def summed(table):
-    """Of two tasks twice the mean, of one the same."""
+    """Return twice the mean of two tasks, of one the same."""
     return {**times(2, table), **{n: table[n] for n in ONE if n in table}}
 
 
@@ -68,7 +68,7 @@ SHARE = (1 + a) / (1.25 + 2 * a)
 
 
 def cagrad(c):
-    """``g0 + c |g0|`` times the direction of ``g_w``.
+    """Return ``g0 + c |g0|`` times the direction of ``g_w``.
 
     That is ``g1``, but for equal norms (halfway), identical gradients (any), and a zero
     one (``g_w = 0``, no correction).
@@ -126,7 +126,7 @@ NASH_WEIGHTS = {
 
 
 def shortened(table):
-    """To length 1 what is longer."""
+    """Shorten to length 1 what is longer."""
     return {
         name: tuple(np.divide(value, max(1, np.linalg.norm(value))))
         for name, value in table.items()
@@ -315,12 +315,12 @@ def check(case, table, losses=None):
     name, options, directions, weights = TABLE[case]
     table = {key: table[key] for key in table if key in directions}
     rows = np.array(list(table.values()), np.float32)
-    found = once(name, rows, losses, **options)
+    outcome = once(name, rows, losses, **options)
     summed = name in REDUCED and "reduction" not in options
     factor = rows.shape[1] if summed else 1
     for number, problem in enumerate(table):
         np.testing.assert_allclose(
-            found.direction[number] / factor,
+            outcome.direction[number] / factor,
             padded(directions[problem]),
             rtol=5e-5,
             atol=5e-5,
@@ -328,7 +328,7 @@ def check(case, table, losses=None):
         )
         if problem in weights:
             np.testing.assert_allclose(
-                found.state.weights[number] / factor,
+                outcome.state.weights[number] / factor,
                 weights[problem],
                 rtol=5e-5,
                 atol=5e-5,
@@ -347,14 +347,14 @@ def test_one_task(case):
 
 
 def test_cagrad_divided_by_its_longest():
-    found = once("cagrad", [ONE["one task"]], c=0.5, rescale=2)
-    np.testing.assert_allclose(found.direction[0], padded((1, 2)), rtol=1e-5)
+    outcome = once("cagrad", [ONE["one task"]], c=0.5, rescale=2)
+    np.testing.assert_allclose(outcome.direction[0], padded((1, 2)), rtol=1e-5)
 
 
 def test_no_bargain_is_told():
     for name in ("nash_mtl", "fairgrad"):
-        found = once(name, [TWO["opposed"], TWO["conflict"]], max_norm=0.0)
-        assert found.state.residual[0] > smto.TOLERANCE > found.state.residual[1]
+        outcome = once(name, [TWO["opposed"], TWO["conflict"]], max_norm=0.0)
+        assert outcome.state.residual[0] > smto.TOLERANCE > outcome.state.residual[1]
 
 
 # Of the orthogonal gradients. Name, options, losses of update after update, weights.
@@ -396,10 +396,10 @@ def test_losses(case):
     name, options, losses, weights = LOSSES[case]
     losses = np.array(losses)[:, None]
     rows = np.array([[TWO["orthogonal"]]] * len(losses))
-    found = run(name, rows, losses, **options)
-    np.testing.assert_allclose(found.state.weights[-1, 0], weights, rtol=1e-5)
+    outcome = run(name, rows, losses, **options)
+    np.testing.assert_allclose(outcome.state.weights[-1, 0], weights, rtol=1e-5)
     np.testing.assert_allclose(
-        found.direction[-1, 0], padded(np.multiply(weights, (1, 2))), rtol=1e-5
+        outcome.direction[-1, 0], padded(np.multiply(weights, (1, 2))), rtol=1e-5
     )
 
 
@@ -429,23 +429,24 @@ def test_mgda_normalised_by_losses(normaliser):
     expected = NORMALISED[normaliser]
     rows = [TWO[problem] for problem in expected]
     losses = [(2, 1)] * len(rows)
-    found = once("mgda", rows, losses, normaliser=normaliser, reduction="mean")
+    outcome = once("mgda", rows, losses, normaliser=normaliser, reduction="mean")
     np.testing.assert_allclose(
-        found.direction, padded(list(expected.values())), rtol=1e-5, atol=1e-5
+        outcome.direction, padded(list(expected.values())), rtol=1e-5, atol=1e-5
     )
 
 
 def test_aligned_mtl_to_the_median_component():
     rows = [(1, 0, 0), (0, 2, 0), (0, 0, 3)]
-    found = once("aligned_mtl", [rows], scale="median", reduction="mean")
-    np.testing.assert_allclose(found.direction[0, :3], 2 / 3, rtol=1e-5)
-    np.testing.assert_allclose(found.state.weights[0], (2 / 3, 1 / 3, 2 / 9), rtol=1e-5)
+    outcome = once("aligned_mtl", [rows], scale="median", reduction="mean")
+    np.testing.assert_allclose(outcome.direction[0, :3], 2 / 3, rtol=1e-5)
+    weights = outcome.state.weights[0]
+    np.testing.assert_allclose(weights, (2 / 3, 1 / 3, 2 / 9), rtol=1e-5)
 
 
 def test_config_of_twins_serves_the_third_task():
-    found = once("config", [[(1, 2, 0), (1, 2, 0), (0, 0, 1)]])
+    outcome = once("config", [[(1, 2, 0), (1, 2, 0), (0, 0, 1)]])
     np.testing.assert_allclose(
-        found.direction[0, :3], (1.2236, 2.4472, 2.7361), rtol=5e-5
+        outcome.direction[0, :3], (1.2236, 2.4472, 2.7361), rtol=5e-5
     )
 
 
@@ -466,8 +467,8 @@ def test_pcgrad_projects_onto_the_original_gradients():
                         p = p - min(p @ g, 0) / (g @ g) * g
                     total += p
                 possible.append(total)
-    found = once("pcgrad", [jacobian] * 64).direction[:, :2]
-    errors = np.abs(found[:, None] - np.array(possible)).max(axis=2)
+    directions = once("pcgrad", [jacobian] * 64).direction[:, :2]
+    errors = np.abs(directions[:, None] - np.array(possible)).max(axis=2)
     assert (errors.min(axis=1) < 1e-5).all()
     assert set(np.argwhere(errors < 1e-5)[:, 1]) == set(range(len(possible)))
 
@@ -485,9 +486,9 @@ def test_gradvac_lifts_a_cosine_to_its_target(key):
 
 @pytest.mark.parametrize(("leak", "values"), [(0.0, (3, -1)), (0.5, (2.5, 0.5))])
 def test_graddrop_keeps_a_sign_by_its_purity(leak, values):
-    found = once("graddrop", [[(3,), (-1,)]] * 3200, leak=leak).direction[:, 0]
-    positive = np.isclose(found, values[0])
-    assert (positive | np.isclose(found, values[1])).all()
+    directions = once("graddrop", [[(3,), (-1,)]] * 3200, leak=leak).direction[:, 0]
+    positive = np.isclose(directions, values[0])
+    assert (positive | np.isclose(directions, values[1])).all()
     # Of 3,200 draws with probability 3/4, within four standard errors.
     assert abs(positive.mean() - 0.75) < 4 * (0.75 * 0.25 / 3200) ** 0.5
 
@@ -569,7 +570,7 @@ def test_sampled(temperature, key):
 
 
 def parabolas(curvatures):
-    """Losses ``c_i theta^2 / 2 + h_i^2 / 2`` at ``theta = 1``, ``h_i = 1``."""
+    """Make losses ``c_i theta^2 / 2 + h_i^2 / 2`` at ``theta = 1``, ``h_i = 1``."""
     at = Params(jnp.ones((2, 1)), jnp.ones((2, 1)))
 
     def grads_at(offset):
@@ -611,10 +612,10 @@ def at_other_points(name, **options):
     ],
 )
 def test_gradients_at_other_points(name, options, curvatures, direction, head, key):
-    found = at_other_points(name, **options)(jnp.array(curvatures), key)
-    np.testing.assert_allclose(found.direction, [direction], rtol=1e-4)
-    np.testing.assert_allclose(found.heads, [[head], [head]], rtol=1e-4)
-    np.testing.assert_allclose(found.solution.weights, 1)
+    perturbed = at_other_points(name, **options)(jnp.array(curvatures), key)
+    np.testing.assert_allclose(perturbed.direction, [direction], rtol=1e-4)
+    np.testing.assert_allclose(perturbed.heads, [[head], [head]], rtol=1e-4)
+    np.testing.assert_allclose(perturbed.solution.weights, 1)
 
 
 def test_fmtl_combines_gradients_and_sharpness_apart(key):
@@ -631,6 +632,6 @@ def test_fmtl_combines_gradients_and_sharpness_apart(key):
     def update(losses, grads, key):
         return method.update(losses, grads, grads_at, None, method.init(2), key)
 
-    found, _ = update(jnp.ones(2), grads, key)
-    np.testing.assert_allclose(found.direction, (0.8 + 0.05, 0.4 + 0.05), rtol=1e-5)
-    np.testing.assert_allclose(found.solution.weights, (0.8, 0.2), rtol=1e-5)
+    perturbed, _ = update(jnp.ones(2), grads, key)
+    np.testing.assert_allclose(perturbed.direction, (0.8 + 0.05, 0.4 + 0.05), rtol=1e-5)
+    np.testing.assert_allclose(perturbed.solution.weights, (0.8, 0.2), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""What holds for every multi-task optimizer that can be lifted.
+"""Properties of every multi-task optimizer that can be lifted.
 
 Problems have three tasks. Every property is looked at over a few updates, so that
 methods with a state show what they do with it.
@@ -52,7 +52,7 @@ UNWEIGHTED = {"dbmtl", "moco", "momentum_config", "graddrop"}
 
 
 def problems(count, seed=0, updates=UPDATES):
-    """Gradients ``[S, N, T, P]`` in conflict here and there, of unlike lengths."""
+    """Draw gradients ``[S, N, T, P]`` in conflict here and there, of unlike lengths."""
     rng = np.random.default_rng(seed)
     grads = rng.normal(size=(updates, count, T, SIZE))
     grads[:, ::3, 1] -= 0.8 * grads[:, ::3, 0]
@@ -70,52 +70,52 @@ PLANE = GRADS * (np.arange(SIZE) < 2)
 """Three gradients in two dimensions: one depends on the others."""
 
 
-def close(found, expected, rtol=1e-4, atol=1e-4):
-    """Directions or weights ``[..., P]``, to parts of their length."""
-    found, expected = np.float64(found), np.float64(expected)
+def close(actual, expected, rtol=1e-4, atol=1e-4):
+    """Compare directions or weights ``[..., P]``, to parts of their length."""
+    actual, expected = np.float64(actual), np.float64(expected)
     size = np.linalg.norm(expected, axis=-1, keepdims=True)
     size = np.where(size > 0, size, 1)
-    np.testing.assert_allclose(found / size, expected / size, rtol=rtol, atol=atol)
+    np.testing.assert_allclose(actual / size, expected / size, rtol=rtol, atol=atol)
 
 
-def alike(found, expected, rtol=1e-4, atol=1e-5):
-    """Trees of arrays."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+def alike(actual, expected, rtol=1e-4, atol=1e-5):
+    """Compare trees of arrays."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(
         lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=atol),
-        found,
+        actual,
         expected,
     )
 
 
 def stayed(state):
-    """From the first update to the second."""
+    """Check that a state stayed, from the first update to the second."""
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf[0], leaf[1]), state)
 
 
 @METHODS
 def test_permuting_tasks_permutes_weights(name):
     order = np.array([1, 2, 0])
-    own = {"fixed": ("weights", WEIGHTS), "sampled": ("sizes", SIZES)}
+    per_task = {"fixed": ("weights", WEIGHTS), "sampled": ("sizes", SIZES)}
     chosen: Any = {}
-    if name in own:
-        option, values = own[name]
+    if name in per_task:
+        option, values = per_task[name]
         chosen = {option: tuple(np.array(values)[order].tolist())}
     if name in RANDOM - {"graddrop"}:
         # Means of many draws, within five standard errors.
         grads, losses = [np.repeat(a[:1, :1], 1600, axis=1) for a in (GRADS, LOSSES)]
         plain = run(name, grads, losses).state.weights[0][:, order]
-        found = run(
+        outcome = run(
             name, grads[:, :, order], losses[:, :, order], 1, **chosen
         ).state.weights[0]
-        variance = (found.var(axis=0) + plain.var(axis=0)) / 1600
-        difference = np.abs(found.mean(axis=0) - plain.mean(axis=0))
+        variance = (outcome.var(axis=0) + plain.var(axis=0)) / 1600
+        difference = np.abs(outcome.mean(axis=0) - plain.mean(axis=0))
         np.testing.assert_array_less(difference, 5 * np.sqrt(variance) + 1e-4)
         return
     plain = run(name, GRADS, LOSSES)
-    found = run(name, GRADS[:, :, order], LOSSES[:, :, order], **chosen)
-    close(found.direction, plain.direction)
-    close(found.state.weights, plain.state.weights[..., order], atol=5e-4)
+    outcome = run(name, GRADS[:, :, order], LOSSES[:, :, order], **chosen)
+    close(outcome.direction, plain.direction)
+    close(outcome.state.weights, plain.state.weights[..., order], atol=5e-4)
 
 
 # Updates that do not depend on the scale: then steps of the weights go with the
@@ -128,16 +128,16 @@ def test_direction_scales_with_the_gradients(name):
     updates = SCALE_FREE.get(name, UPDATES)
     expected = run(name, GRADS, LOSSES)
     for scale in [1e-6, 1e-3, 1e3, 1e6]:
-        found = run(name, np.float32(scale) * GRADS, LOSSES)
+        outcome = run(name, np.float32(scale) * GRADS, LOSSES)
         exponent = 0 if name in NORMED else 1
-        direction = np.asarray(found.direction, np.float64) / scale**exponent
+        direction = np.asarray(outcome.direction, np.float64) / scale**exponent
         close(direction[:updates], expected.direction[:updates], 1e-3, 1e-3)
-        residuals = found.state.residual[:updates], expected.state.residual[:updates]
+        residuals = outcome.state.residual[:updates], expected.state.residual[:updates]
         np.testing.assert_array_equal(*[r <= smto.TOLERANCE for r in residuals])
 
 
 def length(name, grad):
-    """Of what equal or orthogonal gradients of one length give, relative to ``g``."""
+    """Return the length for equal or orthogonal gradients, relative to ``g``."""
     if name == "momentum_config":
         return 1 / np.abs(grad)
     if name in NORMED:
@@ -148,8 +148,8 @@ def length(name, grad):
 @METHODS
 def test_equal_gradients_give_their_sum(name):
     grad = np.multiply.outer([1e-6, 1, 1e6], GRADS[0, 1, 0]).astype(np.float32)
-    found = once(name, np.repeat(grad[:, None], T, axis=1))
-    close(found.direction, length(name, grad) * grad, 1e-5, 1e-5)
+    outcome = once(name, np.repeat(grad[:, None], T, axis=1))
+    close(outcome.direction, length(name, grad) * grad, 1e-5, 1e-5)
 
 
 ORTHOGONAL = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, T)))[0].T
@@ -162,13 +162,14 @@ TO_THE_MEAN = [name for name in LIFTED if name not in PER_COORDINATE | UNEVEN]
 def test_orthogonal_gradients_of_one_length_are_treated_alike(name):
     lengths = np.array([1e-3, 1, 1e3])[:, None, None]
     rows = lengths * ORTHOGONAL
-    found = once(name, rows)
+    outcome = once(name, rows)
     expected = length(name, rows.sum(axis=1)) / T * rows.sum(axis=1)
     if name in NORMED:
         expected = expected * T
     if name in ("moco", "modo", "gradnorm"):  # see SCALE_FREE
-        found, expected = found._replace(direction=found.direction[:2]), expected[:2]
-    close(found.direction, expected, 1e-5, 1e-5)
+        outcome = outcome._replace(direction=outcome.direction[:2])
+        expected = expected[:2]
+    close(outcome.direction, expected, 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "gradvac", "upgrad", "dualproj", "sum"])
@@ -188,15 +189,15 @@ def dropping(name, grads, losses):
 @METHODS
 def test_mean_is_the_sum_over_the_number_of_tasks(name):
     factor = T if name in REDUCED else 1
-    found, summed = dropping(name, GRADS, LOSSES), run(name, GRADS, LOSSES)
-    close(factor * found.direction, summed.direction)
+    outcome, summed = dropping(name, GRADS, LOSSES), run(name, GRADS, LOSSES)
+    close(factor * outcome.direction, summed.direction)
     if name != "graddrop":  # ones, as no weights stand for its direction
-        close(factor * found.state.weights, summed.state.weights)
-    alike(found.state.method, summed.state.method)
+        close(factor * outcome.state.weights, summed.state.weights)
+    alike(outcome.state.method, summed.state.method)
 
 
 def of_two(name):
-    """What the first two tasks give alone ``[N, P]``."""
+    """Return what the first two tasks give alone ``[N, P]``."""
     return once(name, GRADS[0, :, :2], LOSSES[0, :, :2]).direction
 
 
@@ -238,9 +239,9 @@ def test_a_zero_gradient_changes_nothing(name):
 def test_a_zero_gradient_is_the_shortest():
     grads = GRADS[0].copy()
     grads[:, 2] = 0
-    found = once("mgda", grads)
-    np.testing.assert_array_equal(found.direction, 0)
-    assert (found.state.residual == 0).all()
+    outcome = once("mgda", grads)
+    np.testing.assert_array_equal(outcome.direction, 0)
+    assert (outcome.state.residual == 0).all()
 
 
 @pytest.mark.parametrize(("name", "factor"), [("mgda", T / 2), ("imtl_g", T / 2)])
@@ -250,17 +251,18 @@ def test_a_twin_changes_nothing(name, factor):
 
 
 def test_a_twin_only_stretches_config():
-    found, expected = once("config", GRADS[0][:, [0, 1, 1]]).direction, of_two("config")
-    sizes = [np.linalg.norm(d, axis=1, keepdims=True) for d in (found, expected)]
-    close(found * sizes[1], expected * sizes[0], 1e-3, 1e-3)
+    directions = once("config", GRADS[0][:, [0, 1, 1]]).direction
+    expected = of_two("config")
+    sizes = [np.linalg.norm(d, axis=1, keepdims=True) for d in (directions, expected)]
+    close(directions * sizes[1], expected * sizes[0], 1e-3, 1e-3)
 
 
 def with_rows(**rows):
-    """A Jacobian with rows ``g0``, ``g1``, ``g2`` replaced."""
-    found = GRADS[0, 1].copy()
+    """Make a Jacobian with rows ``g0``, ``g1``, ``g2`` replaced."""
+    rows_of_task = GRADS[0, 1].copy()
     for name, row in rows.items():
-        found[int(name[1])] = row
-    return found
+        rows_of_task[int(name[1])] = row
+    return rows_of_task
 
 
 G0, G1, _ = GRADS[0, 1]
@@ -281,33 +283,33 @@ EDGES = {
 @METHODS
 def test_edges_are_finite_and_bounded(name):
     rows = np.array(list(EDGES.values()))
-    found = run(name, np.stack([rows] * UPDATES))
-    for leaf in jax.tree.leaves((found.direction, found.state.method)):
+    outcome = run(name, np.stack([rows] * UPDATES))
+    for leaf in jax.tree.leaves((outcome.direction, outcome.state.method)):
         assert np.isfinite(leaf).all()
-    assert np.isfinite(found.state.weights).all()
+    assert np.isfinite(outcome.state.weights).all()
     zero = list(EDGES).index("all zero")
-    np.testing.assert_array_equal(found.direction[:, zero], 0)
+    np.testing.assert_array_equal(outcome.direction[:, zero], 0)
     # No method here makes a direction longer than what its tasks could ask for.
     longest = np.linalg.norm(np.float64(rows), axis=2).max(axis=1)
     if name == "momentum_config":
         longest = np.full_like(longest, SIZE)
     elif name in NORMED:
         longest = np.ones_like(longest)
-    sizes = np.linalg.norm(np.float64(found.direction), axis=2)
+    sizes = np.linalg.norm(np.float64(outcome.direction), axis=2)
     assert (sizes <= 2 * T * longest).all()
 
 
 @METHODS
 def test_reported_length_and_angles_are_those_of_the_direction(name):
-    found = run(name, GRADS, LOSSES)
-    direction, grads = np.float64(found.direction), np.float64(GRADS)
+    outcome = run(name, GRADS, LOSSES)
+    direction, grads = np.float64(outcome.direction), np.float64(GRADS)
     norm = np.linalg.norm(direction, axis=-1)
-    np.testing.assert_allclose(found.state.norm, norm, rtol=1e-4)
+    np.testing.assert_allclose(outcome.state.norm, norm, rtol=1e-4)
     lengths = np.linalg.norm(grads, axis=-1)
     cosines = np.einsum("snp,sntp->snt", direction, grads) / lengths / norm[..., None]
-    np.testing.assert_allclose(found.state.cosines, cosines, atol=2e-4)
+    np.testing.assert_allclose(outcome.state.cosines, cosines, atol=2e-4)
     if name not in UNWEIGHTED:
-        weighted = np.einsum("snt,sntp->snp", np.float64(found.state.weights), grads)
+        weighted = np.einsum("snt,sntp->snp", np.float64(outcome.state.weights), grads)
         close(direction, weighted, 1e-4, 1e-4)
 
 
@@ -329,7 +331,7 @@ def test_residuals_are_those_of_solvers(name):
 
 
 def solved(name, losses=LOSSES, **options):
-    """Gramians ``[M, T, T]`` in float64, and the weights found ``[M, T]``."""
+    """Return Gramians ``[M, T, T]`` in float64, and weights for them ``[M, T]``."""
     grads = np.float64(GRADS).reshape(-1, T, SIZE)
     weights = run(name, GRADS, losses, **options).state.weights
     return grads @ grads.transpose(0, 2, 1), np.float64(weights).reshape(-1, T)
@@ -340,7 +342,7 @@ def lengths_of(grams):
 
 
 def gains_of(grams, weights):
-    """``<g_i, d>`` ``[M, T]``."""
+    """Compute ``<g_i, d>`` ``[M, T]``."""
     return np.einsum("mij,mj->mi", grams, weights)
 
 
@@ -404,7 +406,7 @@ def test_dualproj_is_the_nearest_without_conflict():
 
 
 def project(gram, preference):
-    """``argmin of v' G v`` over ``v >= u``: by trying every set of bounds."""
+    """Minimise ``v' G v`` over ``v >= u`` by trying every set of bounds."""
     for chosen in np.ndindex(*[2] * T):
         free = np.flatnonzero(chosen)
         extra = np.zeros(T)
@@ -431,14 +433,14 @@ def test_no_task_is_harmed(name):
         [*GRADS.reshape(-1, T, SIZE), *PLANE.reshape(-1, T, SIZE), *EDGES.values()],
         np.float64,
     )
-    found = once(name, rows)
+    outcome = once(name, rows)
     lengths = np.linalg.norm(rows, axis=2)
-    gains = np.einsum("ntp,np->nt", rows, np.float64(found.direction))
+    gains = np.einsum("ntp,np->nt", rows, np.float64(outcome.direction))
     size = lengths * lengths.max(axis=1, keepdims=True)
     if name == "nash_mtl":  # where there is a bargain, of length 1
         size = lengths
-        gains = gains[found.state.residual <= smto.TOLERANCE]
-        size = size[found.state.residual <= smto.TOLERANCE]
+        gains = gains[outcome.state.residual <= smto.TOLERANCE]
+        size = size[outcome.state.residual <= smto.TOLERANCE]
         assert len(size) >= 48
     assert (gains >= -1e-4 * size).all()
 
@@ -466,14 +468,14 @@ def aligned_mtl_of(jacobian):
 def test_gramian_serves_as_well_as_the_jacobian(dense):
     grads = GRADS[0]
     expected = np.array([dense(np.float64(jacobian)) for jacobian in grads])
-    found = once(dense.__name__.removesuffix("_of"), grads).direction
-    close(found, expected, 1e-3, 1e-3)
+    directions = once(dense.__name__.removesuffix("_of"), grads).direction
+    close(directions, expected, 1e-3, 1e-3)
 
 
 def test_config_is_imtl_g_of_another_length():
-    found, other = [once(n, GRADS[0]).direction for n in ("config", "imtl_g")]
-    sizes = [np.linalg.norm(d, axis=1, keepdims=True) for d in (found, other)]
-    close(found * sizes[1], other * sizes[0], 1e-3, 1e-3)
+    directions, other = [once(n, GRADS[0]).direction for n in ("config", "imtl_g")]
+    sizes = [np.linalg.norm(d, axis=1, keepdims=True) for d in (directions, other)]
+    close(directions * sizes[1], other * sizes[0], 1e-3, 1e-3)
 
 
 def test_fairgrad_of_alpha_1_is_nash():
@@ -481,9 +483,9 @@ def test_fairgrad_of_alpha_1_is_nash():
 
 
 def test_imtl_l_is_twice_uw_turned_round():
-    found, other = [run(n, GRADS, LOSSES).state for n in ("imtl_l", "uw")]
-    close(found.weights, 2 * other.weights, 1e-5, 1e-5)
-    np.testing.assert_allclose(found.method.s, -other.method.s, rtol=1e-4)
+    scales, other = [run(n, GRADS, LOSSES).state for n in ("imtl_l", "uw")]
+    close(scales.weights, 2 * other.weights, 1e-5, 1e-5)
+    np.testing.assert_allclose(scales.method.s, -other.method.s, rtol=1e-4)
 
 
 def test_si_and_gls_and_famo_at_first_share_a_direction():
@@ -500,7 +502,7 @@ BAD = 2
 
 
 def damaged():
-    """Four problems whose second update is not finite, in four ways."""
+    """Make four problems whose second update is not finite, in four ways."""
     grads, losses = GRADS[:, 1:5].copy(), LOSSES[:, 1:5].copy()
     grads[1, 0, BAD, 3] = np.nan
     grads[1, 1, BAD, 0] = -np.inf
@@ -512,28 +514,28 @@ def damaged():
 @METHODS
 def test_update_that_is_not_finite_is_skipped(name):
     grads, losses = damaged()
-    found = run(name, grads, losses)
-    np.testing.assert_array_equal(found.direction[1], 0)
-    np.testing.assert_array_equal(found.state.weights[1], 0)
-    np.testing.assert_array_equal(found.state.skipped.T, [[0, 1, 1, 1]] * 4)
-    stayed(found.state.method)
+    outcome = run(name, grads, losses)
+    np.testing.assert_array_equal(outcome.direction[1], 0)
+    np.testing.assert_array_equal(outcome.state.weights[1], 0)
+    np.testing.assert_array_equal(outcome.state.skipped.T, [[0, 1, 1, 1]] * 4)
+    stayed(outcome.state.method)
     if name not in RANDOM:
         # As if it had never been.
         kept = [0, 2, 3]
         expected = run(name, grads[kept], losses[kept])
-        close(found.direction[kept], expected.direction, 1e-5, 1e-5)
+        close(outcome.direction[kept], expected.direction, 1e-5, 1e-5)
 
 
 @METHODS
 def test_task_that_is_not_finite_is_dropped(name):
     grads, losses = damaged()
-    found = dropping(name, grads, losses)
-    for leaf in jax.tree.leaves((found.direction, found.state.method)):
+    outcome = dropping(name, grads, losses)
+    for leaf in jax.tree.leaves((outcome.direction, outcome.state.method)):
         assert np.isfinite(leaf).all()
-    np.testing.assert_array_equal(found.state.skipped, 0)
+    np.testing.assert_array_equal(outcome.state.skipped, 0)
     if name not in UNWEIGHTED:
-        np.testing.assert_array_equal(found.state.weights[1, :, BAD], 0)
-    assert (np.abs(found.direction).max(axis=-1) > 0).all()
+        np.testing.assert_array_equal(outcome.state.weights[1, :, BAD], 0)
+    assert (np.abs(outcome.direction).max(axis=-1) > 0).all()
 
 
 @pytest.mark.parametrize("name", [*LEFT_OUT, "mgda"])
@@ -541,18 +543,18 @@ def test_dropped_task_leaves_the_others_as_they_were(name):
     grads, losses = GRADS[0].copy(), LOSSES[0].copy()
     grads[::2, BAD] = np.nan
     losses[1::2, BAD] = np.nan
-    found = dropping(name, grads[None], losses[None]).direction[0]
+    directions = dropping(name, grads[None], losses[None]).direction[0]
     factor = T if name in REDUCED else 1
-    close(factor * found, LEFT_OUT.get(name, T / 2) * of_two(name))
+    close(factor * directions, LEFT_OUT.get(name, T / 2) * of_two(name))
 
 
 @METHODS
 def test_where_no_task_is_finite_the_update_is_skipped(name):
     grads = np.stack([GRADS[0], np.full_like(GRADS[0], np.nan)])
-    found = dropping(name, grads, LOSSES[:2])
-    np.testing.assert_array_equal(found.direction[1], 0)
-    np.testing.assert_array_equal(found.state.skipped[1], 1)
-    stayed(found.state.method)
+    outcome = dropping(name, grads, LOSSES[:2])
+    np.testing.assert_array_equal(outcome.direction[1], 0)
+    np.testing.assert_array_equal(outcome.state.skipped[1], 1)
+    stayed(outcome.state.method)
 
 
 @METHODS
@@ -613,14 +615,14 @@ def test_neither_jit_nor_vmap_changes_anything(name):
     optimizer: Any = program(name, T, "skip")[0]
     expected = once(name, GRADS[0], LOSSES[0])
     for number in (1, 4):
-        found = optimizer.update(
+        actual = optimizer.update(
             jnp.asarray(GRADS[0, number]),
             optimizer.init(jnp.zeros(SIZE)),
             losses=jnp.asarray(LOSSES[0, number]),
             key=keys_of(0, 0, 0)[number],
         )
-        alike(found[1], jax.tree.map(lambda a, n=number: a[n], expected.state))
-        close(found[0], expected.direction[number])
+        alike(actual[1], jax.tree.map(lambda a, n=number: a[n], expected.state))
+        close(actual[0], expected.direction[number])
 
 
 @pytest.mark.parametrize("name", ["uw", "aligned_mtl", "moco"])
@@ -651,9 +653,9 @@ def test_states_survive_a_checkpoint(tmp_path):
     assert restored is not None and restored[0] == 4
     assert jax.tree.structure(restored[1]) == jax.tree.structure(template)
 
-    def same(found, expected, start):
-        assert found.dtype == expected.dtype == start.dtype
-        np.testing.assert_array_equal(found, expected)
+    def same(actual, expected, start):
+        assert actual.dtype == expected.dtype == start.dtype
+        np.testing.assert_array_equal(actual, expected)
 
     jax.tree.map(same, restored[1], states, template)
 
@@ -661,12 +663,13 @@ def test_states_survive_a_checkpoint(tmp_path):
 @METHODS
 def test_key_decides(name):
     grads, losses = np.repeat(GRADS[:1, 1:2], 8, axis=1), LOSSES[:1, :1]
-    found, again, other = [run(name, grads, losses, seed) for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(found.direction, again.direction)
-    distinct = np.unique([*found.direction[0], *other.direction[0]], axis=0)
+    outcome, again, other = [run(name, grads, losses, seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(outcome.direction, again.direction)
+    distinct = np.unique([*outcome.direction[0], *other.direction[0]], axis=0)
     assert (len(distinct) > 1) == (name in RANDOM)
     expected = dict.fromkeys(RANDOM, True)
-    assert np.array_equal(found.direction, other.direction) != expected.get(name, False)
+    is_same = np.array_equal(outcome.direction, other.direction)
+    assert is_same != expected.get(name, False)
 
 
 @METHODS
@@ -837,9 +840,9 @@ def test_every_option_can_be_wrong():
     + [(name, "reduction", "avg", "sum, mean") for name in REDUCED],
 )
 def test_options_out_of_range(name, option, value, limit):
-    own = STEPS if name in ("dwa", "igb", "stch") else {}
+    needed = STEPS if name in ("dwa", "igb", "stch") else {}
     with pytest.raises(InputError) as error:
-        smto.make(name, **{**own, option: value})
+        smto.make(name, **{**needed, option: value})
     message = str(error.value)
     assert limit in message and "\n" not in message
     if isinstance(value, float | int):

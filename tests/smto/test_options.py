@@ -23,7 +23,7 @@ STATIC = ["tasks_per_step", "rescale", "times_tasks"]
 
 
 def numbers(name) -> dict[str, Any]:
-    """Options of a method that are numbers, with another value than the default."""
+    """Choose other values than the defaults for a method's options that are numbers."""
     chosen = {
         option: value
         for option, value in {**smto.options(name), **OPTIONS.get(name, {})}.items()
@@ -39,7 +39,7 @@ NUMBERS = {name: numbers(name) for name in smto.SMTOS if numbers(name)}
 
 
 def update_all(method):
-    """Directions ``[S, P]`` of a few updates."""
+    """Return directions ``[S, P]`` of a few updates."""
     optimizer = LIFT(method, T)
 
     def step(state, batch):
@@ -87,7 +87,7 @@ RUNS = {
 
 
 def directions(method):
-    """What a method of any family makes of a few problems."""
+    """Return what a method of any family makes of a few problems."""
     return RUNS.get(type(method), update_all)(method)
 
 
@@ -95,8 +95,8 @@ def directions(method):
 def test_traced_options_are_as_good_as_known_ones(name):
     chosen = NUMBERS[name]
     expected = jit(lambda: directions(make(name, **chosen)))()
-    found = jit(lambda options: directions(make(name, **options)))(chosen)
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+    actual = jit(lambda options: directions(make(name, **options)))(chosen)
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5)
     default = {**smto.options(name), **OPTIONS.get(name, {})}
     assert any(default[option] != value for option, value in chosen.items())
 
@@ -154,18 +154,18 @@ def test_what_is_traced_must_be_a_number(value):
 )
 def test_numbers_of_the_tasks_may_be_traced(name, option, values):
     expected = directions(smto.make(name, **{option: values}))
-    found = jit(lambda v: directions(smto.make(name, **{option: v})))
-    np.testing.assert_allclose(found(jnp.float32(values)), expected, rtol=1e-5)
-    np.testing.assert_allclose(found(values), expected, rtol=1e-5)
+    actual = jit(lambda v: directions(smto.make(name, **{option: v})))
+    np.testing.assert_allclose(actual(jnp.float32(values)), expected, rtol=1e-5)
+    np.testing.assert_allclose(actual(values), expected, rtol=1e-5)
     for wrong in (jnp.ones(2), jnp.ones((T, 1))):
         with pytest.raises(InputError, match="tasks"):
-            found(wrong)
+            actual(wrong)
 
 
 def test_maps_over_an_option():
     values = jnp.array([0.4, 1.5])
-    found = jit(jax.vmap(lambda c: directions(smto.make("cagrad", c=c))))(values)
-    for row, value in zip(found, values.tolist(), strict=True):
+    actual = jit(jax.vmap(lambda c: directions(smto.make("cagrad", c=c))))(values)
+    for row, value in zip(actual, values.tolist(), strict=True):
         expected = jit(lambda v=value: directions(smto.make("cagrad", c=v)))()
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
 
@@ -173,15 +173,15 @@ def test_maps_over_an_option():
 def test_without_smoothing_lengths_suffice_and_a_traced_beta_is_smoothed():
     assert isinstance(smto.make("dbmtl", beta=np.float32(0)), smto.GramianWeighting)
     expected = directions(smto.make("dbmtl", beta=0))
-    found = jit(lambda beta: directions(smto.make("dbmtl", beta=beta)))(0.0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = jit(lambda beta: directions(smto.make("dbmtl", beta=beta)))(0.0)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 1e3])
 def test_a_traced_limit_of_0_is_none(limit):
     expected = directions(smto.make("nash_mtl", max_norm=limit))
-    found = jit(lambda limit: directions(smto.make("nash_mtl", max_norm=limit)))(limit)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    actual = jit(lambda limit: directions(smto.make("nash_mtl", max_norm=limit)))(limit)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_options_are_scheduled():

@@ -57,15 +57,15 @@ SCIPY = needs("scipy")
 
 
 def jacobians(num_tasks, count=12):
-    """Of tasks of unlike lengths, half of them in conflict."""
+    """Draw gradients of unlike lengths, half of them in conflict."""
     rng = np.random.default_rng(num_tasks)
-    found = rng.normal(size=(count, num_tasks, SIZE))
-    found[::2, 1] -= 0.8 * found[::2, 0]
-    return (found * np.exp(rng.normal(size=(count, num_tasks, 1)) / 2)).astype("f4")
+    rows = rng.normal(size=(count, num_tasks, SIZE))
+    rows[::2, 1] -= 0.8 * rows[::2, 0]
+    return (rows * np.exp(rng.normal(size=(count, num_tasks, 1)) / 2)).astype("f4")
 
 
 def theirs(peer, rows, dtype: Any = np.float64):
-    """Directions, or weights, of one call for every matrix."""
+    """Return directions, or weights, of one call for every matrix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.stack([peer(torch.tensor(dtype(m))).numpy() for m in rows])
@@ -75,9 +75,9 @@ def unit(directions):
     return directions / np.linalg.norm(directions, axis=-1, keepdims=True)
 
 
-def close(found, expected, tolerance):
+def close(actual, expected, tolerance):
     size = np.linalg.norm(expected, axis=-1, keepdims=True)
-    np.testing.assert_allclose(found / size, expected / size, atol=tolerance)
+    np.testing.assert_allclose(actual / size, expected / size, atol=tolerance)
 
 
 def projecting(name):
@@ -120,24 +120,24 @@ def fresh_gradvac(matrix):
 )
 def test_aggregator(name, num_tasks, peer, factor, tolerance):
     rows = jacobians(num_tasks)
-    found, expected = once(name, rows).direction, theirs(peer(), rows)
-    close(found, factor * expected if factor else unit(expected), tolerance)
+    directions, expected = once(name, rows).direction, theirs(peer(), rows)
+    close(directions, factor * expected if factor else unit(expected), tolerance)
 
 
 @pytest.mark.parametrize("scale", ["rmse", "median"])
 def test_aligned_mtl_to_other_components(scale):
     rows = jacobians(3)
     expected = theirs(aggregation.AlignedMTL(scale_mode=scale), rows)
-    found = once("aligned_mtl", rows, scale=scale, reduction="mean").direction
-    close(found, expected, 1e-3)
+    directions = once("aligned_mtl", rows, scale=scale, reduction="mean").direction
+    close(directions, expected, 1e-3)
 
 
 @SCIPY
 def test_fairgrad_of_alpha_2():
     rows = jacobians(3)
     expected = theirs(aggregation.FairGrad(alpha=2.0), rows)
-    found = once("fairgrad", rows, alpha=2.0, max_norm=0.0).direction
-    close(found, expected, 5e-3)
+    directions = once("fairgrad", rows, alpha=2.0, max_norm=0.0).direction
+    close(directions, expected, 5e-3)
 
 
 @ECOS
@@ -161,7 +161,7 @@ def test_graddrop_that_drops_nothing():
 
 
 def in_turn(peer, rows):
-    """Of a peer with a state: rows of update after update ``[S, 1, ...]``."""
+    """Repeat rows for a peer with a state, update after update ``[S, 1, ...]``."""
     return theirs(peer, rows)[:, None]
 
 
@@ -192,8 +192,8 @@ def test_gradvac_over_time():
 def test_weighting_over_time(name, peer, options):
     rows = np.asarray(jacobians(3), np.float64) / 2
     grams = rows @ rows.transpose(0, 2, 1)
-    found = run(name, rows[:, None], **options).state.weights[:, 0]
-    np.testing.assert_allclose(found / 3, theirs(peer(), grams), atol=1e-3)
+    ours = run(name, rows[:, None], **options).state.weights[:, 0]
+    np.testing.assert_allclose(ours / 3, theirs(peer(), grams), atol=1e-3)
 
 
 # Scalarizations. Weights are the derivatives of what they return.
@@ -270,23 +270,23 @@ def test_famo():
 
     @jax.jit
     def step(losses, later, state):
-        found, state = method.update(losses, state, None)
-        return found, method.after_update(later, state)
+        actual, state = method.update(losses, state, None)
+        return actual, method.after_update(later, state)
 
     for row, later in zip(LOSSES, np.roll(LOSSES, 1, axis=0), strict=True):
         expected = slopes(scalarizer, row)
         scalarizer.update(torch.tensor(later))
-        found, state = step(np.float32(row), np.float32(later), state)
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        actual, state = step(np.float32(row), np.float32(later), state)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_rlw_has_their_distribution():
     torch.manual_seed(0)
     expected = theirs(aggregation.RandomWeighting(), [np.eye(3)] * 2000)
-    found = once("rlw", np.broadcast_to(ROWS[0], (2000, 3, SIZE))).state.weights / 3
+    actual = once("rlw", np.broadcast_to(ROWS[0], (2000, 3, SIZE))).state.weights / 3
     levels = np.linspace(0.1, 0.9, 9)
     np.testing.assert_allclose(
-        np.quantile(found, levels), np.quantile(expected, levels), atol=0.03
+        np.quantile(actual, levels), np.quantile(expected, levels), atol=0.03
     )
 
 
@@ -299,7 +299,7 @@ ONE_ZERO = np.array([(1, 2), (0, 0)])
 
 @functools.cache
 def both(name, peer, rows, scale=1.0):
-    """Ours, with the reduction mean, and theirs, divided by the scale; in float32."""
+    """Return ours, with the reduction mean, and theirs over the scale; in float32."""
     rows = np.float32(scale) * np.array([rows], np.float32)
     ours = once(name, rows).direction[0] / (1 if name in ("config", "fairgrad") else 2)
     return ours[:2] / scale, theirs(peer(), rows, np.float32)[0] / scale

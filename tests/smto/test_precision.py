@@ -1,4 +1,4 @@
-"""Every method in every precision: x64 on and off, and gradients of any scale.
+"""Methods in all precisions: x64 on and off, and gradients of any scale.
 
 What an update returns is finite or skipped and counted, and in the dtypes that it was
 given; the state keeps those of its start, so that `lax.scan` takes it.
@@ -26,7 +26,7 @@ TOLERANCES: dict[Any, float] = {jnp.bfloat16: 0.01, jnp.float16: 2e-3}
 
 
 def scanned(name, dtype):
-    """Directions ``[S, P]`` and the last state, of updates in one scan."""
+    """Return directions ``[S, P]`` and the last state, of updates in one scan."""
     optimizer: Any = LIFT(make(name), T)
 
     def step(state, given):
@@ -142,7 +142,7 @@ def test_directions_are_free_of_scale_over_float32(name):
 
 @pytest.mark.parametrize("name", ["mgda", "upgrad", "imtl_g", "config"])
 def test_lengths_may_differ_over_float32(name):
-    """Tasks of lengths 1e-30 and 1: the direction is that of the exact problem."""
+    # Tasks of lengths 1e-30 and 1: the direction is that of the exact problem.
     short, long = np.array([3e-30, 0, 0]), np.array([0.6, 0.8, 0])
     rows = np.stack([short, long])[None, None]
     update = run(name, rows)

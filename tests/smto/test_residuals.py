@@ -30,7 +30,7 @@ def units(rng, count):
 
 
 def spread(rng, count, decades):
-    """Lengths over so many decades."""
+    """Spread lengths over so many decades."""
     return 10 ** (decades * rng.permutation(np.linspace(-0.5, 0.5, count)))[:, None]
 
 
@@ -43,7 +43,7 @@ def signs(rng, count):
 
 
 def paired(rng, count, angle, sign):
-    """The last gradient is the first one's twin, or opposed to it."""
+    """Make the last gradient the first one's twin, or opposed to it."""
     rows = units(rng, count - 1)
     return np.vstack([rows, sign * rows[0] + angle * units(rng, 1)[0]])
 
@@ -94,7 +94,7 @@ CHOICES = {2: (1, 3), 5: (1, 3), 64: (2, 1)}
 
 @functools.cache
 def jacobians(num_tasks):
-    """``[N, T, P]``, and the kind of each."""
+    """Make gradients ``[N, T, P]``, and the kind of each."""
     step, count = CHOICES[num_tasks]
     kinds = list(KINDS)[::step]
     rows = [
@@ -106,7 +106,7 @@ def jacobians(num_tasks):
 
 
 def update(name, rows, **options) -> Any:
-    """Directions ``[N, P]``, weights ``[N, T]`` and residuals ``[N]``, all float64."""
+    """Return directions ``[N, P]``, weights ``[N, T]``, residuals ``[N]``, float64."""
     method: Any = smto.make(name, **options)
     optimizer = smto.lift(method, rows.shape[1])
     state = optimizer.init(jnp.zeros(rows.shape[2]))
@@ -122,13 +122,13 @@ def solved(name, num_tasks) -> Any:
 
 @functools.cache
 def expected(name, num_tasks):
-    """Directions ``[N, P]``, found in another way in float64."""
+    """Compute directions ``[N, P]`` in another way, in float64."""
     find = getattr(reference, name)
     return np.array([find(np.float64(rows)) for rows in jacobians(num_tasks)[0]])
 
 
 def gains(rows, direction):
-    """``<g_i, d>`` ``[N, T]``."""
+    """Compute ``<g_i, d>`` ``[N, T]``."""
     return np.einsum("ntp,np->nt", rows, direction)
 
 
@@ -205,7 +205,7 @@ sizes = pytest.mark.parametrize("num_tasks", CHOICES)
 
 
 def error(name, num_tasks):
-    """Of the directions ``[N]``, relative to their lengths."""
+    """Measure errors of the directions ``[N]``, relative to their lengths."""
     right = expected(name, num_tasks)
     return norm(solved(name, num_tasks)[0] - right) / norm(right)
 
@@ -253,7 +253,7 @@ WITHOUT = np.array([(1.0, 0.0), (-1.2, 1.0), (0.0, 0.0)])
 
 @pytest.mark.parametrize("c", [1.0, 1.5])
 def test_cagrad_stays_where_zero_is_in_the_hull(c):
-    """``d = 0`` is in the ball, and nothing is better."""
+    # ``d = 0`` is in the ball, and nothing is better.
     rows = np.array([AROUND, WITHOUT])
     directions, _, residuals = update("cagrad", rows, c=c)
     np.testing.assert_array_equal(directions[0], 0)
@@ -263,14 +263,14 @@ def test_cagrad_stays_where_zero_is_in_the_hull(c):
 
 
 def corrected(rows, c=0.4):
-    """Directions of CAGrad as published ``[N, P]``, residuals and mean gradients."""
+    """Return CAGrad's published directions ``[N, P]``, residuals, mean gradients."""
     options = {"c": c, "rescale": 0, "reduction": "mean"}
     directions, _, residuals = update("cagrad", rows, **options)
     return directions, residuals, rows.mean(axis=1)
 
 
 def test_cagrad_reaches_the_tip_of_its_cone():
-    """Below 1 too, ``g_w`` may vanish: then ``<g_i, d> = 0`` for all that it is of."""
+    # Below 1 too, ``g_w`` may vanish: then ``<g_i, d> = 0`` for all that it is of.
     rows = np.array([[(1.0, 0.0), (-1.0, 0.0), (1.0, 1.0)]])
     direction, _, mean = corrected(rows, 0.9)
     assert (rows[0] @ direction[0] >= -1e-4).all()
@@ -298,7 +298,7 @@ def test_cagrad_harms_no_task_for_one_without_gradient():
 
 @pytest.mark.parametrize("name", ["config", "imtl_g"])
 def test_equal_projections_close_to_opposition(name):
-    """The bisector of two gradients, of their mean length, whatever the angle."""
+    # The bisector of two gradients, of their mean length, whatever the angle.
     angles = (2e-3, 1e-3, 6e-4, 3e-4, 1e-4)
     rows = [[(3, 0), (-np.cos(angle), np.sin(angle))] for angle in angles]
     rows = np.array(rows, np.float32).astype(np.float64)
@@ -309,7 +309,7 @@ def test_equal_projections_close_to_opposition(name):
 
 
 def test_a_usable_bargain_is_kept():
-    """Gains that do not count in the direction are far from fair, and this is told."""
+    # Gains that do not count in the direction are far from fair, and this is told.
     rngs = [np.random.default_rng(seed) for seed in (7, 10)]
     rows = [units(rng, 5) * spread(rng, 5, 8) for rng in rngs]
     rows = np.array(rows, np.float32).astype(np.float64)

@@ -23,18 +23,18 @@ SLOPES = RNG.normal(size=(T, P + H))
 
 
 def flat(offset):
-    """``[T, P + H]``: of every task its trunk, then its head."""
+    """Flatten to ``[T, P + H]``: of every task its trunk, then its head."""
     return jax.vmap(lambda row: ravel_pytree(row)[0])(offset)
 
 
 def rows(matrix):
-    """The tree ``[T, ...]`` of a matrix ``[T, P + H]``."""
+    """Make the tree ``[T, ...]`` of a matrix ``[T, P + H]``."""
     return jax.vmap(ravel_pytree(LIKE)[1])(jnp.float32(matrix))
 
 
 @pytest.fixture(scope="module")
 def step():
-    """What SAMO was given and asked for, and what it returned, as matrices."""
+    """Step once: return SAMO's arguments, requests and results, as matrices."""
     asked = {"losses": [], "grads": []}
 
     def losses_of(x):
@@ -108,7 +108,7 @@ def test_gradients_there_are_combined_and_heads_take_theirs(step):
 
 @pytest.mark.parametrize("name", ["samo", "fmtl"])
 def test_tasks_without_heads_are_moved_in_the_trunk(name, key):
-    """Tasks that share their output layer have heads without parameters."""
+    # Tasks that share their output layer have heads without parameters.
     method = smto.make(name, inner="sum", rho=0.1)
     assert isinstance(method, smto.Perturbation)
 

@@ -18,7 +18,7 @@ SIZES = [4, 40]
 
 @functools.cache
 def jacobians(num_tasks, decades):
-    """Random rows, some of them in conflict; norms over 2 * ``decades`` decades."""
+    """Draw rows, some of them in conflict; norms over 2 * ``decades`` decades."""
     rng = np.random.default_rng(num_tasks)
     rows = rng.normal(size=(12, num_tasks, 60))
     rows[:6] += rng.normal(size=(6, 1, 60))  # half of the problems: agreement
@@ -56,18 +56,18 @@ def solve_cone(rows, c):
 
 def solved(name, rows):
     cone = name == "min_cone"
-    found = solve_cone(rows, 0.4) if cone else SOLVE[name](gram_of(rows))
-    return np.asarray(found.weights, np.float64), np.asarray(found.residual)
+    solution = solve_cone(rows, 0.4) if cone else SOLVE[name](gram_of(rows))
+    return np.asarray(solution.weights, np.float64), np.asarray(solution.residual)
 
 
 def in_units(rows, weights):
-    """Unit rows, their norms, and the weights on unit rows."""
+    """Return unit rows, their norms, and the weights on unit rows."""
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / norms, norms[..., 0], weights * norms[..., 0]
 
 
 def cosines(rows, weights):
-    """Of the gradients with the direction, and its length; found in float64."""
+    """Compute cosines of gradients and direction, and its length, in float64."""
     units, _, scaled = in_units(rows, weights)
     direction = np.einsum("nip,ni->np", units, scaled)
     length = np.linalg.norm(direction, axis=-1, keepdims=True)
@@ -106,10 +106,10 @@ def cone_value(rows, weights, c):
 @sizes
 @pytest.mark.parametrize("c", CS)
 def test_cone_has_no_duality_gap(num_tasks, decades, c):
-    """The value is that of max over ``|d - g0| <= c |g0|`` of ``min_i <g_i, d>``."""
+    # The value is that of max over ``|d - g0| <= c |g0|`` of ``min_i <g_i, d>``.
     rows = jacobians(num_tasks, decades)
-    found = solve_cone(rows, c)
-    weights = np.asarray(found.weights, np.float64)
+    solution = solve_cone(rows, c)
+    weights = np.asarray(solution.weights, np.float64)
     is_on_the_simplex(weights)
     mean = rows.mean(axis=1)
     size = np.linalg.norm(mean, axis=-1, keepdims=True)
@@ -118,11 +118,11 @@ def test_cone_has_no_duality_gap(num_tasks, decades, c):
     d = mean / size + c * point / np.linalg.norm(point, axis=-1, keepdims=True)
     value = cone_value(rows, weights, c)[:, None] / size
     assert (value / norms - np.einsum("nip,np->ni", units, d)).max() <= 3e-5
-    assert np.asarray(found.residual).max() <= 3e-5
+    assert np.asarray(solution.residual).max() <= 3e-5
 
 
 def by_scipy(rows, c):
-    """Lowest value that SLSQP finds from the middle and from some corners."""
+    """Return the lowest value that SLSQP finds from the middle and some corners."""
     num_tasks = len(rows)
     constraint = {"type": "eq", "fun": lambda w: w.sum() - 1}
     values = []
@@ -154,22 +154,23 @@ def test_cone_near_its_tip_is_not_worse_than_scipy():
     weights = SOLVE_CONE(gram_of(rows), jnp.asarray(cs)).weights
     weights = np.asarray(weights, np.float64)
     is_on_the_simplex(weights)
-    for one, c, w in zip(rows, cs, weights, strict=True):
+    for gradients, c, w in zip(rows, cs, weights, strict=True):
         # Where a norm cancels to 0, rounding of the Gramian weighs as its square root.
-        tolerance = 3e-4 * np.abs(one @ one.mean(axis=0)).max()
-        assert cone_value(one, w, c) <= by_scipy(one, c) + tolerance, (one, c)
+        tolerance = 3e-4 * np.abs(gradients @ gradients.mean(axis=0)).max()
+        least = by_scipy(gradients, c)
+        assert cone_value(gradients, w, c) <= least + tolerance, (gradients, c)
 
 
 @everywhere
 @sizes
 def test_dual_cone_is_complementary(num_tasks, decades):
-    """``v >= u``, ``G v >= 0``, and one of both is tight."""
+    # ``v >= u``, ``G v >= 0``, and one of both is tight.
     rows = jacobians(num_tasks, decades)
-    found = SOLVE_EACH(gram_of(rows))
-    assert np.asarray(found.residual).max() <= 1e-5
+    solution = SOLVE_EACH(gram_of(rows))
+    assert np.asarray(solution.residual).max() <= 1e-5
     preference = np.eye(num_tasks, dtype=np.float32) / num_tasks
     for i in range(num_tasks):
-        weights = np.asarray(found.weights[:, i], np.float64)
+        weights = np.asarray(solution.weights[:, i], np.float64)
         assert (weights >= preference[i]).all()
         cosine, length = cosines(rows, weights)
         assert cosine.min() >= -1e-5
@@ -321,11 +322,11 @@ def test_a_cone_without_radius_is_a_corner():
 def test_projection_on_the_simplex_is_the_closest_point():
     rng = np.random.default_rng(0)
     v = rng.normal(size=(50, 7)).astype(np.float32) * 2
-    found = np.asarray(jax.vmap(simplex.project)(jnp.asarray(v)), np.float64)
-    is_on_the_simplex(found)
+    point = np.asarray(jax.vmap(simplex.project)(jnp.asarray(v)), np.float64)
+    is_on_the_simplex(point)
     # No corner is on the side of v: <v - p, e_i - p> <= 0.
-    lag = v - found
-    assert (lag.max(axis=1) - (lag * found).sum(axis=1)).max() <= 1e-5
+    lag = v - point
+    assert (lag.max(axis=1) - (lag * point).sum(axis=1)).max() <= 1e-5
     far = simplex.project(jnp.array([1e20, 1e20, -1e30]))
     np.testing.assert_array_equal(far, (0.5, 0.5, 0))
 
@@ -334,5 +335,5 @@ def test_norm_of_what_cancels_is_zero():
     for scale in (1e-12, 1, 1e12):
         gram = gram_of(np.array([(1.0, 3.0), (-2.0, -6.0)]) * scale)
         assert simplex.norm(gram, jnp.array([2 / 3, 1 / 3])) == 0
-        found = simplex.norm(gram, jnp.array([1.0, 0.25]))
-        np.testing.assert_allclose(found, np.sqrt(10) / 2 * scale, rtol=1e-6)
+        length = simplex.norm(gram, jnp.array([1.0, 0.25]))
+        np.testing.assert_allclose(length, np.sqrt(10) / 2 * scale, rtol=1e-6)

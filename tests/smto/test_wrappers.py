@@ -32,16 +32,16 @@ LOSSES = jnp.float32(np.exp(RNG.normal(size=(UPDATES, T))))
 KEYS = jax.random.split(jax.random.key(0), UPDATES)
 
 
-def close(found, expected, rtol=1e-5, atol=1e-6):
+def close(actual, expected, rtol=1e-5, atol=1e-6):
     jax.tree.map(
         lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=atol),
-        found,
+        actual,
         expected,
     )
 
 
 def steps_of(optimizer, grads, params=PARAMS, **extra):
-    """Updates ``[S, ...]`` of a few steps, the parameters moved along."""
+    """Return updates ``[S, ...]`` of a few steps, the parameters moved along."""
 
     def step(carry, batch):
         params, state = carry
@@ -132,7 +132,7 @@ def test_what_must_not_stand_around_is_refused(what, name):
 
 @pytest.mark.parametrize("what", AROUND)
 def test_it_is_refused_at_an_update_too(what):
-    """As with a state that was made elsewhere."""
+    # As with a state that was made elsewhere.
     lifted = LIFT(make("sum"), T)
     state = lifted.init(PARAMS)
 
@@ -163,14 +163,14 @@ def test_wrappers_that_hand_on_what_comes_back_may_stand_around():
 
 
 def in_parts(grads_of, params, x):
-    """Mean over micro-batches, in the memory of one."""
+    """Average over micro-batches, in the memory of one."""
     pieces = jnp.moveaxis(x.reshape(T, PARTS, -1, x.shape[-1]), 1, 0)
     rows = jax.lax.map(lambda piece: grads_of(params, piece), pieces)
     return jax.tree.map(lambda leaf: leaf.mean(axis=0), rows)
 
 
 def over_devices(grads_of, params, x):
-    """Mean over the devices, of parameters that are their own on each."""
+    """Average over the devices, of parameters that are their own on each."""
     local = jax.lax.pcast(params, "data", to="varying")
     return jax.lax.pmean(grads_of(local, x), "data")
 
@@ -214,7 +214,7 @@ def test_a_batch_in_parts_or_over_devices_takes_the_steps_of_the_whole(name):
 
 
 def test_gradients_of_replicated_parameters_are_summed_over_devices():
-    """What the page says of `shard_map`, and why it asks for `pcast`."""
+    # What the page says of `shard_map`, and why it asks for `pcast`.
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
 
     def over(cast):
@@ -262,6 +262,6 @@ def test_bfloat16_gives_directions_of_its_own_type(name):
     extra = {"losses": LOSSES, "key": KEYS}
     run = jit(lambda params, grads: steps_of(optimizer, grads, params, **extra))
     directions, expected = run(*low), run(PARAMS, GRADS)
-    for found, leaf in zip(*map(jax.tree.leaves, (directions, expected)), strict=True):
-        assert found.dtype == jnp.bfloat16
-        np.testing.assert_allclose(np.float32(found), leaf, rtol=0.1, atol=0.1)
+    for actual, leaf in zip(*map(jax.tree.leaves, (directions, expected)), strict=True):
+        assert actual.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float32(actual), leaf, rtol=0.1, atol=0.1)
