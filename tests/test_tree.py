@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +84,7 @@ def test_where_takes_a_whole_tree(grads):
     other = jax.tree.map(jnp.zeros_like, grads)
     for condition, chosen in ((True, grads), (False, other)):
         result = tree.where(jnp.array(condition), grads, other)
-        jax.tree.map(np.testing.assert_array_equal, result, chosen)
+        chex.assert_trees_all_equal(result, chosen)
 
 
 def test_a_choice_by_all_leaves_looks_once_at_each():

@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import chex
@@ -51,9 +52,7 @@ def task_of(params, batch, axes, t):
     return Params(params.shared, task(params.heads, t)), Batch(x, task(batch.y, t))
 
 
-def close(a, b, rtol=1e-4, atol=1e-5):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol, atol), a, b)
+close = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-5)
 
 
 def loop(params, batch, axes):
@@ -114,11 +113,9 @@ def test_model_states_are_mapped_beside_the_batch(axes):
     scales = 1 + jnp.arange(T)
     expected, rows = loop(params, batch, axes)
     rows = tree.scale_rows(scales, rows)
-    chex.assert_trees_all_close((losses, grads), (expected * scales, rows), rtol=1e-4)
+    close((losses, grads), (expected * scales, rows))
     _, gram = task_gram(with_state, *args, has_aux=True)
-    chex.assert_trees_all_close(
-        gram.entries, gramian(rows.shared).entries, rtol=1e-4, atol=1e-5
-    )
+    close(gram.entries, gramian(rows.shared).entries)
     # A state of the trunk that tasks share comes back once a task, as the loss does.
     assert states.trunk.tolist() == ([0.0] * T if axes.x is None else [0.0, 1.0, 2.0])
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,23 +101,23 @@ def test_statistics_are_recomputed_at_every_point_and_once():
         }
         for _ in range(2)
     )
-    calls = []
 
     def with_statistics(params):
         hidden = x @ params["w"]
         return params, (hidden.mean(axis=0), hidden.var(axis=0))
 
-    def refresh(params):
-        calls.append(None)  # when traced
-        return with_statistics(params)
-
     def loss_fn(point, batch):
         return jnp.mean(jnp.square(normalized(point[0], point[1], batch)))
 
     path = connectivity.barrier(
-        loss_fn, first, second, x, points=7, refresh=refresh, batch_size=10
+        loss_fn,
+        first,
+        second,
+        x,
+        points=7,
+        refresh=chex.assert_max_traces(with_statistics, n=1),  # not once a mini-batch
+        batch_size=10,
     )
-    assert len(calls) == 1  # not once a mini-batch
     for alpha, loss in zip(path.coordinates, path.losses, strict=True):
         between = jax.tree.map(
             lambda a, b, alpha=alpha: (1 - alpha) * a + alpha * b, first, second

@@ -2,6 +2,7 @@ import functools
 import re
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +45,7 @@ def value_and_grad(channels, k, form):
 
 
 def close(a, b, tolerance=1e-5):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, tolerance, 1e-5), a, b)
+    chex.assert_trees_all_close(a, b, rtol=tolerance, atol=1e-5)
 
 
 def by_loops(args):

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import chex
 import jax
 import ml_dtypes
 import numpy as np
@@ -121,7 +122,7 @@ def test_every_array_has_its_place(save):
 def test_an_encoder_with_something_on_top(save):
     wanted = loaded(save(state()))
     params = loaded(save({**state("roberta."), **UNUSED}))
-    jax.tree.map(np.testing.assert_array_equal, params, wanted)
+    chex.assert_trees_all_equal(params, wanted)
 
 
 def test_half_precision_becomes_single(save):
@@ -145,7 +146,7 @@ def test_parts_and_their_index(save, tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     params = loaded(str(tmp_path))
-    jax.tree.map(np.testing.assert_array_equal, params, wanted)
+    chex.assert_trees_all_equal(params, wanted)
     (tmp_path / "model-1.safetensors").unlink()
     with pytest.raises(InputError, match=r"model-1.safetensors are not there"):
         loaded(str(tmp_path))

@@ -2,6 +2,7 @@ import functools
 import re
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,7 +168,7 @@ def test_blocks_computed_again_are_the_same(name, options):
         jax.jit(lambda t=t: t.init(jax.random.key(0), x, train=False))()
         for t in (plain, again)
     ]
-    jax.tree.map(np.testing.assert_array_equal, *start)
+    chex.assert_trees_all_equal(*start)
     recomputed, wanted = (
         jax.jit(lambda v, t=t: run(t, v, x))(start[0]) for t in (again, plain)
     )

@@ -6,6 +6,7 @@ import re
 import sys
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,7 +188,7 @@ def test_a_layer_computed_again_has_the_same_gradients():
         loss_fn = loss(trunk, state)
         values.append(jax.jit(jax.value_and_grad(loss_fn))(params))
         assert (" remat" in str(jax.make_jaxpr(loss_fn)(params))) == remat
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), *values)
+    chex.assert_trees_all_close(*values, rtol=1e-4, atol=1e-6)
 
 
 def test_hessian_times_vector():

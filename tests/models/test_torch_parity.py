@@ -7,6 +7,7 @@ to be compared name by name.
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -268,10 +269,9 @@ def head_problem(width, channels, rates, z):
 
 def deviations(ours, wanted):
     """Compare largest difference and largest entry of arrays, by kind of finding."""
-    assert jax.tree.structure(ours) == jax.tree.structure(wanted)
+    chex.assert_trees_all_equal_shapes(ours, wanted)
 
     def relative(a, b):
-        assert a.shape == b.shape
         return float(np.abs(a - b).max() / np.abs(b).max())
 
     return {
@@ -346,4 +346,4 @@ def test_state_dict_of_torch(tmp_path, folder):
     state["fc.weight"], state["fc.bias"] = torch.zeros(7, 6), torch.zeros(7)
     torch.save(state, tmp_path / "weights.pth")
     loaded = weights.load(tmp_path / "weights.pth", trunk, variables)
-    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    chex.assert_trees_all_equal(loaded, variables)

@@ -5,6 +5,7 @@ import traceback
 import zipfile
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,9 +62,7 @@ def test_every_array_has_its_place(save):
     arrays = state()
     unused = {"fc.weight": np.ones((2, 6)), "bn1.num_batches_tracked": np.ones(())}
     variables = weights.load(save({**arrays, **unused}), RESNET, VARIABLES)
-    assert jax.tree.structure(variables) == jax.tree.structure(dict(VARIABLES))
-    shapes = jax.tree.map(lambda a, b: a.shape == b.shape, variables, dict(VARIABLES))
-    assert all(jax.tree.leaves(shapes))
+    chex.assert_trees_all_equal_shapes(variables, dict(VARIABLES))
     params, stats = variables["params"], variables["batch_stats"]
     short = arrays["layer2.0.downsample.0.weight"]
     np.testing.assert_array_equal(

@@ -3,6 +3,7 @@
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,15 +60,17 @@ class Outcome(NamedTuple):
 
 @functools.cache
 def program(name: str, num_tasks: int, nonfinite: str, **chosen: Any) -> Any:
-    """Make the lifted method, its jitted update of `STACK` problems, and its traces."""
-    optimizer: Any = smto.lift(make(name, num_tasks, **chosen), num_tasks, nonfinite)
-    traces = []
+    """Make the lifted method, and its jitted update of `STACK` problems.
 
+    A `run` raises where it is traced more than once.
+    """
+    optimizer: Any = smto.lift(make(name, num_tasks, **chosen), num_tasks, nonfinite)
+
+    @chex.assert_max_traces(n=1)
     def update(grads, state, losses, key):
-        traces.append("traced")
         return optimizer.update(grads, state, losses=losses, key=key)
 
-    return optimizer, jit(jax.vmap(update)), traces
+    return optimizer, jit(jax.vmap(update))
 
 
 def run(
@@ -92,13 +95,14 @@ def run(
     losses = np.ones(grads.shape[:3]) if losses is None else losses
     losses = np.broadcast_to(np.asarray(losses, np.float32), grads.shape[:3])
     steps, count, num_tasks, size = grads.shape
-    optimizer, update, _ = program(name, num_tasks, nonfinite, **chosen)
+    optimizer, update = program(name, num_tasks, nonfinite, **chosen)
     calls = -(-count // STACK)
     order = np.resize(np.arange(count), calls * STACK)
     start = jax.tree.map(
         lambda leaf: np.stack([leaf] * STACK), optimizer.init(jnp.zeros(size))
     )
     chunks = []
+    chex.clear_trace_counter()  # it counts by the place in the source
     for call, chunk in enumerate(order.reshape(calls, STACK)):
         state, updates = start, []
         for step in range(steps):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,11 +34,7 @@ KEYS = jax.random.split(jax.random.key(0), UPDATES)
 
 
 def close(actual, expected, rtol=1e-5, atol=1e-6):
-    jax.tree.map(
-        lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=atol),
-        actual,
-        expected,
-    )
+    chex.assert_trees_all_close(actual, expected, rtol=rtol, atol=atol)
 
 
 def steps_of(optimizer, grads, params=PARAMS, **extra):
