@@ -137,14 +137,12 @@ def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:
     from mtl_jax.storage import workdir  # a quarter of a second
 
     fields = workdir.flat(config)
-    explained = config_files.shown(config_files.ROOT / "configs" / "default.py")
     for name in _overrides(argv):
         if now := commands.new_name(name):
             raise InputError(f"--config.{name} is called --config.{now} now.")
         if name not in fields and not _group(name, fields):
             raise InputError(
-                f"the config has no such field: {name}, see {explained}"
-                f"{_hint(name, fields)}"
+                f"the config has no such field: {name}, see --help{_hint(name, fields)}"
             )
     return fields
 

@@ -8,13 +8,18 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
+import mtl_jax
+
 from . import command_line
 from .config_files import ROOT, example, shown
 
 WORDS = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
 """Words by which help is asked for."""
-EXPLAINED = ("configs/default.py", "configs/sweeps/default.py")
-"""Files whose comments say what a field is."""
+EXPLAINED = (
+    Path(mtl_jax.__path__[0]) / "training" / "config.py",
+    ROOT / "configs" / "sweeps" / "default.py",
+)
+"""Files whose comments explain the fields."""
 ASSIGNED = re.compile(r"\s+config\.([\w.]+)(?:\[.*?\])? = .*?(?:  # (.*))?$")
 COMMENT = re.compile(r"\s+# (.*)$")
 INSIDE = re.compile(r"^(?:studies\.\w+\.)?base\.")
@@ -71,7 +76,7 @@ def _fields(config: ConfigDict) -> Iterator[str]:
 
     fields = workdir.flat(config)
     settings = {value for name, value in fields.items() if name.endswith("setting")}
-    files = [ROOT / file for file in EXPLAINED]
+    files = [*EXPLAINED]
     if len(settings) == 1:  # several may mean several things by one field
         files += [ROOT / "configs" / f"{name}.py" for name in settings]
     comments = _comments(file for file in files if file.is_file())

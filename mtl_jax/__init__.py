@@ -20,6 +20,9 @@ from mtl_jax.types import (
 
 if TYPE_CHECKING:
     from mtl_jax.data.arrays import Task
+    from mtl_jax.objectives.losses import Objective
+    from mtl_jax.objectives.scores import Score
+    from mtl_jax.training.result import Result, train
     from mtl_jax.training.tasks import setting
 
 __version__ = "0.2.0"
@@ -31,17 +34,28 @@ __all__ = [
     "Batch",
     "InputError",
     "LossFn",
+    "Objective",
     "Params",
+    "Result",
+    "Score",
     "Task",
     "setting",
     "smto",
     "task_grads",
     "task_losses",
+    "train",
     "tree",
     "weighted_grads",
 ]
 
-_LATER = {"Task": "data.arrays", "setting": "training.tasks"}
+_LATER = {
+    "Objective": "objectives.losses",
+    "Result": "training.result",
+    "Score": "objectives.scores",
+    "Task": "data.arrays",
+    "setting": "training.tasks",
+    "train": "training.result",
+}
 """Names whose modules are imported when they are first asked for: they need data and
 models, which a loop of one's own does without."""
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from mtl_jax.data import celeba, cifar100, cityscapes, digits, fashion_mtl, glue, mnists
+from mtl_jax.data import (
+    celeba,
+    cifar100,
+    cityscapes,
+    digits,
+    fashion_mtl,
+    folder,
+    glue,
+    mnists,
+)
 from mtl_jax.data.dataset import Dataset
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -14,6 +23,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "cityscapes": cityscapes.load,
     "glue": glue.load,
     "glue_text": glue.load_text,
+    "folder": folder.load,
 }
 """Setting to loader; loaders take what they offer as keywords."""
 

@@ -21,7 +21,7 @@ class Trial(NamedTuple):
     name: str
     """Name of its folder."""
     config: Config
-    """Configuration of the experiment, as `configs/default.py` makes it."""
+    """Configuration of the experiment, as `training.config.default` makes it."""
     options: dict[str, Any]
     """Options of the multi-task optimizer that were set."""
     cost: int

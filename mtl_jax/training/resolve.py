@@ -61,6 +61,8 @@ def resolve(
     """
     commands.check_config("train", config)
     _check(config)
+    if optimizer is None:
+        variants.optimizer(config)  # raises where its options are unfit
     names = variants.names(config)
     points = trajectory.points(
         config.steps, config.trajectory.dense, config.trajectory.count
@@ -97,7 +99,6 @@ def _check(config: Config) -> None:
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
     _check_data_parallel(config)
-    variants.optimizer(config)
     if config.grad_accumulation < 1 or config.batch_size % config.grad_accumulation:
         raise InputError(
             f"batch_size {config.batch_size} cannot be cut into grad_accumulation "

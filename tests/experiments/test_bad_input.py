@@ -61,9 +61,9 @@ def only_message(code, out, err):
 
 # Field, value as it is typed, and what the message must hold: value, limit, remedy.
 VALUES = [
-    ("nonsense", "1", "no such field.*nonsense.*configs/default.py"),
-    ("model.mlp.nonsense", "1", "no such field.*nonsense.*configs/default.py"),
-    ("model.nonsense.widths", "1", "no such field.*nonsense.*configs/default.py"),
+    ("nonsense", "1", "no such field.*nonsense.*--help"),
+    ("model.mlp.nonsense", "1", "no such field.*nonsense.*--help"),
+    ("model.nonsense.widths", "1", "no such field.*nonsense.*--help"),
     ("model.weights", "/none.pt", "weights /none.pt .*MLP; choose resnet"),
     ("steps", "many", "config.steps.*many"),
     ("steps", "1.5", "config.steps.*1.5"),

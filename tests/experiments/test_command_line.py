@@ -59,7 +59,7 @@ MISTAKES = [
     ("train", [TRAIN, "--config.widths=5"], "field: widths, .*model.deeplab.widths or"),
     ("train", [TRAIN, "--config.model.mlp.width=5"], "mean --config.model.mlp.widths?"),
     ("train", [TRAIN, "--config.seeds[0]=5"], r"field: seeds\[0\], .*config.seeds?"),
-    ("train", [TRAIN, "--config.=5"], "no such field: , see configs/default.py"),
+    ("train", [TRAIN, "--config.=5"], "no such field: , see --help"),
     ("train", [TRAIN, "--config.steps=1e3"], "--config.steps=1e3 must be a whole num"),
     ("train", [TRAIN, "--config.seeds=0 1"], "--config.seeds=0 1 must be a list: a,b"),
     ("train", [TRAIN, "--config.model.resnet.remat=maybe"], "maybe must be True or Fa"),
