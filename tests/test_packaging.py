@@ -21,7 +21,7 @@ INSIDE = {
     "configs": "mtl_jax/configs",
     "experiments": "mtl_jax/experiments",
 }
-"""Where the folders of the checkout lie in a wheel."""
+"""Places of the checkout's folders in a wheel."""
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 WITH_EXTRAS = [
     match.groups()
@@ -46,7 +46,7 @@ def test_extras_are_there(package, extras):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel's files, unpacked where no checkout is."""
+    """Unpack the wheel where no checkout is."""
     pytest.importorskip("setuptools", minversion="77")
     source, target = (tmp_path_factory.mktemp(name) for name in ("source", "target"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

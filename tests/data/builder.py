@@ -1,4 +1,4 @@
-"""What `tfds build` writes, by a builder like TFDS's own, which needs no TensorFlow."""
+"""Files as `tfds build` writes them, by a builder that needs no TensorFlow."""
 
 import io
 
@@ -8,7 +8,7 @@ VERSION = "3.0.1"
 
 
 def encoded(image, form="png", **options):
-    """A file in memory that holds an image ``[H, W]`` or ``[H, W, 3]``."""
+    """Encode an image in a file in memory: ``[H, W]`` or ``[H, W, 3]``."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, form, **options)
     file.seek(0)
@@ -19,7 +19,9 @@ def build(directory, dataset, features, splits, config=""):
     """Prepare lists of examples, one per split, as array_record."""
     import tensorflow_datasets as tfds
 
-    own = tfds.core.BuilderConfig(name=config, version=VERSION) if config else None
+    builder_config = (
+        tfds.core.BuilderConfig(name=config, version=VERSION) if config else None
+    )
 
     class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = dataset
@@ -38,7 +40,7 @@ def build(directory, dataset, features, splits, config=""):
 
     builder = Prepared(
         data_dir=directory,
-        config=own,
+        config=builder_config,
         file_format="array_record",
     )
     builder.download_and_prepare()

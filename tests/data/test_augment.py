@@ -24,7 +24,7 @@ PIXELS = Pixels(TARGETS, jnp.array([-1.0, 0.0]), jnp.array([False, True]))
 
 
 def many(transform, x=IMAGE):
-    """What became of the image under many keys, and of its targets."""
+    """Transform the image and its targets under many keys."""
     keys = jax.random.split(jax.random.key(0), KEYS)
     x, pixels = jax.jit(jax.vmap(lambda key: transform(key, x, PIXELS)))(keys)
     return np.asarray(x[..., 0]), np.asarray(pixels.value)
@@ -32,8 +32,8 @@ def many(transform, x=IMAGE):
 
 def test_flip_turns_half_of_the_images_with_their_targets():
     x, value = many(augment.flip)
-    turned = np.array([np.array_equal(one, IMAGE[:, ::-1, 0]) for one in x])
-    same = np.array([np.array_equal(one, IMAGE[..., 0]) for one in x])
+    turned = np.array([np.array_equal(image, IMAGE[:, ::-1, 0]) for image in x])
+    same = np.array([np.array_equal(image, IMAGE[..., 0]) for image in x])
     assert (turned ^ same).all() and 20 <= turned.sum() <= 44
     np.testing.assert_array_equal(value, np.stack([x, x], axis=1))
 
@@ -93,33 +93,35 @@ def images(*, one_input):
 
 @pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
 def test_a_task_sees_the_same_images_alone_and_in_company(one_input):
-    one = images(one_input=one_input)
+    setting = images(one_input=one_input)
     key, rows = jax.random.key(1), jnp.arange(8)
-    data: Any = jax.tree.map(jnp.asarray, data_pool(one))
+    data: Any = jax.tree.map(jnp.asarray, data_pool(setting))
     rows = rows if one_input else jnp.stack([rows, rows + 16, rows + 32])
-    batch = take(data, rows, TASKS, one.batch_axes)
-    changed = one.augment(key, TASKS, batch)
+    batch = take(data, rows, TASKS, setting.batch_axes)
+    changed = setting.augment(key, TASKS, batch)
     assert changed.x.shape == batch.x.shape and changed.x.dtype == jnp.uint8
     np.testing.assert_array_equal(changed.y, batch.y)
     assert (changed.x != batch.x).any(axis=tuple(range(changed.x.ndim - 4))).any()
     for t in TASKS:
         ids = TASKS[t : t + 1]
-        own = take(data, rows if one_input else rows[ids], ids, one.batch_axes)
-        alone = one.augment(key, ids, own)
+        alone_batch = take(
+            data, rows if one_input else rows[ids], ids, setting.batch_axes
+        )
+        alone = setting.augment(key, ids, alone_batch)
         np.testing.assert_array_equal(
             alone.x, changed.x if one_input else changed.x[ids]
         )
 
 
-def chunk_of(one):
+def chunk_of(setting):
     chosen = by(strategies.by_jacobian, smto.make("sum"))
-    data: Any = jax.tree.map(jnp.asarray, data_pool(one))
-    state = init_state(one, chosen, SEED, TASKS)
+    data: Any = jax.tree.map(jnp.asarray, data_pool(setting))
+    state = init_state(setting, chosen, SEED, TASKS)
     rows: Any = jnp.arange(8)[None].repeat(3, axis=0)
 
     def chunk(state, rows, count):
         rate: Any = 0.1
-        return train_chunk(one, chosen, state, rows, count, rate, TASKS, data)[0]
+        return train_chunk(setting, chosen, state, rows, count, rate, TASKS, data)[0]
 
     return jax.jit(chunk), state, rows
 
@@ -152,14 +154,14 @@ def test_pixels_move_with_their_image():
         objectives=("segmentation", "depth"),
         widths=(3, 1),
     )
-    one = from_dataset(
+    setting = from_dataset(
         "pixels", data, PerPixel(), transform=augment.make(("flip", "crop"))
     )
-    pool: Any = jax.tree.map(jnp.asarray, data_pool(one))
+    pool: Any = jax.tree.map(jnp.asarray, data_pool(setting))
     for ids in (np.array([0, 1]), np.array([1])):
         task_ids: Any = ids
-        batch = take(pool, jnp.arange(8), task_ids, one.batch_axes)
-        x, y = one.augment(jax.random.key(0), task_ids, batch)
+        batch = take(pool, jnp.arange(8), task_ids, setting.batch_axes)
+        x, y = setting.augment(jax.random.key(0), task_ids, batch)
         seen = np.asarray(x[..., 0], np.float32)
         np.testing.assert_array_equal(y.kind, batch.y.kind)
         np.testing.assert_array_equal(y.value[-1], seen)

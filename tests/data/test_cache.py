@@ -82,7 +82,7 @@ def test_damaged_entry_is_built_again(file, damage, caplog):
 
 
 def test_left_over_of_a_killed_process_is_deleted():
-    """But not what a living one writes."""
+    """Keep what a living one writes."""
     code = """
 import os, numpy
 from mtl_jax.data import cache

@@ -77,22 +77,22 @@ def prepare_tfds(directory, splits=tuple(COUNTS)):
     for i in np.random.default_rng().permutation(COUNT):
         split = list(COUNTS)[PARTITION[i]]
         attributes = dict(zip(ATTRIBUTES, VALUES[i] > 0, strict=True))
-        own = {"image": io.BytesIO(IMAGES[i]), "landmarks": {"nose_x": 1}}
+        example = {"image": io.BytesIO(IMAGES[i]), "landmarks": {"nose_x": 1}}
         if split in splits:
-            examples[split].append({**own, "attributes": attributes})
+            examples[split].append({**example, "attributes": attributes})
     build(directory, "celeb_a", features, examples)
 
 
 def in_order(dataset):
-    """Images and targets of every split, in the order of the rows."""
+    """Return images and targets of every split, in the order of the rows."""
     return {
-        split: (dataset.x[own[0]], dataset.y[own[0]])
-        for split, own in dataset.rows.items()
+        split: (dataset.x[rows[0]], dataset.y[rows[0]])
+        for split, rows in dataset.rows.items()
     }
 
 
-def assert_same(one, other):
-    for split, arrays in in_order(one).items():
+def assert_same(dataset, other):
+    for split, arrays in in_order(dataset).items():
         for ours, theirs in zip(arrays, in_order(other)[split], strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -168,12 +168,12 @@ def test_decoded_once_and_again_if_an_image_changes(directory, monkeypatch):
 
 
 def test_attributes_by_name(directory):
-    every = celeba.load(str(directory))
+    complete = celeba.load(str(directory))
     some = celeba.load(str(directory), attributes=("Smiling", "Male"))
     assert_sound(some)
     assert some.tasks == ("Smiling", "Male") and some.widths == (1, 1)
-    np.testing.assert_array_equal(some.y, every.y[:, [31, 20]])
-    np.testing.assert_array_equal(everything(some), everything(every))
+    np.testing.assert_array_equal(some.y, complete.y[:, [31, 20]])
+    np.testing.assert_array_equal(everything(some), everything(complete))
     assert celeba.load(str(directory), attributes=("Smiling,Male",)).tasks == some.tasks
 
 

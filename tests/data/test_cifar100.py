@@ -30,7 +30,7 @@ def small(tmp_path, monkeypatch):
 
 
 def examples(split, per_class=None):
-    """Shuffled images, of which the first pixel tells class and split."""
+    """Shuffle images, of which the first pixel tells class and split."""
     rng = np.random.default_rng([len(split)])
     n = 100 * (per_class or COUNTS[split])
     x = rng.integers(256, size=(n, 32, 32, 3), dtype=np.uint8)
@@ -118,22 +118,22 @@ def directory(tmp_path_factory):
     return root
 
 
-def assert_same(one, other):
-    np.testing.assert_array_equal(one.x, other.x)
-    np.testing.assert_array_equal(one.y, other.y)
-    np.testing.assert_array_equal(everything(one), everything(other))
+def assert_same(dataset, other):
+    np.testing.assert_array_equal(dataset.x, other.x)
+    np.testing.assert_array_equal(dataset.y, other.y)
+    np.testing.assert_array_equal(everything(dataset), everything(other))
 
 
 def classes(dataset):
-    """The set of classes of every task, by the pixels; evaluation has the same."""
+    """Return the classes of every task, by the pixels; evaluation has the same."""
     fine = dataset.x[:, 0, 0, 0]
-    found = {
-        split: [frozenset(fine[rows].tolist()) for rows in own]
-        for split, own in dataset.rows.items()
+    classes_of = {
+        split: [frozenset(fine[rows].tolist()) for rows in of_tasks]
+        for split, of_tasks in dataset.rows.items()
     }
-    pairs = zip(found["validation"], found["test"], strict=True)
-    assert found["train"] == [one | other for one, other in pairs]
-    return found["train"]
+    pairs = zip(classes_of["validation"], classes_of["test"], strict=True)
+    assert classes_of["train"] == [validation | test for validation, test in pairs]
+    return classes_of["train"]
 
 
 def superclasses(task):
@@ -147,10 +147,10 @@ def test_groupings(directory, grouping):
     assert len(everything(dataset)) == len(dataset.x) == 1_400
     assert dataset.x.shape == (1_400, 32, 32, 3)
     groups = classes(dataset)
-    tasks, own = (20, 5) if grouping == "coarse" else (10, 10)
-    assert [len(group) for group in groups] == [own] * tasks
+    tasks, width = (20, 5) if grouping == "coarse" else (10, 10)
+    assert [len(group) for group in groups] == [width] * tasks
     assert frozenset.union(*groups) == set(range(100))
-    assert dataset.widths == (own,) * tasks
+    assert dataset.widths == (width,) * tasks
     assert len(set(dataset.tasks)) == len(dataset.tasks) == tasks
     expected = (45, 5, 20) if grouping == "coarse" else (100, 20, 20)
     assert [set(n) for n in sizes(dataset).values()] == [{n} for n in expected]
@@ -368,7 +368,7 @@ def test_missing_data_says_within_a_second_how_to_get_it(tmp_path, directory):
 
 
 def write_some(root, keep):
-    """Only the examples for whose split and class ``keep`` says so."""
+    """Write only the examples for whose split and class ``keep`` says so."""
     for split in COUNTS:
         arrays = examples(split)
         kept = keep(split, arrays[1])

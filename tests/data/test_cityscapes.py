@@ -34,13 +34,13 @@ def small(tmp_path, monkeypatch):
 
 
 def name(split, i):
-    """Official names; cities and numbers are not in the order of the images."""
+    """Return official names; cities and numbers are not in the order of the images."""
     city = ("ulm", "aachen")[i % 2]
     return f"{split}/{city}/{city}_{i:06d}_000019"
 
 
 def pixels(split, i):
-    """Image, ids and disparities of a scene; the first pixels spell its number."""
+    """Draw image, ids and disparities of a scene; the first pixels spell its number."""
     rng = np.random.default_rng([len(split), i])
     image = rng.integers(256, size=(*FULL, 3), dtype=np.uint8)
     ids = rng.integers(34, size=FULL, dtype=np.uint8)
@@ -75,7 +75,7 @@ def load(tree, **options):
 
 
 def number(x):
-    """Numbers of scenes, 100 and more in val."""
+    """Read the numbers of scenes, 100 and more in val."""
     return x[:, 0, 0, 0].tolist()
 
 
@@ -108,12 +108,12 @@ def test_dataset_is_sound(tree):
     assert (dataset.y.shape, dataset.y.dtype) == ((13, 2, *SIZE), np.float32)
     assert list(dataset.rows) == ["train", "validation", "test"]
     sizes = {"train": 8, "validation": 2, "test": 3}
-    for split, (one, other) in dataset.rows.items():
-        np.testing.assert_array_equal(one, other)
-        assert one.dtype == np.int32 and len(one) == sizes[split]
-        is_val = [n >= 100 for n in number(dataset.x[one])]
+    for split, (rows, others) in dataset.rows.items():
+        np.testing.assert_array_equal(rows, others)
+        assert rows.dtype == np.int32 and len(rows) == sizes[split]
+        is_val = [n >= 100 for n in number(dataset.x[rows])]
         assert all(is_val) if split == "test" else not any(is_val)
-    rows = np.concatenate([own for own, _ in dataset.rows.values()])
+    rows = np.concatenate([rows for rows, _ in dataset.rows.values()])
     assert sorted(rows) == list(range(13))
     assert sorted(number(dataset.x)) == [*range(10), 100, 101, 102]
     assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
@@ -163,7 +163,7 @@ def test_another_file_is_decoded_again(tree):
 
 
 def test_a_scene_by_hand(tree):
-    """Areas of the image, and what is nearest to their middles in the others."""
+    """Average areas of the image; take the others nearest to their middles."""
     image, ids, disparity = np.zeros((*FULL, 3), np.uint8), *np.zeros((2, *FULL), int)
     image[:8, :8] = (10, 20, 30)
     image[:8, 8:12] = (200, 100, 50)  # one half of the second area
@@ -278,7 +278,7 @@ def same(array):
 
 
 def promise(path):
-    """A PNG of a header alone, of many pixels."""
+    """Make a PNG of a header alone, of many pixels."""
     header = b"IHDR" + struct.pack(">2I5B", 9_000, 9_000, 8, 2, 0, 0, 0)
     chunks = (header, b"IEND")
     path.write_bytes(
@@ -382,21 +382,23 @@ class Pixels(Trunk):
 
 def test_setting_of_the_data(tree):
     dataset = load(tree)
-    one = from_dataset("cityscapes", dataset, Pixels())
-    assert one.scores == (
+    setting = from_dataset("cityscapes", dataset, Pixels())
+    assert setting.scores == (
         ("mean_iou", "pixel_accuracy"),
         ("absolute_error", "relative_error"),
     )
-    params, state = one.init(jax.random.key(0), jnp.arange(2))
+    params, state = setting.init(jax.random.key(0), jnp.arange(2))
     rows: Any = dataset.rows["train"][0][:4]
-    data = jax.tree.map(jnp.asarray, data_pool(one))
-    batch = take(data, rows, jnp.arange(2), one.batch_axes)
+    data = jax.tree.map(jnp.asarray, data_pool(setting))
+    batch = take(data, rows, jnp.arange(2), setting.batch_axes)
     assert batch.x.shape == (4, *SIZE, 3)
-    z, _ = one.represent(params.shared, state.trunk, batch.x)
+    z, _ = setting.represent(params.shared, state.trunk, batch.x)
     for task, objective in enumerate((SEGMENTATION, DEPTH)):
-        own = jax.tree.map(lambda leaf, task=task: leaf[task], (params.heads, batch.y))
-        loss, _ = one.head_loss(own[0], state.heads, z, own[1])
-        outputs = z @ own[0]["kernel"]  # the bias is 0 yet
+        of_task = jax.tree.map(
+            lambda leaf, task=task: leaf[task], (params.heads, batch.y)
+        )
+        loss, _ = setting.head_loss(of_task[0], state.heads, z, of_task[1])
+        outputs = z @ of_task[0]["kernel"]  # the bias is 0 yet
         outputs = outputs[..., 0] if task else outputs
         expected = objective.example_loss(outputs, dataset.y[rows, task]).mean()
         np.testing.assert_allclose(loss, expected, rtol=1e-5)

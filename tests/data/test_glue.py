@@ -37,7 +37,7 @@ def vocabulary(root):
 
 
 def prepare(directory, names=tuple(TASKS)):
-    """As TFDS does, which has features by these names, in shuffled order."""
+    """Prepare as TFDS does, which has features by these names, in shuffled order."""
     import tensorflow_datasets as tfds
 
     for name in names:
@@ -47,8 +47,8 @@ def prepare(directory, names=tuple(TASKS)):
         features = {**texts, "idx": np.int32}
         features["label"] = label if task.words else np.float32
         for split, theirs in (("train", "train"), ("test", task.prepared)):
-            own = np.random.default_rng().permutation(SIZES[name][split])
-            rows = [examples(name, split)[i] for i in own]
+            order = np.random.default_rng().permutation(SIZES[name][split])
+            rows = [examples(name, split)[i] for i in order]
             end = " " if name == "sst2" else ""
             splits[theirs] = [
                 {
@@ -70,14 +70,14 @@ def prepared(tmp_path_factory):
     return directory
 
 
-def assert_same(one, other):
-    np.testing.assert_array_equal(one.x, other.x)
-    np.testing.assert_array_equal(one.y, other.y)
-    np.testing.assert_array_equal(everything(one), everything(other))
+def assert_same(dataset, other):
+    np.testing.assert_array_equal(dataset.x, other.x)
+    np.testing.assert_array_equal(dataset.y, other.y)
+    np.testing.assert_array_equal(everything(dataset), everything(other))
 
 
 def contents(dataset, vocabulary, task, split):
-    """Texts and target of every example, and how often they are there."""
+    """Count texts and target of every example."""
     tokenizer = tokens.read(vocabulary)
     return Counter(
         (*decode(tokenizer, dataset.x[row]), float(dataset.y[row]))
@@ -86,7 +86,7 @@ def contents(dataset, vocabulary, task, split):
 
 
 def read_back(dataset, vocabulary, task):
-    """What came of the official train and dev files."""
+    """Count what came of the official train and dev files."""
     train, validation, test = (
         contents(dataset, vocabulary, task, split)
         for split in ("train", "validation", "test")
@@ -103,11 +103,11 @@ def test_is_sound(root, vocabulary, load):
     rows = everything(dataset)
     assert rows.dtype == np.int32
     assert sorted(rows) == list(range(len(dataset.x))) == list(range(len(dataset.y)))
-    for place, own in enumerate(SIZES.values()):
+    for place, official in enumerate(SIZES.values()):
         counts = {split: n[place] for split, n in sizes(dataset).items()}
-        held_out = own["train"] // 10
-        train = own["train"] - held_out
-        expected = {"train": train, "validation": held_out, "test": own["test"]}
+        held_out = official["train"] // 10
+        train = official["train"] - held_out
+        expected = {"train": train, "validation": held_out, "test": official["test"]}
         assert counts == expected
 
 
@@ -127,13 +127,13 @@ def test_heads(root, vocabulary):
         "rte": ("softmax", 2),
     }
     for name in TASKS:
-        found = read_back(dataset, vocabulary, name)
-        for split, own in found.items():
+        counts = read_back(dataset, vocabulary, name)
+        for split, count in counts.items():
             expected = [
                 (*(text for text in texts if text is not None), float(np.float32(y)))
                 for *texts, y in examples(name, split)
             ]
-            assert own == Counter(expected)
+            assert count == Counter(expected)
 
 
 PROMPTS = {
@@ -163,8 +163,8 @@ def test_words(root, vocabulary):
         "rte": "words",
     }
     for name, task in TASKS.items():
-        found = read_back(dataset, vocabulary, name)
-        for split, own in found.items():
+        counts = read_back(dataset, vocabulary, name)
+        for split, count in counts.items():
             expected = Counter()
             for first, second, y in examples(name, split):
                 if name == "mnli":
@@ -173,7 +173,7 @@ def test_words(root, vocabulary):
                     text = PROMPTS[name].format(first, second)
                 word = task.words[int(y)] if task.words else f"{round(5 * y) / 5:.1f}"
                 expected[text, LABEL_WORDS[word]] += 1
-            assert own == expected
+            assert count == expected
 
 
 def test_similarities_are_rounded_to_fifths():
@@ -205,8 +205,8 @@ def test_tfds_gives_the_same(root, prepared, vocabulary, load):
     expected = load(str(root), vocabulary=vocabulary, seed=1)
     dataset = load(str(prepared), vocabulary=vocabulary, seed=1)
     assert_same(dataset, expected)
-    for found, kind in ((expected, "files"), (dataset, "tfds")):
-        origins = found.provenance["sources"]
+    for loaded, kind in ((expected, "files"), (dataset, "tfds")):
+        origins = loaded.provenance["sources"]
         assert list(origins) == [*TASKS, "vocabulary"]
         assert {origins[name]["kind"] for name in TASKS} == {kind}
     assert_same(load(str(prepared / "glue"), vocabulary=vocabulary, seed=1), expected)
@@ -254,14 +254,14 @@ def test_at_most_so_many_are_held_out(root, vocabulary, monkeypatch):
 
 
 def test_some_tasks(root, vocabulary):
-    every = glue.load(str(root), vocabulary=vocabulary)
+    complete = glue.load(str(root), vocabulary=vocabulary)
     some = glue.load(str(root), tasks=("rte", "stsb"), vocabulary=vocabulary)
     assert (some.tasks, some.widths) == (("rte", "stsb"), (2, 1))
     for place, name in enumerate(some.tasks):
         for split, rows in some.rows.items():
-            ours, theirs = rows[place], every.rows[split][every.tasks.index(name)]
-            np.testing.assert_array_equal(some.x[ours], every.x[theirs])
-            np.testing.assert_array_equal(some.y[ours], every.y[theirs])
+            ours, theirs = rows[place], complete.rows[split][complete.tasks.index(name)]
+            np.testing.assert_array_equal(some.x[ours], complete.x[theirs])
+            np.testing.assert_array_equal(some.y[ours], complete.y[theirs])
     as_flag = glue.load(str(root), tasks=("rte, stsb",), vocabulary=vocabulary)
     assert_same(as_flag, some)
     assert LOADERS["glue"] is glue.load and LOADERS["glue_text"] is glue.load_text
@@ -320,9 +320,9 @@ def test_missing_tasks_and_what_is_there(tmp_path, vocabulary):
     assert str(error.value).endswith("--config.data.tasks=cola,mrpc")
     # A vocabulary is trained on what is there.
     expected = [a for a, *_ in examples("cola", "train")]
-    found = list(glue_source.training_texts(str(tmp_path), "auto"))
-    assert found[: len(expected)] == sorted(expected)
-    assert len(found) == len(expected) + 2 * SIZES["mrpc"]["train"]
+    texts = list(glue_source.training_texts(str(tmp_path), "auto"))
+    assert texts[: len(expected)] == sorted(expected)
+    assert len(texts) == len(expected) + 2 * SIZES["mrpc"]["train"]
 
 
 def test_prepared_as_tfrecord(tmp_path, vocabulary):
@@ -374,12 +374,12 @@ def change(name, split, old, new, count=1):
     """Damage a file of a task."""
     file = f"{TASKS[name].folder}/{TASKS[name].files[split]}"
 
-    def damage(folder):
+    def change(folder):
         content = (folder / file).read_bytes()
         assert old in content
         (folder / file).write_bytes(content.replace(old, new, count))
 
-    return name, file, damage
+    return name, file, change
 
 
 DAMAGE = {
@@ -463,8 +463,8 @@ def test_rows_end_at_newlines_only_and_quotes_are_text(tmp_path):
     quoted = '"open\u2028\x85\x0c quote', 'it\'s "" so "'
     lines = "\ufeffsentence\tlabel", f"{quoted[0]}\t0", "", f"{quoted[1]} \t1"
     path.write_bytes("\r\n".join(lines).encode())
-    found, left_out = glue_files.read(path, TASKS["sst2"])
-    assert found == [(text, None, label) for label, text in enumerate(quoted)]
+    rows, left_out = glue_files.read(path, TASKS["sst2"])
+    assert rows == [(text, None, label) for label, text in enumerate(quoted)]
     assert left_out == 0
 
 

@@ -54,16 +54,16 @@ class Counting:
 
 
 def entry():
-    (found,) = cache.folder().iterdir()
-    return found
+    (folder,) = cache.folder().iterdir()
+    return folder
 
 
-def assert_equal(found):
-    assert list(found) == list(PARTS)
+def assert_equal(mapped):
+    assert list(mapped) == list(PARTS)
     for part, (shape, dtype) in PARTS.items():
-        assert found[part].dtype == dtype and found[part].shape == (COUNT, *shape)
+        assert mapped[part].dtype == dtype and mapped[part].shape == (COUNT, *shape)
         plain = np.stack([example(i)[part] for i in range(COUNT)])
-        np.testing.assert_array_equal(found[part], plain)
+        np.testing.assert_array_equal(mapped[part], plain)
 
 
 @pytest.mark.parametrize("workers", [None, 1, 5])
@@ -87,16 +87,16 @@ def test_decodes_in_threads():
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 48])
 def test_any_count(count):
-    found = arrays(count=count)
+    mapped = arrays(count=count)
     for part in PARTS:
         expected = np.stack([example(i)[part] for i in range(count)])
-        np.testing.assert_array_equal(found[part], expected)
+        np.testing.assert_array_equal(mapped[part], expected)
     arrays(never, count=count)
 
 
 def test_scalars():
-    found = arrays(lambda i: {"n": np.int32(i)}, parts={"n": ((), np.int32)})
-    np.testing.assert_array_equal(found["n"], np.arange(COUNT))
+    mapped = arrays(lambda i: {"n": np.int32(i)}, parts={"n": ((), np.int32)})
+    np.testing.assert_array_equal(mapped["n"], np.arange(COUNT))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ t.arrays(slowly, workers=2)
 
 @pytest.fixture
 def process(tmp_path):
-    """Starts a process that prepares slowly, and says what it has decoded."""
+    """Start a process that prepares slowly, and says what it has decoded."""
     program = PROGRAM.format(tests=str(Path(__file__).parent), log=str(tmp_path / "i"))
     command = [sys.executable, "-c", program]
     started = []
@@ -174,10 +174,10 @@ def process(tmp_path):
         return started[-1]
 
     yield start
-    for one in started:
-        one.kill()
-        one.wait()
-        one.stderr.close()
+    for running in started:
+        running.kill()
+        running.wait()
+        running.stderr.close()
 
 
 def decoded(tmp_path):
@@ -212,7 +212,7 @@ def test_two_processes_at_once_decode_once(tmp_path, process):
     first = process()
     wait_for(tmp_path, 0)
     second = process()
-    errors = [one.communicate()[1] for one in (first, second)]
+    errors = [running.communicate()[1] for running in (first, second)]
     assert first.returncode == second.returncode == 0
     assert sorted(decoded(tmp_path)) == list(range(COUNT))
     assert "decoded 70 examples" in errors[0]
@@ -247,8 +247,8 @@ def test_many_threads_at_once():
     for thread in threads:
         thread.join(20)
     assert len(results) == 4 and sorted(decode.seen) == list(range(COUNT))
-    for found in results.values():
-        assert_equal(found)
+    for mapped in results.values():
+        assert_equal(mapped)
 
 
 def cut(file):

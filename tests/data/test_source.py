@@ -22,7 +22,7 @@ def small(tmp_path, monkeypatch):
 
 
 def examples(split):
-    """Random images, two of which are the same with another label."""
+    """Draw images, two of which are the same with another label."""
     rng = np.random.default_rng([len(split)])
     x = rng.integers(256, size=(COUNTS[split], 28, 28), dtype=np.uint8)
     x[7] = x[3]
@@ -67,7 +67,7 @@ def prepared(tmp_path_factory):
 
 
 def assert_complete(splits):
-    """All examples are there, each with its label, in canonical order."""
+    """Check that all examples are there, with their labels, in canonical order."""
     assert list(splits) == ["train", "test"]
     for split, (x, y) in splits.items():
         assert (x.shape[1:], x.dtype, y.dtype) == ((28, 28, 1), np.uint8, np.int32)
@@ -135,8 +135,8 @@ def test_newest_version_is_read(tmp_path):
         for split in COUNTS:
             shard = f"mnist-{split}.array_record-00000-of-00001"
             (tmp_path / "mnist" / version / shard).touch()
-    found = source.find("mnist", str(tmp_path))
-    assert {path.parent.name for path in found.files["train"]} == {"3.0.10"}
+    file_set = source.find("mnist", str(tmp_path))
+    assert {path.parent.name for path in file_set.files["train"]} == {"3.0.10"}
 
 
 def test_damaged_prepared_data_is_an_input_error(tmp_path):

@@ -13,18 +13,18 @@ from tests.data.soundness import assert_seeded, assert_sound, everything, sizes
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """The official tree; the first three pixels of an image spell its number."""
+    """Write the official tree; the first three pixels of an image spell its number."""
     root = tmp_path_factory.mktemp("official")
     numbers = itertools.count()
     for task, split in itertools.product(mnists.TASKS, source.COUNTS):
         # Fashion-MNIST in full size, the others a hundred times smaller.
         n = source.COUNTS[split] // (1 if task == "fashion_mnist" else 100)
-        own = np.array(list(itertools.islice(numbers, n)), ">u4")
+        labels = np.array(list(itertools.islice(numbers, n)), ">u4")
         x = np.zeros((n, 784), np.uint8)
-        x[:, :3] = own.view(np.uint8).reshape(n, 4)[:, 1:]
+        x[:, :3] = labels.view(np.uint8).reshape(n, 4)[:, 1:]
         (root / task).mkdir(exist_ok=True)
         headers = struct.pack(">4I", 2051, n, 28, 28), struct.pack(">2I", 2049, n)
-        bodies = x.tobytes(), (own % 10).astype(np.uint8).tobytes()
+        bodies = x.tobytes(), (labels % 10).astype(np.uint8).tobytes()
         for part, header, body in zip(source.PARTS, headers, bodies, strict=True):
             path = root / task / f"{source.STEMS[split]}-{part}.gz"
             path.write_bytes(gzip.compress(header + body, 1))
@@ -61,10 +61,10 @@ def test_fashion_mtl(directory):
     numbers = number(dataset.x)
     np.testing.assert_array_equal(numbers % 10, dataset.y)
     first = 700  # MNIST has the numbers before
-    for split, own in dataset.rows.items():
-        is_test = numbers[np.concatenate(own)] >= first + 60_000
+    for split, of_tasks in dataset.rows.items():
+        is_test = numbers[np.concatenate(of_tasks)] >= first + 60_000
         assert is_test.all() if split == "test" else not is_test.any()
-        for task in own:  # spread over the whole split, not a block of it
+        for task in of_tasks:  # spread over the whole split, not a block of it
             assert abs(is_test.size / 2 / len(task) - 1) < 1e-9
             assert np.ptp(numbers[task]) > 0.99 * (10_000 if is_test.all() else 60_000)
 
@@ -86,8 +86,8 @@ def test_mnists(directory):
     numbers = number(dataset.x)
     np.testing.assert_array_equal(numbers % 10, dataset.y)
     starts = np.cumsum([0, 600, 100, 60_000, 10_000, 600, 100])
-    for split, own in dataset.rows.items():
-        for task, rows in enumerate(own):
+    for split, of_tasks in dataset.rows.items():
+        for task, rows in enumerate(of_tasks):
             place = 2 * task + (split == "test")
             assert (numbers[rows] >= starts[place]).all()
             assert (numbers[rows] < starts[place + 1]).all()
@@ -122,13 +122,13 @@ def test_mnists_with_a_split_missing(task, split, directory, tmp_path, caplog):
     assert_sound(dataset)
     n = 100 if split == "train" else 600  # examples of the other split
     expected = {"train": n * 50 // 60, "validation": n * 5 // 60, "test": n * 5 // 60}
-    assert {s: own[task] for s, own in sizes(dataset).items()} == expected
+    assert {s: of_tasks[task] for s, of_tasks in sizes(dataset).items()} == expected
 
     complete = mnists.load(str(directory), partial=True)
-    for part, own in dataset.rows.items():  # the other tasks see no difference
+    for part, rows in dataset.rows.items():  # the other tasks see no difference
         for other in {0, 1, 2} - {task}:
             drawn, before = (
-                dataset.x[own[other]],
+                dataset.x[rows[other]],
                 complete.x[complete.rows[part][other]],
             )
             np.testing.assert_array_equal(number(drawn), number(before))
@@ -164,7 +164,7 @@ def test_digits_is_seeded(relation):
 
 
 def of_task(dataset, task):
-    return np.concatenate([own[task] for own in dataset.rows.values()])
+    return np.concatenate([rows[task] for rows in dataset.rows.values()])
 
 
 def test_transformed_digits_differ_in_pixels_only():

@@ -53,8 +53,8 @@ def test_texts_and_pairs(tokenizer):
         assert (row[1 : stop - 1] > UNKNOWN).all()
         assert decode(tokenizer, row) == text
     (pair,) = tokens.encode(tokenizer, [(TEXTS[0], TEXTS[1])], 64)
-    one, other = ([i for i in row if i != PAD] for row in x[:2].tolist())
-    assert [i for i in pair if i != PAD] == [*one, END, *other[1:]]
+    first, second = ([i for i in row if i != PAD] for row in x[:2].tolist())
+    assert [i for i in pair if i != PAD] == [*first, END, *second[1:]]
 
 
 def test_the_longer_text_of_a_pair_is_cut(tokenizer):
@@ -137,7 +137,7 @@ def test_command(folder, root, tmp_path):
 
 
 def edit(**changes):
-    """Change the numbers of some entries; None takes one out."""
+    """Set the numbers of some entries; None takes one out."""
 
     def damage(folder):
         path = folder / "vocab.json"
@@ -234,15 +234,23 @@ def test_ids_are_those_of_transformers(folder, tokenizer):
     pairs = [(a, b) for a in TEXTS for b in TEXTS]
     pairs += [(a, str(b)) for a, b, _ in glue_tree.examples("mnli", "train")]
     texts = [*TEXTS, *(a for a, *_ in glue_tree.examples("cola", "train"))]
-    for own, length in ((texts, 64), (texts, 8), (pairs, 128), (pairs, 24), (pairs, 9)):
-        both = zip(*own, strict=True) if isinstance(own[0], tuple) else [own]
+    for chosen, length in (
+        (texts, 64),
+        (texts, 8),
+        (pairs, 128),
+        (pairs, 24),
+        (pairs, 9),
+    ):
+        both = zip(*chosen, strict=True) if isinstance(chosen[0], tuple) else [chosen]
         expected = theirs(
             *map(list, both),
             padding="max_length",
             truncation="longest_first",
             max_length=length,
         )["input_ids"]
-        np.testing.assert_array_equal(tokens.encode(tokenizer, own, length), expected)
+        np.testing.assert_array_equal(
+            tokens.encode(tokenizer, chosen, length), expected
+        )
 
 
 @pytest.mark.parametrize("folder", ["~nobody_of_this_name/v", "x" * 300])

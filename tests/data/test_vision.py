@@ -85,7 +85,7 @@ SETTINGS = {
 
 
 def prepared(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The shrunk config of a setting, on files that are made here."""
+    """Shrink the config of a setting, on files that are made here."""
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path / "cache"))
     config, changes = SETTINGS[name][0](tmp_path / "data", monkeypatch)
     config.update_from_flattened_dict({**SHRUNK, **changes})

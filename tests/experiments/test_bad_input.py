@@ -1,4 +1,4 @@
-"""Every mistake ends with exit code 2 and one message that says what to do."""
+"""Mistakes end with exit code 2 and one message that says what to do."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from mtl_jax.storage import records
 from tests import small
 
 SECONDS = 5
-"""That a mistake may take; 10 where data is read."""
+"""Time that a mistake may take; 10 where data is read."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(folder):
-    """A workdir with two checkpoints."""
+    """Train into a workdir with two checkpoints."""
     return small.run(folder / "finished", variants=("multi",)).path
 
 
@@ -236,7 +236,7 @@ def test_file_in_the_place_of_the_workdir(tmp_path, complain):
 
 @pytest.mark.parametrize("name", ["records", "checkpoints", "config.json"])
 def test_thing_in_the_place_of_a_part_of_the_workdir(tmp_path, complain, name):
-    """A file where a folder should be, or the other way round."""
+    """Put a file where a folder should be, or the other way round."""
     path = tmp_path / "run"
     path.mkdir()
     (path / name).mkdir() if "." in name else (path / name).write_text("")
@@ -307,7 +307,7 @@ def test_full_disk(tmp_path, complain):
 
 
 def test_disk_that_is_full_while_a_checkpoint_is_written(tmp_path, folder):
-    """A limit on the size of files stands for it: only checkpoints are that large."""
+    """Let a limit of file sizes stand for it: only checkpoints are that large."""
     del folder
     wide = {"variants": "('multi',)", "model.mlp.widths": "(1024,1024)"}
     wide |= {"seeds": "(0,)"}
@@ -381,7 +381,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("mistake", COMMANDS)
 def test_real_command(mistake):
-    """The whole of it, Python's start included; of CPU time, as others may compute."""
+    """Run all of it, Python's start too; CPU time counts, as others may compute."""
     arguments, pattern = COMMANDS[mistake]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(

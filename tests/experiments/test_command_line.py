@@ -118,7 +118,7 @@ def test_what_is_needed(tmp_path, command, arguments, flag, value):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Folders of every command, and a file."""
+    """Make folders of all commands, and a file."""
     study, run = tmp_path / "all" / "study", tmp_path / "train"
     for folder in (study / "selected", run):
         folder.mkdir(parents=True)

@@ -17,7 +17,7 @@ def product(x):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A cache in which a program lies."""
+    """Make a cache in which a program lies."""
     with small.compiled_once(tmp_path):
         reset_cache()
         compile_once()

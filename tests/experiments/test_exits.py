@@ -1,4 +1,4 @@
-"""How commands end: with a code, and with one message where it is not their fault."""
+"""Ends of commands: with a code, and with one message where it is not their fault."""
 
 import errno
 import io
@@ -70,7 +70,7 @@ def test_letters_that_the_screen_cannot_show_are_spelt(end, monkeypatch):
 
 @pytest.fixture
 def chosen(tmp_path, monkeypatch):
-    """What the commands set of JAX, by name."""
+    """Collect what the commands set of JAX, by name."""
     values: dict[str, object] = {}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)

@@ -15,7 +15,7 @@ losses = jax.jit(toy.losses)
 
 
 def by_hand(theta, scale=1.0):
-    """The losses as Nash-MTL's appendix writes them, with the sign of its code."""
+    """Compute losses as Nash-MTL's appendix writes them, with the sign of its code."""
     a, b = theta
     c1, c2 = max(np.tanh(0.5 * b), 0), max(np.tanh(-0.5 * b), 0)
     f1 = np.log(max(abs(0.5 * (-a - 7) - np.tanh(-b)), 5e-6)) + 6
@@ -26,14 +26,14 @@ def by_hand(theta, scale=1.0):
 
 
 def grads_by_hand(theta, scale):
-    """Gradients ``[T, 2]`` by central differences."""
+    """Estimate gradients ``[T, 2]`` by central differences."""
     steps = 1e-6 * np.eye(2)
     rows = [by_hand(theta + s, scale) - by_hand(theta - s, scale) for s in steps]
     return np.stack(rows, axis=1) / 2e-6
 
 
 def mgda_by_hand(grads):
-    """Shortest convex combination of two gradients."""
+    """Find the shortest convex combination of two gradients."""
     apart = grads[0] - grads[1]
     share = np.clip(-grads[1] @ apart / (apart @ apart), 0, 1)
     return grads[1] + share * apart
@@ -68,7 +68,7 @@ def test_all_methods_are_told_positive_losses(key):
 
 
 def test_a_start_on_the_ridge_is_pushed_off():
-    """Both sides have their slope there, as PyTorch's clamp has it."""
+    """Give both sides their slope there, as PyTorch's clamp has it."""
     grads = jax.jit(jax.jacobian(toy.losses))(jnp.zeros(2))
     slope = 0.5 * (np.log(3.5) + 6) - 0.5 * (5.54 - 20)
     np.testing.assert_allclose(grads, [[0, slope], [0, slope]], 1e-5)
@@ -102,28 +102,30 @@ def test_undominated():
 
 @pytest.fixture(scope="module")
 def followed():
-    """Three methods from all starts but that on the ridge, where a central difference
-    is another slope."""
+    """Follow three methods from all starts but that on the ridge.
+
+    There a central difference is another slope.
+    """
     starts = toy.STARTS[[0, 2, 3, 4]]
     follow = toy.program(["mgda", "famo", "si"], 0.1, 200)
     return starts, follow(starts, jax.random.split(jax.random.key(0), len(starts)))
 
 
 def test_mgda_by_hand(followed):
-    starts, found = followed
+    starts, trajectories = followed
     expected = [adam_by_hand(start.astype(np.float64), 0.1, 200) for start in starts]
-    np.testing.assert_allclose(found["mgda"].points, expected, atol=2e-4)
-    assert (found["mgda"].residual < 1e-3).all()
+    np.testing.assert_allclose(trajectories["mgda"].points, expected, atol=2e-4)
+    assert (trajectories["mgda"].residual < 1e-3).all()
 
 
 def test_losses_are_looked_back_at(followed):
-    """FAMO's logits move only if it is told the losses after the step."""
+    """Tell FAMO the losses after the step: without them its logits do not move."""
     apart = np.abs(followed[1]["famo"].points - followed[1]["si"].points)
     assert apart.max() > 0.01
 
 
 def test_what_is_left_out():
-    """All families have a way but those that look at a shared representation."""
+    """Make all families but those that look at a shared representation."""
     for name in smto.SMTOS.keys() - toy.LEFT_OUT.keys():
         assert isinstance(toy.make(name), Liftable | smto.Perturbation), name
 

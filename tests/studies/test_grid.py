@@ -22,49 +22,49 @@ def config(**changes):
 
 def candidates(trials):
     return [
-        (one.variant, rate, one.config.batch_size)
-        for one in trials
-        for rate in one.config.learning_rates
+        (trial.variant, rate, trial.config.batch_size)
+        for trial in trials
+        for rate in trial.config.learning_rates
     ]
 
 
 def test_every_variant_tries_every_candidate_once():
     trials = grid.sweep(config(), TASKS)
-    found = candidates(trials)
-    names = {one.variant for one in trials}
+    tried = candidates(trials)
+    names = {trial.variant for trial in trials}
     assert names == {"single", "multi", "multi-cagrad", "multi-mgda-ub"}
     expected = {(n, rate, size) for n in names for rate in RATES for size in SIZES}
-    assert set(found) == expected and len(found) == len(expected)
-    assert len({one.name for one in trials}) == len(trials)
+    assert set(tried) == expected and len(tried) == len(expected)
+    assert len({trial.name for trial in trials}) == len(trials)
 
 
 def test_options_are_spread_evenly():
     trials = grid.sweep(config(), TASKS)
-    own = [one for one in trials if one.variant == "multi-cagrad"]
-    assert {one.config.smto.cagrad.c for one in own} == {0.2, 0.4, 0.8}
-    cells = [(one.options["c"], rate) for one in own
-             for rate in one.config.learning_rates]  # fmt: skip
+    cagrad = [trial for trial in trials if trial.variant == "multi-cagrad"]
+    assert {trial.config.smto.cagrad.c for trial in cagrad} == {0.2, 0.4, 0.8}
+    cells = [(trial.options["c"], rate) for trial in cagrad
+             for rate in trial.config.learning_rates]  # fmt: skip
     assert set(Counter(cells).values()) == {1}  # every value with every rate, once
-    at_representation = [one for one in trials if one.variant == "multi-mgda-ub"]
-    assert {one.config.smto.mgda.normaliser for one in at_representation} == {
+    at_representation = [trial for trial in trials if trial.variant == "multi-mgda-ub"]
+    assert {trial.config.smto.mgda.normaliser for trial in at_representation} == {
         *("none", "l2", "loss+")
     }
 
 
 def test_a_sweep_looks_at_validation_only():
-    for one in grid.sweep(config(), TASKS):
-        assert one.config.evaluate == ("validation",)
-        assert one.config.factors.names == ()
-        assert one.config.seeds == (0,)
-        assert one.config.variants == (one.variant,)
+    for trial in grid.sweep(config(), TASKS):
+        assert trial.config.evaluate == ("validation",)
+        assert trial.config.factors.names == ()
+        assert trial.config.seeds == (0,)
+        assert trial.config.variants == (trial.variant,)
 
 
 def test_cost_counts_the_examples_of_all_tasks():
     trials = grid.sweep(config(), TASKS)
-    assert sum(one.cost for one in trials if one.variant == "single") == (
+    assert sum(trial.cost for trial in trials if trial.variant == "single") == (
         12 * sum(SIZES) * len(RATES) * len(TASKS)
     )
-    assert [one.cost for one in trials] == sorted(one.cost for one in trials)
+    assert [trial.cost for trial in trials] == sorted(trial.cost for trial in trials)
 
 
 def test_what_was_chosen_is_trained_with_its_options():
@@ -80,18 +80,18 @@ def test_what_was_chosen_is_trained_with_its_options():
     chosen = pd.DataFrame(
         rows, columns=["variant", "task", "learning_rate", "batch_size"]
     )
-    every = {one.name: one for one in grid.final(study, TASKS, chosen)}
-    assert set(every) == {"single-b8", "single-b16", "multi-cagrad-c0.4-b8",
+    trained = {trial.name: trial for trial in grid.final(study, TASKS, chosen)}
+    assert set(trained) == {"single-b8", "single-b16", "multi-cagrad-c0.4-b8",
                           "multi-cagrad-c0.2-b8"}  # fmt: skip
-    single = every["single-b8"].config
+    single = trained["single-b8"].config
     assert single.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-2))
-    found = variants.make("single", single, TASKS, [100] * len(TASKS))
-    assert found.task_ids.tolist() == [[0], [1]] * 2
-    joint = every["multi-cagrad-c0.4-b8"].config
+    runs = variants.make("single", single, TASKS, [100] * len(TASKS))
+    assert runs.task_ids.tolist() == [[0], [1]] * 2
+    joint = trained["multi-cagrad-c0.4-b8"].config
     assert joint.learning_rates == (1e-2,) and joint.smto.cagrad.c == 0.4
     assert joint.seeds == (1, 2)
     assert joint.evaluate == ("probe", "validation", "test")
-    assert every["multi-cagrad-c0.2-b8"].config.learning_rates == (1e-4,)
+    assert trained["multi-cagrad-c0.2-b8"].config.learning_rates == (1e-4,)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def command(path, *more):
 
 
 def workers():
-    """Process ids of the workers that train; Ray names them after what they do."""
+    """List process ids of the workers that train; Ray names them after what they do."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             name = (entry / "cmdline").read_bytes().split(b"\0")[0]
@@ -39,7 +39,7 @@ def workers():
 
 
 def training(path):
-    """Trials under way."""
+    """List trials under way."""
     return [
         folder
         for folder in path.glob("sweep/*")
@@ -61,7 +61,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def on_ray(tmp_path, environment):
-    """The study on a cluster, under way; whatever is left of it is killed."""
+    """Start the study on a cluster; whatever is left of it is killed."""
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             command(tmp_path / "ray", "--engine=ray"),
@@ -98,8 +98,8 @@ def test_a_killed_worker_changes_nothing(tmp_path, environment, on_ray):
         assert expected
         for folder in expected:
             other = tmp_path / "ray" / folder.relative_to(tmp_path / "local")
-            found = records.read(other)
-            assert_frame_equal(found, records.read(folder), check_exact=True)
+            trained = records.read(other)
+            assert_frame_equal(trained, records.read(folder), check_exact=True)
 
 
 def test_without_ray(monkeypatch):

@@ -31,8 +31,8 @@ SEED = random.SystemRandom().randrange(10**6)
 
 
 def cells(df):
-    own = df[df["task"] != ""].drop_duplicates(["variant", "task"])
-    rows = own[["variant", "task", "learning_rate", "batch_size"]]
+    chosen = df[df["task"] != ""].drop_duplicates(["variant", "task"])
+    rows = chosen[["variant", "task", "learning_rate", "batch_size"]]
     return set(rows.itertuples(index=False, name=None))
 
 
@@ -61,7 +61,7 @@ class TestChoice:
         df = records.read(tmp_path / "s" / study.SELECTED)
         joint = {("multi", task, 1e-2, 16) for task in TASKS}
         assert cells(df[df["variant"] == "multi"]) == joint
-        names = [one.name for one in engine.trained]
+        names = [trained.name for trained in engine.trained]
         assert names.count("multi-b16") == 2 and names.count("multi-b8") == 1
 
     def test_a_second_time_nothing_is_trained(self, tmp_path):
@@ -161,7 +161,7 @@ class TestReproduce:
 
 
 def files(folder):
-    """Every file of the finished trials, with the time of its last change."""
+    """List the files of the finished trials, with the times of their last change."""
     return {
         path: path.stat().st_mtime_ns
         for done in folder.glob(f"*/*/{trial.FINISHED}")
@@ -175,7 +175,7 @@ def progress(folder):
 
 
 def everything(folder):
-    """Records of all trials, by their folders, and of what was chosen."""
+    """Read records of all trials, by their folders, and of what was chosen."""
     parts = [*folder.glob("sweep/*"), *folder.glob("final/*"), folder / study.SELECTED]
     return {path.relative_to(folder): records.read(path) for path in parts}
 
@@ -220,10 +220,10 @@ def test_ten_kills_lose_and_repeat_nothing(tmp_path, uninterrupted):
     process.join(PATIENCE)
     assert process.exitcode == 0
     assert finished.items() <= files(path).items()
-    found, expected = everything(path), everything(uninterrupted)
-    assert found.keys() == expected.keys()
+    trained, expected = everything(path), everything(uninterrupted)
+    assert trained.keys() == expected.keys()
     for name, df in expected.items():
-        assert_frame_equal(found[name], df, check_exact=True)
+        assert_frame_equal(trained[name], df, check_exact=True)
     for name in (candidates.TABLE, candidates.SELECTION):
         assert (path / name).read_text() == (uninterrupted / name).read_text()
 
