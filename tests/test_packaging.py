@@ -64,9 +64,10 @@ def wheel(tmp_path_factory):
 def run(wheel, folder, *words):
     """Run ``mtl-jax`` of the wheel, in a folder."""
     code = "from mtl_jax.experiments.dispatch import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=folder, check=False, timeout=120,
+    return subprocess.run(  # -P: as a script in bin/, which does not see the folder
+        [sys.executable, "-P", "-c", code, *words], cwd=folder, timeout=120,
         env={**os.environ, "PYTHONPATH": str(wheel)}, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
 
 

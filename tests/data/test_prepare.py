@@ -156,6 +156,8 @@ def slowly(i):
     with open({log!r}, "a") as file:
         file.write(f"{{i}}\\n")
     time.sleep(0.05)
+    while i > 40 and {held} and not Path({go!r}).exists():
+        time.sleep(0.01)
     return t.example(i)
 
 t.arrays(slowly, workers=2)
@@ -165,11 +167,17 @@ t.arrays(slowly, workers=2)
 @pytest.fixture
 def process(tmp_path):
     """Start a process that prepares slowly, and says what it has decoded."""
-    program = PROGRAM.format(tests=str(Path(__file__).parent), log=str(tmp_path / "i"))
-    command = [sys.executable, "-c", program]
+    paths = {"log": str(tmp_path / "i"), "go": str(tmp_path / "go")}
     started = []
 
-    def start():
+    def start(held=False):
+        """Start one; if held, it does not end before there is the file ``go``."""
+        tests = str(Path(__file__).parent)
+        command = [
+            sys.executable,
+            "-c",
+            PROGRAM.format(tests=tests, held=held, **paths),
+        ]
         started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -209,19 +217,21 @@ def test_goes_on_after_a_kill(tmp_path, process, last):
 
 
 def test_two_processes_at_once_decode_once(tmp_path, process):
-    first = process()
+    first = process(held=True)
     wait_for(tmp_path, 0)
     second = process()
+    said = second.stderr.readline()
+    (tmp_path / "go").touch()
     errors = [running.communicate()[1] for running in (first, second)]
     assert first.returncode == second.returncode == 0
     assert sorted(decoded(tmp_path)) == list(range(COUNT))
     assert "decoded 70 examples" in errors[0]
-    assert "waiting for the process that prepares" in errors[1]
+    assert "waiting for the process that prepares" in said
     assert_equal(arrays(never))
 
 
 def test_another_takes_over_from_a_killed_one(tmp_path, process):
-    first = process()
+    first = process(held=True)
     wait_for(tmp_path, 0)
     second = process()
     assert "waiting" in second.stderr.readline()
