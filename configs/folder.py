@@ -5,13 +5,15 @@
 See mtl_jax/data/folder.py for what a file holds.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from . import default
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
+    config: Any = default.get_config()
     config.setting = "folder"
     config.batch_size = 32
     config.model.name = "mlp"

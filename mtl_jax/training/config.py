@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 from mtl_jax import models, smto
 from mtl_jax.metrics import factors
 from mtl_jax.training import optimizers
+from mtl_jax.types import Config
 
 # Of all methods, and known from the data.
 SHARED = ("reduction", "steps_per_epoch", "sizes")
 
 
-def default() -> ConfigDict:
+def default() -> Config:
     """Return the configuration that all others start from."""
     config: Any = ConfigDict()
 

@@ -8,15 +8,13 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
 from mtl_jax.options import closest, did_you_mean
 from mtl_jax.storage import records, workdir
 from mtl_jax.training import config as configs
 from mtl_jax.training.loop import Outcome, run
 from mtl_jax.training.optimizers import OptimizerMaker, check_optimizer
 from mtl_jax.training.setting import Setting
-from mtl_jax.types import InputError
+from mtl_jax.types import Config, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +144,7 @@ def train(
     return Result(Path(workdir), outcome)
 
 
-def _config(setting: Setting, **fields: Any) -> ConfigDict:
+def _config(setting: Setting, **fields: Any) -> Config:
     """Return the default configuration with some fields changed."""
     config = configs.default()
     config.setting = setting.name
