@@ -47,7 +47,7 @@ ONE_INPUT = Batch(x=None, y=0)
 
 
 class ModelState(NamedTuple):
-    """What a pass in training mode updates beside the parameters: batch statistics."""
+    """State that a pass in training mode updates beside the parameters."""
 
     trunk: PyTree
     """``[T, ...]`` for own inputs, ``[...]`` for one input."""
@@ -56,7 +56,7 @@ class ModelState(NamedTuple):
 
 
 def state_axes(axes: Batch) -> ModelState:
-    """Axes of a model state over tasks, from those of the batch."""
+    """Return the axes of a model state over tasks, from those of the batch."""
     return ModelState(trunk=axes.x, heads=0)
 
 

@@ -1,1 +1,1 @@
-"""What a person at a terminal sees, and says by signals."""
+"""The terminal: progress, time left, and signals to stop."""

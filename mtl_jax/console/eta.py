@@ -1,4 +1,4 @@
-"""How long work will take, from what like work has taken."""
+"""Estimates of the time that work will take, from what like work has taken."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,12 +40,12 @@ def pace(costs: Sequence[float], seconds: Sequence[float]) -> Pace:
 
 
 def seconds(pace: Pace, costs: Sequence[float]) -> float:
-    """Seconds of trials that are still to come."""
+    """Estimate the seconds of trials that are still to come."""
     return sum(pace.fixed + pace.each * cost for cost in costs)
 
 
 def duration(seconds: float) -> str:
-    """A duration for people.
+    """Write a duration for people.
 
     >>> duration(40), duration(600), duration(9000)
     ('40 s', '10 min', '2.5 h')

@@ -1,4 +1,4 @@
-"""Where the wall time of a process goes."""
+"""Wall time of a process by what it goes into."""
 
 import contextlib
 import time
@@ -31,6 +31,6 @@ class Stopwatch:
             self._seconds[name] += time.monotonic() - began
 
     def seconds(self) -> dict[str, float]:
-        """Seconds so far, the rest first."""
+        """Return the seconds so far, the rest first."""
         rest = time.monotonic() - self._began - sum(self._seconds.values())
         return {self._rest: rest, **self._seconds}

@@ -74,7 +74,7 @@ def _task(path: Path, seed: int) -> Task:
     split = np.asarray(split).astype(str)
     if set(split) - set(SPLITS) or "train" not in split:
         raise InputError(
-            f"{path}: split holds {sorted(set(split))}; the splits are "
+            f"{path}: split holds {sorted(set(split.tolist()))}; the splits are "
             f"{', '.join(SPLITS)}, and there must be rows of train."
         )
     if not len(x) == len(y) == len(split):

@@ -1,1 +1,1 @@
-"""Where runs and batches lie: axes of a mesh, processes, memory."""
+"""Layout of runs and batches: axes of a mesh, processes, memory."""

@@ -1,4 +1,4 @@
-"""How an axis (tasks, runs) is mapped: together by ``vmap``, or one after another.
+"""Maps over an axis (tasks, runs): together by ``vmap``, or one after another.
 
 Both have one meaning and differ in speed: on a GPU one batched program keeps the
 device busy; on a CPU small sequential pieces stay in cache (about 2x faster).
@@ -18,7 +18,7 @@ AxisMap = Callable[..., Callable]
 
 
 def sequential(f: Callable, in_axes: Any = 0) -> Callable:
-    """Like ``jax.vmap(f, in_axes)`` over leading axes, by ``lax.map``.
+    """Map a function as ``jax.vmap(f, in_axes)`` does, but by ``lax.map``.
 
     Leaves with axis None are the same for every call, as in ``vmap``. A row alone has
     the bits that it has among others.
@@ -40,7 +40,7 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
             )
         )
 
-        def one(rows: list) -> PyTree:
+        def of_row(rows: list) -> PyTree:
             rows_iter = iter(rows)
             merged = [
                 next(rows_iter) if is_mapped else leaf
@@ -48,7 +48,7 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
             ]
             return f(*jax.tree.unflatten(treedef, merged))
 
-        return _each(one, [x for x, m in zip(leaves, leaf_axes, strict=True) if m])
+        return _each(of_row, [x for x, m in zip(leaves, leaf_axes, strict=True) if m])
 
     return mapped
 
@@ -70,7 +70,7 @@ AXIS_MAPS: dict[str, AxisMap] = {"vmap": jax.vmap, "sequential": sequential}
 
 
 def make(name: str) -> AxisMap:
-    """Axis map by name; ``auto`` is sequential on a CPU and vmap elsewhere.
+    """Return an axis map by name; ``auto`` is sequential on a CPU and vmap elsewhere.
 
     Raises:
       InputError: unknown name.

@@ -1,4 +1,4 @@
-"""Whether an experiment fits the memory of its devices, before it runs."""
+"""Memory of devices: an experiment that does not fit is refused before it runs."""
 
 import os
 from typing import Any
@@ -9,12 +9,12 @@ from mtl_jax.types import InputError, PyTree
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of all leaves."""
+    """Return the bytes of all leaves."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def capacity() -> int:
-    """Bytes of a device; CPU devices share the machine's."""
+    """Return the bytes of a device; CPU devices share the machine's."""
     device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
@@ -24,9 +24,9 @@ def capacity() -> int:
 
 
 def temporaries(program: Any) -> int:
-    """Bytes of a compiled program's temporaries on a device."""
-    found = program.memory_analysis()
-    return int(found.temp_size_in_bytes) if found else 0
+    """Return the bytes of a compiled program's temporaries on a device."""
+    analysis = program.memory_analysis()
+    return int(analysis.temp_size_in_bytes) if analysis else 0
 
 
 def check(parts: dict[str, int]) -> None:

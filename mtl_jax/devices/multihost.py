@@ -98,12 +98,12 @@ def _collect_inside() -> None:
 
 
 def is_primary() -> bool:
-    """Whether this is the process that writes."""
+    """Return whether this is the process that writes."""
     return jax.process_index() == 0
 
 
 def is_multihost() -> bool:
-    """Whether there are other processes."""
+    """Return whether there are other processes."""
     return jax.process_count() > 1
 
 
@@ -119,7 +119,7 @@ def on_primary_host(f: Callable[Arguments, None]) -> Callable[Arguments, None]:
 
 
 def max_over_hosts(number: int) -> int:
-    """Largest of the numbers that the processes bring; waits for all of them."""
+    """Return the largest of the processes' numbers; waits for all of them."""
     if not is_multihost():
         return number
     with jax.transfer_guard("allow"):
@@ -127,12 +127,12 @@ def max_over_hosts(number: int) -> int:
 
 
 def agree(number: int) -> bool:
-    """Whether all processes bring the same number; waits for all of them."""
+    """Return whether all processes bring the same number; waits for all of them."""
     return max_over_hosts(number) == -max_over_hosts(-number)
 
 
 def put(tree: PyTree, sharding: Sharding) -> PyTree:
-    """What all processes hold, to the devices of all."""
+    """Put what all processes hold on the devices of all."""
     if not is_multihost():
         return jax.device_put(tree, sharding)
 
@@ -144,7 +144,7 @@ def put(tree: PyTree, sharding: Sharding) -> PyTree:
 
 
 def get(tree: PyTree) -> PyTree:
-    """What the devices of all processes hold, to every process."""
+    """Fetch what the devices of all processes hold, to all processes."""
     if not is_multihost():
         return jax.device_get(tree)
 
@@ -158,7 +158,7 @@ def get(tree: PyTree) -> PyTree:
 
 
 def _is_far(leaf: PyTree) -> bool:
-    """Whether part of an array is on devices of other processes only."""
+    """Tell whether part of an array is on devices of other processes only."""
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 

@@ -32,7 +32,7 @@ SAME = P()
 
 
 class Stack(NamedTuple):
-    """Where ``size`` things lie."""
+    """Layout of ``size`` runs on the devices."""
 
     size: int
     mesh: Mesh
@@ -57,22 +57,22 @@ def make(size: int, sharing: int = 1) -> Stack:
 
 
 def place(stack: Stack, spec: P = ROWS) -> NamedSharding:
-    """Where something spread lies."""
+    """Return the sharding of something that is spread over the runs' devices."""
     return NamedSharding(stack.mesh, spec)
 
 
 def padded(stack: Stack) -> int:
-    """Length of the axis with the copies that fill it up."""
+    """Return the length of the axis with the copies that fill it up."""
     return stack.size + -stack.size % stack.mesh.shape["rows"]
 
 
 def split(rank: int, first: str | None = None) -> P:
-    """Spec of batches ``[..., B]``: the last of ``rank`` axes split in every row."""
+    """Return the spec of batches ``[..., B]``: the last of ``rank`` axes is split."""
     return P(first, *[None] * (rank - 2), batch_sharding.AXIS)
 
 
 def shard(stack: Stack, tree: PyTree, spec: P = ROWS) -> PyTree:
-    """Leaves ``[size, ...]`` to the devices, filled up to ``[padded, ...]``."""
+    """Shard leaves ``[size, ...]`` over the devices, filled up to ``[padded, ...]``."""
     copies = padded(stack) - stack.size
 
     def pad(leaf: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def shard(stack: Stack, tree: PyTree, spec: P = ROWS) -> PyTree:
 
 
 def gather(stack: Stack, tree: PyTree) -> PyTree:
-    """Leaves ``[padded, ...]`` to the host, ``[size, ...]``."""
+    """Gather leaves ``[padded, ...]`` on the host, ``[size, ...]``."""
     return jax.tree.map(lambda leaf: leaf[: stack.size], multihost.get(tree))
 
 
@@ -95,14 +95,14 @@ def replicate(stack: Stack, tree: PyTree, spec: P = SAME) -> PyTree:
 def shape(
     stack: Stack, rest: tuple[int, ...], dtype: type, spec: P
 ) -> jax.ShapeDtypeStruct:
-    """Shape ``[padded, *rest]`` of something spread, to compile for."""
+    """Return the shape ``[padded, *rest]`` of something sharded, to compile for."""
     return jax.ShapeDtypeStruct(
         (padded(stack), *rest), dtype, sharding=place(stack, spec)
     )
 
 
 def like(stack: Stack, tree: PyTree, spec: P = SAME) -> PyTree:
-    """Shapes of what `everywhere` puts there, to compile for."""
+    """Return shapes of what `replicate` makes, to compile for."""
     where = place(stack, spec)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree

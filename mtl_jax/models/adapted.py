@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 
@@ -23,7 +24,7 @@ MODES = {
     "is_training": lambda train: train,
     "deterministic": lambda train: not train,
 }
-"""What modules call the argument that tells training from evaluation."""
+"""Names of the argument that tells a module training from evaluation."""
 KINDS = (
     "a linen module, an NNX module (or what nnx.split makes of one, or a function from "
     "nnx.Rngs to one), an equinox module, or a pair (init(key, x), apply(params, x))"
@@ -40,8 +41,8 @@ def as_trunk(model: Any) -> Trunk:
 
     Args:
       model: a trunk of ours; a linen module; an NNX module, its ``(graphdef, state)``,
-        or ``rngs -> module``; an equinox module, which like all of them takes one
-        example; or ``(init, apply)`` with ``init(key, x) -> params`` and
+        its class, or ``rngs -> module``; an equinox module, which like all of them
+        takes one example; or ``(init, apply)`` with ``init(key, x) -> params`` and
         ``apply(params, x) -> representation``.
 
     Raises:
@@ -50,7 +51,8 @@ def as_trunk(model: Any) -> Trunk:
     if isinstance(model, Trunk):
         return model
     if isinstance(model, nn.Module):
-        return LinenTrunk(model.clone(parent=None))
+        module = model.clone(parent=None)
+        return LinenTrunk(lambda: module, repr(module))
     if isinstance(model, nnx.Module):
         return NNXTrunk(lambda _: model)
     if isinstance(model, tuple | list) and len(model) == 2:
@@ -60,21 +62,55 @@ def as_trunk(model: Any) -> Trunk:
             return FunctionTrunk(*model)
     if callable(model) and _arrays(model):
         return PyTreeTrunk(model)
-    if callable(model) and "rngs" in inspect.signature(model).parameters:
+    if inspect.isclass(model) and issubclass(model, nnx.Module):
         make: Any = model
-        return NNXTrunk(make)
+        return NNXTrunk(lambda rngs: make(rngs=rngs))
+    if inspect.isfunction(model) and "rngs" in inspect.signature(model).parameters:
+        return NNXTrunk(model)
     raise InputError(f"the trunk is {model!r}; pass {KINDS}.")
 
 
 class LinenTrunk(Trunk):
-    """Somebody's linen module."""
+    """Somebody's linen module; its batch statistics are model state, as is the key that
+    its dropout draws from."""
 
-    module: nn.Module
+    make: Callable[[], Any]
+    """Returns the module: a field that is one would be a part of this one."""
+    text: str
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Return the representation ``[B, ...]``."""
-        return self.module(x, **_mode(type(self.module).__call__, train))
+        module = self.make()
+        mode: Any = _mode(type(module).__call__, train)
+
+        def drawn(key: Array) -> dict[str, Any]:
+            return dict(module.init({"params": key, "dropout": key}, x, **mode))
+
+        def others() -> PyTree:
+            variables = drawn(jax.random.key(0))
+            return {k: v for k, v in variables.items() if k != "params"}
+
+        params = self.param("module", lambda key: drawn(key).get("params", {}))
+        state = self.variable("state", "module", others)
+        key = self.variable("state", "key", self._draw_key)
+        variables = {"params": params, **state.value}
+        if not train:
+            outputs: Any = module.apply(variables, x, **mode)
+            return outputs
+        following, now = jax.random.split(jax.random.wrap_key_data(key.value))
+        rngs = {"params": now, "dropout": now}
+        applied: Any = module.apply(
+            variables, x, rngs=rngs, mutable=list(state.value), **mode
+        )
+        outputs, moved = applied
+        if not self.is_initializing():
+            state.value, key.value = dict(moved), jax.random.key_data(following)
+        return outputs
+
+    def _draw_key(self) -> Array:
+        """Key of the task, or tasks would share their masks."""
+        return jax.random.key_data(self.make_rng("dropout"))
 
 
 class FunctionTrunk(Trunk):
@@ -167,7 +203,8 @@ def _mode(call: Callable, train: bool) -> dict[str, bool]:
 
 
 def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    is_array = isinstance(leaf, jax.Array | np.ndarray)
+    return is_array and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _arrays(model: Any) -> list[Array]:

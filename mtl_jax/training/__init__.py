@@ -1,1 +1,1 @@
-"""One experiment: from a configuration to records, in one loop."""
+"""Training of one experiment: from a configuration to records, in one loop."""

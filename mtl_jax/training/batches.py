@@ -49,7 +49,7 @@ class Loader:
     """The most steps of a chunk; rows are filled up to as many."""
     one_input: bool
     stacks: list[Stack]
-    """Where the runs of every variant lie."""
+    """Layouts of the runs of the variants on the devices."""
     eval_parts: list[EvalBatches]
     """Batches of the evaluation, in parts of one length."""
     train_pools: WholePool | SmallPools

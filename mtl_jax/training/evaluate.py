@@ -93,16 +93,16 @@ def sums(
     """
     objective = setting.objective
 
-    def batch_sums(own: Params, own_state: ModelState, x: Array, y: PyTree, m: Array):
-        outputs = setting.predict(own, own_state, x)
+    def batch_sums(params: Params, state: ModelState, x: Array, y: PyTree, m: Array):
+        outputs = setting.predict(params, state, x)
 
         def total(statistics: PyTree) -> PyTree:
             return jax.tree.map(lambda leaf: jnp.tensordot(m, leaf, axes=1), statistics)
 
         scores = {}
         for name, score in objective.scores.items():
-            found = score.statistics(outputs, y)
-            scores[name] = found if score.of_examples else total(found)
+            statistics = score.statistics(outputs, y)
+            scores[name] = statistics if score.of_examples else total(statistics)
         loss = total(objective.example_loss(outputs, y))
         return {"loss": loss, "count": m.sum(), "scores": scores}
 
@@ -151,9 +151,9 @@ def values(
     for split in dict.fromkeys(batches.split.tolist()):
         here = batches.split == split
         for place, task in enumerate(task_ids.tolist()):
-            own = jax.tree.map(lambda leaf, at=(place, here): leaf[at], totals)
+            of_task = jax.tree.map(lambda leaf, at=(place, here): leaf[at], totals)
             for name in ("loss", *setting.scores[task]):
-                value = _value(setting, own, name, batches.mask[task, here])
+                value = _value(setting, of_task, name, batches.mask[task, here])
                 yield split, name, task, value
 
 
@@ -166,12 +166,12 @@ def _value(setting: Setting, totals: PyTree, name: str, mask: np.ndarray) -> flo
     count = total(totals["count"])
     if name == "loss":
         return float(total(totals["loss"]) / count)
-    score, own = setting.objective.scores[name], totals["scores"][name]
+    score, statistics = setting.objective.scores[name], totals["scores"][name]
     if score.of_examples:
-        own = jax.tree.map(lambda leaf: leaf[mask > 0], own)
+        statistics = jax.tree.map(lambda leaf: leaf[mask > 0], statistics)
     else:
-        own = jax.tree.map(total, own)
-    return float(score.value(own, count))
+        statistics = jax.tree.map(total, statistics)
+    return float(score.value(statistics, count))
 
 
 def _where_any(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -195,7 +195,7 @@ def _where_any(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
     def _(axis_size: int, in_batched: list, *args: PyTree) -> tuple[PyTree, PyTree]:
         del axis_size
         axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
-        found = jax.vmap(f, tuple(axes))(*args)
-        return found, jax.tree.map(lambda _: True, found)
+        outputs = jax.vmap(f, tuple(axes))(*args)
+        return outputs, jax.tree.map(lambda _: True, outputs)
 
     return guarded

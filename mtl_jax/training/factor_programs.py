@@ -41,7 +41,7 @@ BATCH = 128
 
 
 class TaskView(NamedTuple):
-    """One task of one run; stacked, the tasks of all runs of a variant ``[V, ...]``."""
+    """A task of a run; stacked, the tasks of all runs of a variant ``[V, ...]``."""
 
     params: Params
     """Trunk, and the head of the task."""
@@ -98,7 +98,7 @@ def compile_factors(
             for name, factor in factors[0].items()
             for size, view in like.items()
         }
-        own = [
+        of_variants = [
             {
                 name: threads.submit(compile_run, factor, variant, state)
                 for name, factor in factors[1].items()
@@ -126,19 +126,21 @@ def compile_factors(
             of_runs(name, variant, program.result())
             for name, program in programs.items()
         ]
-        for variant, view, programs in zip(variants, all_views, own, strict=True)
+        for variant, view, programs in zip(
+            variants, all_views, of_variants, strict=True
+        )
     ]
 
 
 def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> Batch:
-    """Probes of all tasks, as long as the shortest, each in a random order.
+    """Take the probes of all tasks, as long as the shortest, each in a random order.
 
     Returns:
       ``x [T, N, ...]``, or ``[N, ...]`` where tasks share it, and ``y [T, N]``.
     """
     size = min(len(rows) for rows in probe)
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-    rows = np.stack([order.permutation(own)[:size] for own in probe])
+    rows = np.stack([order.permutation(part)[:size] for part in probe])
     if setting.batch_axes == ONE_INPUT:
         rows = rows[0]
     tasks: Any = np.arange(len(setting.tasks))
@@ -147,7 +149,7 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
 
 
 def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
-    """Every task of every run, run by run, on the host."""
+    """Take all tasks of all runs, run by run, on the host."""
     runs, tasks = variant.task_ids.shape
 
     def repeated(leaf: np.ndarray) -> np.ndarray:
@@ -266,8 +268,8 @@ def _compile_run(
     program = mapped.lower(run_axis.shard(place, like), *rest, batches).compile()
 
     def run(states: TrainState) -> PyTree:
-        found = program(run_axis.shard(place, states), *rest, batches)
-        return run_axis.gather(place, found)
+        values = program(run_axis.shard(place, states), *rest, batches)
+        return run_axis.gather(place, values)
 
     return Program(run, memory.temporaries(program))
 
@@ -282,19 +284,19 @@ def _mini_batches(batch: Batch, axes: Batch) -> Batch:
         return leaf[: number * size].reshape(number, size, *leaf.shape[1:])
 
     def cut_tasks(leaf: np.ndarray) -> np.ndarray:  # [T, N, ...] to [M, T, B, ...]
-        return np.stack([cut(own) for own in leaf], axis=1)
+        return np.stack([cut(rows) for rows in leaf], axis=1)
 
     x = (cut if axes.x is None else cut_tasks)(batch.x)
     return Batch(x, jax.tree.map(cut_tasks, batch.y))
 
 
 def _task_rows(
-    variant: Variant, row_of: RowOf, step: int, runs: list[int], found: PyTree
+    variant: Variant, row_of: RowOf, step: int, runs: list[int], measured: PyTree
 ) -> Iterator[Row]:
     tasks = variant.task_ids.shape[1]
     for run in runs:
         for place, task in enumerate(variant.task_ids[run].tolist()):
-            for name, (values, errors) in found.items():
+            for name, (values, errors) in measured.items():
                 view = run * tasks + place
                 for i, scope in enumerate(SCOPES):
                     error = np.nan if errors is None else errors[view, i]
@@ -308,17 +310,17 @@ def _run_rows(
     row_of: RowOf,
     step: int,
     runs: list[int],
-    found: PyTree,
+    measured: PyTree,
 ) -> Iterator[Row]:
     for run in runs:
         tasks = variant.task_ids[run].tolist()
         row = partial(row_of, run, step, PROBE)
-        for name, values in found.run.items():
+        for name, values in measured.run.items():
             yield row(None, name, values[run], "shared")
-        for name, values in found.task.items():
+        for name, values in measured.task.items():
             for task, value in zip(tasks, values[run], strict=True):
                 yield row(task, name, value, "shared")
-        for name, values in found.pair.items():
+        for name, values in measured.pair.items():
             for i, task in enumerate(tasks):
                 for j, other in enumerate(tasks):
                     if i != j:

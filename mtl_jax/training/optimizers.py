@@ -32,7 +32,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
     "yogi": optax.yogi,
 }
-"""Every optimizer by its name."""
+"""Optimizers by their names."""
 
 DECAYED: dict[str, Any] = {
     "all": None,

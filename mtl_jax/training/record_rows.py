@@ -70,11 +70,9 @@ def values(
     """Yield losses and scores of some runs on all splits, from sums ``[R, ...]``."""
     measures = setting.objective.measures
     for run in runs.tolist():
-        own = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
-        task_ids = variant.task_ids[run]
-        for split, name, task, value in evaluate.values(
-            setting, own, batches, task_ids
-        ):
+        of_run = jax.tree.map(lambda leaf, run=run: leaf[run], sums)
+        values = evaluate.values(setting, of_run, batches, variant.task_ids[run])
+        for split, name, task, value in values:
             measured = row_of(run, step, split, task, name, value)
             yield measured._replace(**measures[name]._asdict())
 

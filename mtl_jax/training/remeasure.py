@@ -71,12 +71,12 @@ def remeasure(
                     init_states(made.setting, variant, made.run_map)
                     for variant in made.variants
                 ]
-                gauges = compile_factors(made, states)
+                compiled = compile_factors(made, states)
             for step in steps:
                 with watch("checkpoints"):
-                    found = checkpoint.read(saved, step, states, say)
-                if found is not None:
-                    rows = _rows(made, gauges, found, step, watch)
+                    restored = checkpoint.read(saved, step, states, say)
+                if restored is not None:
+                    rows = _rows(made, compiled, restored, step, watch)
                     records.merge(folder, step, rows)
                     say(f"step {step}: {len(rows)} values")
         seconds = watch.seconds()
@@ -103,18 +103,18 @@ def _check(config: Any, changes: dict[str, Any]) -> None:
 
 def _rows(
     made: Experiment,
-    gauges: list[list[CompiledFactor]],
+    compiled: list[list[CompiledFactor]],
     states: list,
     step: int,
     watch: Stopwatch,
 ) -> list[Row]:
-    """What the factors say of all runs at a step."""
+    """Values of the factors of all runs at a step."""
     rows = []
-    for variant, own, state in zip(made.variants, gauges, states, strict=True):
+    for variant, chosen, state in zip(made.variants, compiled, states, strict=True):
         row = partial(record_rows.row, made.setting, variant, made.config.batch_size)
         sound = np.flatnonzero(state.diverged < 0).tolist()
-        for gauge in own:
-            with watch(gauge.name):
-                said = gauge.measure(state)
-            rows += gauge.rows(row, step, sound, said)
+        for factor in chosen:
+            with watch(factor.name):
+                values = factor.measure(state)
+            rows += factor.rows(row, step, sound, values)
     return rows

@@ -39,9 +39,9 @@ class Experiment:
     factors: tuple[dict[str, TaskFactor], dict[str, RunFactor]]
     """As `factors.make` makes them."""
     run_map: AxisMap
-    """How the runs of a device are mapped."""
+    """Map over the runs of a device."""
     data: dict[str, Any]
-    """Which data it is: its checksum, and where it came from."""
+    """Identity of the data: its checksum, and where it came from."""
 
 
 def resolve(
@@ -106,8 +106,10 @@ def _check(config: Config) -> None:
         )
     one_of("data.stream", config.data.stream, streaming.CHOICES)
     if config.checkpoint.every < 1:
-        every = config.checkpoint.every
-        raise InputError(f"checkpoint.every is {every}; it must be at least 1 step.")
+        raise InputError(
+            f"checkpoint.every is {config.checkpoint.every}; it must be at least 1 "
+            f"step."
+        )
     if config.data.seed < 0:
         raise InputError(f"data.seed is {config.data.seed}; it must not be negative.")
     check_seeds("seeds", config.seeds)
@@ -157,7 +159,7 @@ def _check_data_parallel(config: Config) -> None:
 def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...]]:
     """Rows of the splits and of the probe; checks the batch size against them."""
     rows = setting.data.rows
-    smallest = min(len(own) for own in rows["train"])
+    smallest = min(map(len, rows["train"]))
     if config.batch_size > smallest:
         raise InputError(
             f"batch_size {config.batch_size} is larger than the smallest training "
@@ -165,7 +167,7 @@ def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...
         )
     one_input = setting.batch_axes == ONE_INPUT  # then tasks share their probe
     probe = tuple(
-        schedule.probe(own, config.data.seed, 0 if one_input else t, config.probe_size)
-        for t, own in enumerate(rows["train"])
+        schedule.probe(part, config.data.seed, 0 if one_input else t, config.probe_size)
+        for t, part in enumerate(rows["train"])
     )
     return {PROBE: probe, **rows}

@@ -32,7 +32,7 @@ class Result:
 
     workdir: Path
     outcome: Outcome
-    """How it ended; see `training.loop.Outcome`."""
+    """The end of this process's work; see `training.loop.Outcome`."""
 
     @cached_property
     def records(self) -> "pd.DataFrame":

@@ -17,7 +17,7 @@ SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
     "cosine": lambda steps, final: optax.cosine_decay_schedule(1.0, steps, final),
     "linear": lambda steps, final: optax.linear_schedule(1.0, final, steps),
 }
-"""Every schedule by its name, of the steps after warm-up and the factor at the end."""
+"""Schedules by name, of the steps after warm-up and the factor at the end."""
 
 
 def make_schedule(

@@ -58,7 +58,7 @@ class Setting:
     head: nn.Module
     """On top of it; every task has parameters of its own for it."""
     objective: Objective
-    """Of all tasks; of several kinds by `mixed.of_kinds`."""
+    """Objective of all tasks; of several kinds by `mixed.of_kinds`."""
     kinds: np.ndarray | None
     """Number of every task's kind ``[T]``; None where all are alike."""
     scores: tuple[tuple[str, ...], ...]

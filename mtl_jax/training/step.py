@@ -1,4 +1,4 @@
-"""One run of training: its state, its step, and a chunk of steps in one program.
+"""A run of training: its state, its step, and a chunk of steps in one program.
 
 Nothing here knows of runs side by side: whoever wants several maps these functions
 over a run axis.
@@ -61,7 +61,7 @@ class Data(NamedTuple):
 
 
 class Method(NamedTuple):
-    """How the tasks of a run become one update."""
+    """The rule by which the tasks of a run become one update."""
 
     strategy: Strategy
     """From the tasks to a direction."""
@@ -82,7 +82,7 @@ def init_state(
     task_ids: Array,
     start: PyTree = None,
 ) -> TrainState:
-    """Initial state of a run of the tasks ``task_ids [T]``; a function of the seed.
+    """Initialise a run of the tasks ``task_ids [T]``; a function of the seed.
 
     The trunk is the same for every choice of tasks, a head for every company. A program
     passes ``setting.start`` as ``start``, so that it does not hold it.
@@ -105,18 +105,18 @@ def init_state(
 
 
 def step_key(state: TrainState) -> Array:
-    """Key of the next step, the same for all variants of a seed."""
+    """Return the key of the next step, the same for all variants of a seed."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
 def data_pool(setting: Setting) -> Data:
-    """The pool of a setting, where it lies."""
+    """Return the pool of a setting, where it lies."""
     leaves: Any = setting.data.x, setting.data.y, setting.kinds
     return Data(*leaves)
 
 
 def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
-    """Batch of rows of the pool: ``[T, B]`` for own inputs, ``[B]`` for one input."""
+    """Take a batch of rows of the pool: ``[T, B]``, or ``[B]`` for one input."""
     x, y = data.x[rows], data.y[rows]
     if batch_axes.x is None:
         y = y[:, task_ids].swapaxes(0, 1)

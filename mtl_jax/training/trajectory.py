@@ -11,7 +11,7 @@ MOST = 10**6
 
 
 def points(steps: int, dense: int, count: int) -> np.ndarray:
-    """Trajectory points: every step up to ``dense``, then ``count`` log-spaced ones.
+    """Return all steps up to ``dense``, then ``count`` log-spaced ones.
 
     Always holds 0 and ``steps``; sorted, without repetition.
 
@@ -34,10 +34,10 @@ def points(steps: int, dense: int, count: int) -> np.ndarray:
 
 
 def boundaries(points: np.ndarray, steps: int, chunk: int) -> np.ndarray:
-    """Steps at which the loop comes up for air: all points, and every ``chunk``."""
+    """Return steps at which the loop stops: all points, and every ``chunk``."""
     return np.union1d(points, np.arange(0, steps, chunk))
 
 
 def levels_reached(lowest: Array, levels: tuple[float, ...]) -> int:
-    """How many of the loss levels the tasks' lowest losses have reached, in all."""
+    """Count the loss levels that the tasks' lowest losses have reached, in all."""
     return int((np.asarray(lowest)[..., None] <= np.asarray(levels)).sum())

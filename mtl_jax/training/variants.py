@@ -66,7 +66,7 @@ class Variant(NamedTuple):
 
 
 def names(config: Config) -> tuple[str, ...]:
-    """Names of the variants: those listed, and ``multi-NAME`` for ``smto.name``.
+    """Return names of the variants: those listed, and ``multi-NAME`` for ``smto.name``.
 
     Raises:
       InputError: none, one twice, or an unknown one.
@@ -97,14 +97,14 @@ def _closest(name: str) -> str | None:
 
 
 def rotate(config: Config) -> bool:
-    """Whether a variant turns what its heads see: then all heads have rotations.
+    """Return whether a variant rotates what its heads see, as then all heads do.
 
     Raises:
       InputError: as `names` and `make`.
     """
     chosen = {name.partition("-")[2] for name in names(config)} & smto.SMTOS.keys()
-    every = [_smto(name, config, (1,)) for name in chosen]
-    return any(isinstance(method, Rotation) for method in every)
+    methods = [_smto(name, config, (1,)) for name in chosen]
+    return any(isinstance(method, Rotation) for method in methods)
 
 
 def optimizer(config: Config) -> OptimizerMaker:
@@ -150,8 +150,8 @@ def make(
     if single and config.single_runs:
         pairs = _single_runs(config, tasks)
     else:
-        every = np.arange(len(tasks))
-        groups = every[:, None] if single else every[None]
+        numbers = np.arange(len(tasks))
+        groups = numbers[:, None] if single else numbers[None]
         pairs = list(itertools.product(config.learning_rates, groups))
     runs = [(seed, *pair) for seed, pair in itertools.product(config.seeds, pairs)]
     chosen = name.partition("-")[2] or UNITARY
@@ -192,7 +192,7 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
 def _strategy(
     name: str, config: Config, num_tasks: int, sizes: Sequence[int]
 ) -> Strategy:
-    """How the direction of a variant of ``num_tasks`` tasks is found."""
+    """Strategy of a variant of ``num_tasks`` tasks."""
     one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
     one_of("smto.path", config.smto.path, PATHS)
     base = _base(name)

@@ -106,7 +106,7 @@ def test_two_processes_stop_go_on_and_end_as_one(folder, start):
 def test_batch_over_two_processes(folder, start):
     changes = {"steps": 8, "factors.names": ()}
     path = folder / "shared"
-    assert ends(start(path, 2, batch_devices=4, **changes)) == [0, 0]
+    assert ends(start(path, 2, data_parallel=4, **changes)) == [0, 0]
     whole = small.run(folder / "whole", **{**CHANGES, **changes}).records
     assert_frame_equal(records.read(path), whole, rtol=1e-5, atol=1e-5)
     assert np.isfinite(whole["value"]).all()

@@ -202,11 +202,12 @@ def test_rows_name_what_a_task_has_in_the_order_of_its_objective():
     totals = jax.tree.map(lambda leaf: np.asarray(leaf)[None], totals)
     none: Any = None
     variant = Variant("multi", "sum", none, teams, np.zeros(1), np.zeros(1))
-    row_of: Any = lambda *row: row  # noqa: E731
+    row_of = functools.partial(record_rows.row, one, variant, B)
     runs = np.arange(1)
     rows: Any = list(record_rows.values(row_of, one, variant, 7, runs, totals, rounds))
     for task, objective in enumerate(OBJECTIVES_OF):
         names = ["loss", *OBJECTIVES[objective].scores]
         for split in SIZES:
-            own = [row[1:5] for row in rows if row[2:4] == (split, task)]
-            assert own == [(7, split, task, name) for name in names]
+            here = (7, split, one.tasks[task])
+            kept = [row for row in rows if (row.step, row.split, row.task) == here]
+            assert [row.name for row in kept] == names
