@@ -13,8 +13,8 @@ ROOT = Path(mtl_jax.__path__[0])
 LAYERS = [
     {"types"},
     {"options", "tree"},
-    {"objectives", "devices", "analysis"},
-    {"gradients", "storage", "console"},
+    {"objectives", "devices"},
+    {"analysis", "gradients", "storage", "console"},
     {"smto", "metrics", "data", "models", "report"},
     {"training"},
     {"studies"},

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_jax.analysis.curves import Frame
 from mtl_jax.storage import disk
 
 TABLE, SELECTION = "candidates.csv", "selection.json"
@@ -20,7 +19,7 @@ WORDS = ("setting", "variant", "task", "by", "options")
 """Columns of text, also where it looks like a number."""
 
 
-def write(folder: Path, table: Frame, content: dict[str, Any]) -> None:
+def write(folder: Path, table: pd.DataFrame, content: dict[str, Any]) -> None:
     """Write the table and the fields of the selection, each whole or not at all."""
     text = table.to_csv(index=False).encode()
     with disk.whole(folder / TABLE) as file:
@@ -29,7 +28,7 @@ def write(folder: Path, table: Frame, content: dict[str, Any]) -> None:
     disk.write_json(folder / SELECTION, disk.sealed(fields))
 
 
-def read(folder: Path) -> tuple[Frame, dict[str, Any]]:
+def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table and the fields of the selection.
 
     Raises:
