@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mtl_jax.options import closest
-from mtl_jax.storage import commands, reason
+from mtl_jax.storage import commands, reason, renames
 from mtl_jax.types import InputError
 
 from . import config_files
@@ -138,7 +138,7 @@ def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:
 
     fields = workdir.flat(config)
     for name in _overrides(argv):
-        if now := commands.new_name(name):
+        if now := renames.new_name(name):
             raise InputError(f"--config.{name} is called --config.{now} now.")
         if name not in fields and not _group(name, fields):
             raise InputError(

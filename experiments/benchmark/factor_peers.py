@@ -7,11 +7,8 @@ prints the megabytes that W3 adds to a fresh process.
 """
 # pyright: reportMissingImports=false
 
-import resource
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -273,23 +270,3 @@ def _backpack(weights: Weights, x: np.ndarray, y: np.ndarray) -> Callable[[], fl
         return square / len(x)
 
     return run
-
-
-def _resident() -> float:
-    """Resident megabytes of this process now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-
-def w3_megabytes(way: str, make: Callable[..., Callable[[], Any]]) -> float:
-    """Measure what a Gramian adds to the peak of a fresh process; run it in one."""
-    run = make(way)
-    before = _resident()
-    run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - before
-
-
-if __name__ == "__main__":
-    from . import factor_workloads
-
-    print(w3_megabytes(sys.argv[1], partial(w3_gram, **factor_workloads.w3_inputs())))

@@ -109,7 +109,7 @@ def _w3_peers(say: Say, inputs: dict[str, Any], ours: np.ndarray) -> Iterator[Wa
 def _peer_megabytes(name: str) -> float:
     """Measure the peak of a fresh process that does W3 once, less what it held."""
     done = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.factor_peers", name],
+        [sys.executable, "-m", f"{__package__}.peak_memory", name],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

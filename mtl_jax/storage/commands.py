@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from mtl_jax.storage.renames import RENAMED
 from mtl_jax.types import InputError
 
 STUDY = "study.json"
@@ -27,28 +28,6 @@ COMMANDS = {
     "sweep": Command("grid", "configs/sweeps/digits.py"),
     "reproduce": Command("studies", "configs/reproduce.py:smoke"),
 }
-
-
-RENAMED = {
-    "accumulate": "grad_accumulation",
-    "augment": "augmentations",
-    "batch_devices": "data_parallel",
-    "chunk": "steps_per_dispatch",
-    "compute": "compute_dtype",
-}
-"""Fields of a configuration by the names that they had before."""
-
-
-def new_name(field: str) -> str | None:
-    """Return what a field with a dotted name is called now; None if nothing changed.
-
-    >>> new_name("base.chunk"), new_name("steps")
-    ('base.steps_per_dispatch', None)
-    """
-    group, dot, name = field.rpartition(".")
-    if group not in ("", "base") or name not in RENAMED:
-        return None
-    return group + dot + RENAMED[name]
 
 
 def check_config(name: str, config: Any) -> None:

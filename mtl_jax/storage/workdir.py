@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from mtl_jax.devices import multihost
 from mtl_jax.storage import checkpoint, disk, lock
-from mtl_jax.storage.commands import new_name
 from mtl_jax.storage.disk import write_json
+from mtl_jax.storage.renames import new_name
 from mtl_jax.types import Config, InputError
 
 FREE = (
