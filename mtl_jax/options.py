@@ -1,10 +1,11 @@
-"""Names and numbers that fields list: known ones, each once.
+"""Names and options of fields: known ones, each once.
 
 What a message says of a name that is not known is said here, for all of them.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mtl_jax.types import InputError
@@ -31,6 +32,37 @@ def one_of(kind: str, name: Any, known: Iterable[Any]) -> Any:
         ending = did_you_mean(closest(name, known))
         raise InputError(f"{kind} {name!r} is not one of: {listing}{ending}")
     return name
+
+
+def defaults(
+    kind: str, name: Any, factories: Mapping[str, Callable[..., Any]]
+) -> dict[str, Any]:
+    """Return the options of a factory, by its name, with their defaults.
+
+    >>> defaults("sum", "plus", {"plus": lambda a=1, b=2.0: a + b})
+    {'a': 1, 'b': 2.0}
+
+    Args:
+      kind: what it is a name of, for the message.
+      name: of the factory.
+      factories: by their names; options are their arguments that have a default.
+
+    Raises:
+      InputError: it is not one of them.
+    """
+    signature = inspect.signature(factories[one_of(kind, name, factories)])
+    return {
+        option: parameter.default
+        for option, parameter in signature.parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+
+def check_options(name: str, chosen: Iterable[str], known: Iterable[str]) -> None:
+    """Raise an `InputError` for the first option of a factory that is not known."""
+    known = tuple(known)
+    for option in chosen:
+        one_of(f"option of {name}", option, known)
 
 
 def did_you_mean(name: str | None) -> str:

@@ -1,6 +1,5 @@
 """Trunks by name, in linen; see `trunk.Trunk`."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.roberta import roberta
 from mtl_jax.models.trunk import Trunk
-from mtl_jax.options import one_of
+from mtl_jax.options import check_options, defaults
 
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
@@ -37,8 +36,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       InputError: unknown trunk.
     """
-    parameters = inspect.signature(TRUNKS[one_of("model", name, TRUNKS)]).parameters
-    return {option: parameter.default for option, parameter in parameters.items()}
+    return defaults("model", name, TRUNKS)
 
 
 def make(name: str, weights: str = "", /, **chosen: Any) -> Trunk:
@@ -61,9 +59,7 @@ def make(name: str, weights: str = "", /, **chosen: Any) -> Trunk:
       InputError: unknown trunk or option, a value out of its range, or weights that
         should bring options along and do not.
     """
-    known = options(name)
-    for option in chosen:
-        one_of(f"option of {name}", option, known)
+    check_options(name, chosen, options(name))
     if weights and name in CHECKPOINTS:
         chosen |= CHECKPOINTS[name](weights)
     return TRUNKS[name](**chosen)

@@ -4,11 +4,10 @@
 ()
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mtl_jax.options import one_of
+from mtl_jax.options import check_options, defaults
 from mtl_jax.smto.aligned_mtl import aligned_mtl
 from mtl_jax.smto.cagrad import cagrad
 from mtl_jax.smto.config import config
@@ -124,9 +123,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       InputError: unknown method.
     """
-    factory = SMTOS[one_of("SMTO", name, SMTOS)]
-    parameters = inspect.signature(factory).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters}
+    return defaults("SMTO", name, SMTOS)
 
 
 def make(name: str, **chosen: Any) -> Method:
@@ -145,8 +142,7 @@ def make(name: str, **chosen: Any) -> Method:
       InputError: unknown method or option, or a value out of its range.
     """
     known = options(name)
-    for option in chosen:
-        one_of(f"option of {name}", option, known)
+    check_options(name, chosen, known)
     nested = {
         option: {**known, **chosen}[option] for option in NESTED if option in known
     }

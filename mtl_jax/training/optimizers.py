@@ -1,13 +1,12 @@
 """Optimizers of optax by name, with options that are looked at before anything runs."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from mtl_jax.options import is_positive, one_of
+from mtl_jax.options import check_options, defaults, is_positive, one_of
 from mtl_jax.types import InputError, PyTree
 
 OptimizerMaker = Callable[[Any], optax.GradientTransformation]
@@ -71,12 +70,10 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       InputError: an unknown name.
     """
-    factory = OPTIMIZERS[one_of("optimizer", name, OPTIMIZERS)]
-    defaults = {
-        option: 0.0 if option == "momentum" else parameter.default
-        for option, parameter in inspect.signature(factory).parameters.items()
-    }
-    return {k: v for k, v in defaults.items() if isinstance(v, int | float)}
+    known = defaults("optimizer", name, OPTIMIZERS)
+    if "momentum" in known:  # optax's None, as a number
+        known["momentum"] = known["momentum"] or 0.0
+    return {k: v for k, v in known.items() if isinstance(v, int | float)}
 
 
 def make_optimizer(
@@ -104,9 +101,9 @@ below 1.
       InputError: an unknown name or option, or a value out of its range.
     """
     factory = OPTIMIZERS[one_of("optimizer", name, OPTIMIZERS)]
-    known = [*inspect.signature(factory).parameters][1:]
+    known = defaults("optimizer", name, OPTIMIZERS)
+    check_options(name, options, known)
     for option, value in options.items():
-        one_of(f"option of {name}", option, known)
         _check(f"optimizer.{name}.{option}", value, LIMITS.get(option))
     _check("optimizer.clip_norm", clip_norm, AMOUNT)
     mask = DECAYED[one_of("optimizer.decayed", decayed, DECAYED)]

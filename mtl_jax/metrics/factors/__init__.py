@@ -6,7 +6,6 @@ defaults, are fields of the config. ``shared`` values are those of the trunk's
 parameters, ``task`` values those of trunk and head together.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,7 @@ from mtl_jax.metrics.factors.sharpness import (
     sharpness,
     sharpness_and_coherence,
 )
-from mtl_jax.options import one_of, some_of
+from mtl_jax.options import check_options, defaults, some_of
 from mtl_jax.types import Config, InputError
 
 TASK_FACTORS: dict[str, Callable[..., TaskFactor]] = {
@@ -65,8 +64,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       InputError: unknown factor.
     """
-    parameters = inspect.signature(FACTORS[one_of("factor", name, FACTORS)]).parameters
-    return {option: parameter.default for option, parameter in parameters.items()}
+    return defaults("factor", name, FACTORS)
 
 
 def names(chosen: Config) -> tuple[str, ...]:
@@ -102,9 +100,8 @@ def _make_of(
 
 
 def _check(name: str, values: dict[str, Any]) -> None:
-    known = options(name)
+    check_options(f"factor {name}", values, options(name))
     for option, value in values.items():
-        one_of(f"option of factor {name}", option, known)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and not 0 < value < math.inf:
             raise InputError(
