@@ -20,18 +20,23 @@ NAMES = [
 ]
 
 
-def examples(text):
-    """Return the lines of doctests."""
-    return re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", text, re.M)
+def code(page):
+    """Return the blocks of code and the names in backticks of a page."""
+    return re.findall(r"^```.*?^```$|`[^`\n]+`", page, re.M | re.S)
+
+
+def examples(module):
+    """Return the lines of doctests in a module."""
+    return re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", module, re.M)
 
 
 @pytest.fixture(scope="module")
 def shown():
-    """Words of pages, and of examples in docstrings of the package."""
-    texts = [path.read_text() for path in PAGES]
+    """Words of code on pages, and of examples in docstrings of the package."""
+    parts = [part for path in PAGES for part in code(path.read_text())]
     for path in (ROOT / "mtl_jax").rglob("*.py"):
-        texts += examples(path.read_text())
-    return set(re.findall(r"\w+", "\n".join(texts)))
+        parts += examples(path.read_text())
+    return set(re.findall(r"\w+", "\n".join(parts)))
 
 
 @pytest.mark.parametrize(("room", "name"), NAMES, ids=[".".join(n) for n in NAMES])
