@@ -1,13 +1,17 @@
-"""README is a door, and every public name has an example or a page."""
+"""README is a door, links hold, and every public name has an example or a page."""
 
 import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+from mtl_jax import smto
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = {p.stem: p.read_text() for p in (ROOT / "docs/reference").glob("*.md")}
 LIMIT = 220
 """Lines of README."""
 ROOMS = (
@@ -56,3 +60,33 @@ def test_readme_opens_with_its_two_commands():
     )
     assert blocks[:2] == ["sh", "sh"]
     assert blocks.count("sh") == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text())
+    for path, anchor in targets:
+        target = page.parent / path if path else page
+        assert target.is_file(), path
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w]+", "-", h.lower()) for h in heads}, anchor
+
+
+def test_the_reference_names_what_is_there():
+    names = re.findall(r"^::: (\S+)$", "\n".join(REFERENCE.values()), re.M)
+    assert len(names) == len(set(names)) > 50
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
+def test_every_method_is_in_the_reference():
+    for factory in smto.SMTOS.values():
+        name = f"::: {factory.__module__}.{factory.__name__}\n"
+        assert name in REFERENCE["smto"]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    contents = (ROOT / "mkdocs.yml").read_text()
+    pages = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    assert set(re.findall(r": (\S+\.md)$", contents, re.M)) == pages
