@@ -36,7 +36,7 @@ def examples(module):
 
 @pytest.fixture(scope="module")
 def shown():
-    """Words of code on pages, and of examples in docstrings of the package."""
+    """Collect words of code on pages, and of examples in the package's docstrings."""
     parts = [part for path in PAGES for part in code(path.read_text())]
     for path in (ROOT / "mtl_jax").rglob("*.py"):
         parts += examples(path.read_text())

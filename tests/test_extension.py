@@ -1,4 +1,4 @@
-"""What is added to the house is in its table, and on its page (docs/extend.md)."""
+"""Additions to the house are in their table, and on their page (docs/extend.md)."""
 
 import importlib
 import inspect

@@ -13,7 +13,7 @@ class FenceExamples(griffe.Extension):
     """Put examples in fences, before docstrings are parsed."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Change the docstring of a module, class, function or attribute."""
+        """Rewrite the docstring of a module, class, function or attribute."""
         del kwargs
         if obj.docstring:
             obj.docstring.value = EXAMPLE.sub(_fenced, obj.docstring.value)
