@@ -83,7 +83,7 @@ def test_a_name_is_on_its_page(page):
     assert not set(PAGES[page]) - set(rows)
 
 
-def test_scores_of_an_objective_are_on_its_page():
+def test_scores_are_on_their_page():
     page = (DOCS / "own.md").read_text()
     for name in PAGES["own.md"]:
         (row,) = re.findall(rf"^\| `{name}` \|.*\| (.*) \|$", page, re.M)
