@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ FREE = (
 )
 """Fields that may change when a run goes on, because they do not change the run."""
 CONFIG = "config.json"
+NOTHING: Mapping[str, Any] = {}
 CONTENTS = "data (its contents)"
 
 
@@ -86,7 +87,11 @@ def _is_within(path: Any, folder: Path) -> bool:
 
 
 def bind(
-    folder: Path, config: Config, data: dict[str, Any], file: str = CONFIG
+    folder: Path,
+    config: Config,
+    data: dict[str, Any],
+    file: str = CONFIG,
+    later: Mapping[str, Any] = NOTHING,
 ) -> None:
     """Bind a new workdir to a configuration and its data, or check an old one's.
 
@@ -95,17 +100,22 @@ def bind(
       config: of the run.
       data: ``checksum`` and whatever else says which data it is.
       file: that holds the configuration.
+      later: as in `check`.
 
     Raises:
       InputError: as `admit`.
     """
-    admit(folder, config, data, file)
+    admit(folder, config, data, file, later)
     if multihost.is_primary():
         write_json(folder / file, disk.sealed(identity(config, data)))
 
 
 def admit(
-    folder: Path, config: Config, data: dict[str, Any], file: str = CONFIG
+    folder: Path,
+    config: Config,
+    data: dict[str, Any],
+    file: str = CONFIG,
+    later: Mapping[str, Any] = NOTHING,
 ) -> None:
     """Check that `bind` may bind a workdir, and change nothing.
 
@@ -127,7 +137,7 @@ def admit(
             f"choose another --workdir."
         )
     if (folder / file).exists():
-        check(folder, config, data, file=file)
+        check(folder, config, data, file=file, later=later)
     elif any((folder / checkpoint.FOLDER).glob("[0-9]*")):
         raise InputError(
             f"workdir {folder} holds checkpoints that are not of this program (no "
@@ -141,6 +151,7 @@ def check(
     data: dict[str, Any],
     free: tuple[str, ...] = FREE,
     file: str = CONFIG,
+    later: Mapping[str, Any] = NOTHING,
 ) -> None:
     """Raise an `InputError` unless a workdir is of this configuration and data.
 
@@ -150,9 +161,12 @@ def check(
       data: as in `bind`.
       free: beginnings of the fields that may differ; of a study, of its base.
       file: that holds the configuration.
+      later: defaults by dotted names. A field that an old configuration does not have
+        had its default, whenever it was added.
     """
     old, damage = _stored(folder, file)
     new = identity(config, data)
+    old = {**{k: v for k, v in _as_json(later).items() if k in new}, **old}
     differences = [
         f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
         for field in sorted(old.keys() | new.keys())
@@ -168,7 +182,7 @@ def check(
         )
 
 
-def config(folder: Path) -> Config:
+def config(folder: Path, later: Mapping[str, Any] = NOTHING) -> Config:
     """Read the configuration of the run that a workdir holds.
 
     Raises:
@@ -182,6 +196,7 @@ def config(folder: Path) -> Config:
             f"give the training command again, which names what was changed."
         )
     del fields[CONTENTS]
+    fields = {**_as_json(later), **fields}
     nested: dict[str, Any] = {}
     for field, value in fields.items():
         *parents, name = field.split(".")
@@ -219,8 +234,11 @@ def _stored(folder: Path, file: str = CONFIG) -> tuple[dict[str, Any], str]:
 
 def identity(config: Config, data: dict[str, Any]) -> dict[str, Any]:
     """Collect fields and values that say what a run is: configuration and data."""
-    fields = json.loads(json.dumps(flat(config)))  # tuples as JSON has them
-    return {**fields, CONTENTS: data["checksum"]}
+    return {**_as_json(flat(config)), CONTENTS: data["checksum"]}
+
+
+def _as_json(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(fields)))  # tuples as JSON has them
 
 
 def flat(config: Config, prefix: str = "") -> dict[str, Any]:

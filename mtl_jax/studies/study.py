@@ -22,6 +22,7 @@ from mtl_jax.storage.commands import SELECTED, STUDY
 from mtl_jax.studies import grid, trial
 from mtl_jax.studies.trial import Engine, Say, Trial
 from mtl_jax.training import variants
+from mtl_jax.training.config import fields
 from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resolve
 from mtl_jax.types import Config, InputError
 
@@ -60,7 +61,8 @@ def run(
         if not any((folder / SWEEP).glob(f"*/{workdir.CONFIG}")):
             # No trial was trained: a study that was refused does not bind the folder.
             (folder / STUDY).unlink(missing_ok=True)
-        workdir.bind(folder, config, made.data, STUDY)
+        later = {f"base.{name}": value for name, value in fields().items()}
+        workdir.bind(folder, config, made.data, STUDY, later)
 
         def announce(text: str) -> None:
             seconds = left() if left else _seconds(remaining(config, tasks, folder))

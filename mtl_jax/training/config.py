@@ -10,11 +10,17 @@ from ml_collections import ConfigDict
 
 from mtl_jax import models, smto
 from mtl_jax.metrics import factors
+from mtl_jax.storage import workdir
 from mtl_jax.training import optimizers
 from mtl_jax.types import Config
 
 # Of all methods, and known from the data.
 SHARED = ("reduction", "steps_per_epoch", "sizes")
+
+
+def fields() -> dict[str, Any]:
+    """Return all fields by their dotted names, with their defaults."""
+    return workdir.flat(default())
 
 
 def default() -> Config:

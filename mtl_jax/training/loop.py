@@ -34,6 +34,7 @@ from mtl_jax.training.compile import (
     init_states,
     report,
 )
+from mtl_jax.training.config import fields
 from mtl_jax.training.evaluate import EvalBatches
 from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
 from mtl_jax.training.optimizers import OptimizerMaker
@@ -126,7 +127,7 @@ def run(
     commands.check_folder("train", path)
     made = resolve(config, setting, optimizer)
     with workdir.claim(path) as folder:
-        workdir.admit(folder, config, made.data)
+        workdir.admit(folder, config, made.data, later=fields())
         kept = made.points.tolist() if config.checkpoint.keep_points else []
         with checkpoint.open_manager(
             folder, config.checkpoint.keep_last, kept
@@ -228,7 +229,7 @@ def _bounds(made: Experiment) -> np.ndarray:
 def _bind(session: Session, step: int) -> None:
     """Make the folder that of this experiment; nothing is refused from here on."""
     made, folder = session.experiment, session.folder
-    workdir.bind(folder, made.config, made.data)
+    workdir.bind(folder, made.config, made.data, later=fields())
     workdir.save_splits(folder, made.splits)
     provenance.add_session(folder, step, made.data)
 

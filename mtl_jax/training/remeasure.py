@@ -14,6 +14,7 @@ from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.training import record_rows
 from mtl_jax.training.compile import init_states
+from mtl_jax.training.config import fields
 from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
 from mtl_jax.training.resolve import Experiment, resolve
 from mtl_jax.types import InputError
@@ -47,12 +48,12 @@ def remeasure(
     commands.check_run(path)
     watch = Stopwatch("records")
     with workdir.claim(path) as folder:
-        config = workdir.config(folder)
+        config = workdir.config(folder, fields())
         _check(config, changes)
         config.update_from_flattened_dict(changes)
         records.check(folder)
         made = resolve(config)
-        workdir.check(folder, config, made.data, free=CHANGEABLE)
+        workdir.check(folder, config, made.data, CHANGEABLE, later=fields())
         if not factors.names(config.factors):
             raise InputError("factors.names is empty; name at least one factor.")
         with checkpoint.open_manager(folder, config.checkpoint.keep_last) as saved:

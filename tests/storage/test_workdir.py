@@ -113,6 +113,18 @@ def test_config_of_before_a_field_was_renamed(tmp_path):
     workdir.check(tmp_path, config(steps_per_dispatch=5), DATA)
 
 
+def test_config_of_before_a_field_was_added(tmp_path):
+    workdir.bind(tmp_path, config(), DATA)
+    later = {"optimizer.schedule": "constant", "elsewhere": 1}
+    added = config(optimizer={"schedule": "constant"})
+    workdir.admit(tmp_path, added, DATA, later=later)
+    assert workdir.config(tmp_path, later).optimizer.schedule == "constant"
+    with pytest.raises(InputError, match="schedule was 'constant', now 'cosine'"):
+        workdir.admit(
+            tmp_path, config(optimizer={"schedule": "cosine"}), DATA, later=later
+        )
+
+
 def test_bind_keeps_the_config(tmp_path):
     workdir.bind(tmp_path, config(), DATA)
     stored = json.loads((tmp_path / "config.json").read_text())
