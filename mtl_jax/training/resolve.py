@@ -61,12 +61,12 @@ def resolve(
     """
     commands.check_config("train", config)
     _check(config)
-    if optimizer is None:
-        variants.optimizer(config)  # raises where its options are unfit
     names = variants.names(config)
     points = trajectory.points(
         config.steps, config.trajectory.dense, config.trajectory.count
     )
+    if optimizer is None:
+        variants.optimizer(config)  # raises where its options are unfit
     chosen = factors.make(config.factors)
     rotated = variants.rotate(config)
     if setting is None and ":" in config.setting:

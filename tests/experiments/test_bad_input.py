@@ -114,7 +114,7 @@ VALUES = [
     ("model.mlp.widths", "(16,0)", r"mlp widths are \(16, 0\); 0 is unfit.*positive"),
     ("model.mlp.widths", "16,a", "mlp widths are .*'a' is unfit: .*whole numbers"),
     ("model.mlp.widths", "1.5", "mlp widths are .*1.5 is unfit: .*whole numbers"),
-    ("optimizer.name", "lion", "'lion' is not one of: adam"),
+    ("optimizer.name", "lino", "'lino' is not one of: .*adam"),
     ("optimizer.adam.b1", "1.5", "optimizer.adam.b1 is 1.5; .*below 1"),
     ("data.relation", "distant", "'distant'.* same, transformed"),
     ("data.tasks", "1", "1 tasks of digits; choose 2 to 10"),
