@@ -15,7 +15,7 @@ from mtl_jax.models import mlp
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.smto import strategies
 from mtl_jax.training.setting import from_dataset
-from mtl_jax.training.step import Method, data_pool, take, train_step
+from mtl_jax.training.step import UpdateRule, data_pool, take, train_step
 from mtl_jax.types import OWN_INPUTS, ModelState, state_axes
 
 T, B, D, CLASSES, MOMENTUM = 3, 8, 5, 4, 0.9
@@ -78,7 +78,7 @@ def method(name="sum", *, lifted, weighted_heads=True, task_map=jax.vmap):
 
 def by(make, one, weighted_heads=False, *, task_map=jax.vmap):
     """A method by one of the strategies."""
-    return Method(
+    return UpdateRule(
         strategy=make(one, weighted_heads),
         optimizer=lambda rate: optax.sgd(rate, momentum=0.5),
         task_map=task_map,

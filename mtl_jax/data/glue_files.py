@@ -18,7 +18,7 @@ MOST = 5.0
 """The highest similarity; the lowest is 0."""
 
 
-class Task(NamedTuple):
+class GlueTask(NamedTuple):
     """A task in the official files, and as TFDS prepares it."""
 
     folder: str
@@ -49,7 +49,7 @@ class Task(NamedTuple):
 _PAIR = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
 TASKS = {
-    "cola": Task(
+    "cola": GlueTask(
         "CoLA",
         ("sentence",),
         ("sentence",),
@@ -57,18 +57,18 @@ TASKS = {
         ("unacceptable", "acceptable"),
         header=("source", "label", "mark", "sentence"),
     ),
-    "sst2": Task(
+    "sst2": GlueTask(
         "SST-2", ("sentence",), ("sentence",), "label", ("negative", "positive")
     ),
-    "mrpc": Task(
+    "mrpc": GlueTask(
         "MRPC",
         ("#1 String", "#2 String"),
         _PAIR,
         "Quality",
         ("not_equivalent", "equivalent"),
     ),
-    "stsb": Task("STS-B", _PAIR, _PAIR, "score"),
-    "qqp": Task(
+    "stsb": GlueTask("STS-B", _PAIR, _PAIR, "score"),
+    "qqp": GlueTask(
         "QQP",
         ("question1", "question2"),
         ("question1", "question2"),
@@ -76,7 +76,7 @@ TASKS = {
         ("not_duplicate", "duplicate"),
         broken=True,
     ),
-    "mnli": Task(
+    "mnli": GlueTask(
         "MNLI",
         _PAIR,
         ("premise", "hypothesis"),
@@ -86,7 +86,7 @@ TASKS = {
         dev="dev_matched.tsv",
         prepared="validation_matched",
     ),
-    "qnli": Task(
+    "qnli": GlueTask(
         "QNLI",
         ("question", "sentence"),
         ("question", "sentence"),
@@ -94,12 +94,12 @@ TASKS = {
         _ENTAILMENT,
         spelled=True,
     ),
-    "rte": Task("RTE", _PAIR, _PAIR, "label", _ENTAILMENT, spelled=True),
+    "rte": GlueTask("RTE", _PAIR, _PAIR, "label", _ENTAILMENT, spelled=True),
 }
 """The tasks with enough examples to learn from: all but WNLI."""
 
 
-def read(path: Path, task: Task) -> tuple[list[Example], int]:
+def read(path: Path, task: GlueTask) -> tuple[list[Example], int]:
     """Read a file of a task: its examples, and how many broken rows were left out.
 
     Texts come without white space at their ends, as RoBERTa was fine-tuned (SST-2 has
@@ -129,7 +129,7 @@ def read(path: Path, task: Task) -> tuple[list[Example], int]:
     return examples, left_out
 
 
-def check(where: str, task: Task, value: float) -> float:
+def check(where: str, task: GlueTask, value: float) -> float:
     """Return the number of a class or a similarity if it is one."""
     most = len(task.words) - 1 if task.words else MOST
     if not 0 <= value <= most or (task.words and value != int(value)):
@@ -137,7 +137,7 @@ def check(where: str, task: Task, value: float) -> float:
     return value
 
 
-def _value(where: str, task: Task, word: str) -> float:
+def _value(where: str, task: GlueTask, word: str) -> float:
     if task.spelled:
         if word not in task.words:
             raise _unknown(where, task, word)
@@ -148,7 +148,7 @@ def _value(where: str, task: Task, word: str) -> float:
         raise _unknown(where, task, word) from None
 
 
-def _unknown(where: str, task: Task, value: str) -> InputError:
+def _unknown(where: str, task: GlueTask, value: str) -> InputError:
     known = f"a similarity of 0 to {MOST:g}"
     if task.words:
         words = task.words if task.spelled else map(str, range(len(task.words)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mtl_jax.data import source as sources
-from mtl_jax.data.glue_files import TASKS, Example, Task, check, read
+from mtl_jax.data.glue_files import TASKS, Example, GlueTask, check, read
 from mtl_jax.options import one_of
 from mtl_jax.types import DataMissing, InputError
 
@@ -96,13 +96,13 @@ def _folders(directory: str) -> list[Path]:
     return [root / f for f in FOLDERS if (root / f).is_dir()] or [root / FOLDERS[0]]
 
 
-def _official(folder: Path, name: str, task: Task) -> sources.FileSet:
+def _official(folder: Path, name: str, task: GlueTask) -> sources.FileSet:
     root = folder / task.folder
     files = {s: (root / f,) for s, f in task.files.items() if (root / f).is_file()}
     return sources.FileSet(name, "files", root, files)
 
 
-def _prepared(folder: Path, name: str, task: Task) -> sources.FileSet:
+def _prepared(folder: Path, name: str, task: GlueTask) -> sources.FileSet:
     root = folder / name
     theirs = {"train": "train", "test": task.prepared}
     there = sources.shards(root, "glue", tuple(theirs.values()))
@@ -110,7 +110,7 @@ def _prepared(folder: Path, name: str, task: Task) -> sources.FileSet:
     return sources.FileSet(name, "tfds", root, files)
 
 
-def _from_tfds(files: tuple[Path, ...], task: Task, split: str) -> list[Example]:
+def _from_tfds(files: tuple[Path, ...], task: GlueTask, split: str) -> list[Example]:
     """Read all examples of a split that TFDS prepared."""
     version = files[0].parent
     try:

@@ -57,8 +57,8 @@ class Outcome(NamedTuple):
     """Wall time of this process by what it went into."""
 
 
-class Look(NamedTuple):
-    """A look at the runs after a step, to be written while the next chunk runs."""
+class Snapshot(NamedTuple):
+    """Reports and values of all runs after a step, to be written while the next chunk runs."""
 
     step: int
     reports: list[ChunkReport]
@@ -80,7 +80,7 @@ class LoopState(NamedTuple):
     """Numbers of loss levels that the runs have reached."""
     diverged: list[np.ndarray]
     """Steps at which runs diverged, as far as the records tell; -1 for sound ones."""
-    pending: Look | None = None
+    pending: Snapshot | None = None
     """The last look, if it is not written yet."""
 
 
@@ -330,7 +330,7 @@ def _look(session: Session, state: LoopState, step: int) -> LoopState:
             for factor in session.factors[i]:
                 with session.watch(factor.name):
                     factors[i].append(factor.measure(on_host))
-    look = Look(step, list(state.reports), sums, factors)
+    look = Snapshot(step, list(state.reports), sums, factors)
     return state._replace(levels=reached, pending=look)
 
 
@@ -366,7 +366,7 @@ def _write(session: Session, state: LoopState) -> LoopState:
 def _rows(
     session: Session,
     variant: Variant,
-    look: Look,
+    look: Snapshot,
     number: int,
     report: ChunkReport,
     sums: list[PyTree],

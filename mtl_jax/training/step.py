@@ -60,7 +60,7 @@ class Data(NamedTuple):
     """As `Setting.kinds`."""
 
 
-class Method(NamedTuple):
+class UpdateRule(NamedTuple):
     """The rule by which the tasks of a run become one update."""
 
     strategy: Strategy
@@ -77,7 +77,7 @@ class Method(NamedTuple):
 
 def init_state(
     setting: Setting,
-    method: Method,
+    method: UpdateRule,
     seed: Array,
     task_ids: Array,
     start: PyTree = None,
@@ -128,7 +128,7 @@ def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
 
 def train_step(
     setting: Setting,
-    method: Method,
+    method: UpdateRule,
     state: TrainState,
     batch: Batch,
     learning_rate: Array,
@@ -221,7 +221,7 @@ def _(axis_size: int, in_batched: list, diverged: Array) -> tuple[Array, bool]:
 
 def train_chunk(
     setting: Setting,
-    method: Method,
+    method: UpdateRule,
     state: TrainState,
     rows: Array,
     count: Array,

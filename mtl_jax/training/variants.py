@@ -26,7 +26,7 @@ from mtl_jax.smto import (
 from mtl_jax.smto.strategies import Strategy
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
-from mtl_jax.training.step import Method
+from mtl_jax.training.step import UpdateRule
 from mtl_jax.types import Config, InputError
 
 PLAIN = ("single", "multi")
@@ -56,7 +56,7 @@ class Variant(NamedTuple):
     name: str
     smto: str
     """Name of the multi-task optimizer; ``none`` for single tasks."""
-    method: Method
+    method: UpdateRule
     task_ids: np.ndarray
     """int32 ``[R, T]``."""
     seeds: np.ndarray
@@ -158,7 +158,7 @@ def make(
     return Variant(
         name=name,
         smto=NO_SMTO if single else chosen,
-        method=Method(
+        method=UpdateRule(
             strategy=_strategy(chosen, config, len(pairs[0][1]), sizes),
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),

@@ -23,7 +23,7 @@ from mtl_jax.training import evaluate
 from mtl_jax.training.batches import make_loader
 from mtl_jax.training.compile import compile_programs, init_states
 from mtl_jax.training.setting import from_dataset
-from mtl_jax.training.step import Method
+from mtl_jax.training.step import UpdateRule
 from mtl_jax.training.variants import Variant
 from tests import small
 
@@ -173,7 +173,7 @@ def made(case, seeds):
     """Setting, variant and initial states of a case."""
     trunk = TRUNKS[case.trunk]()
     setting = from_dataset("", dataset(one_input=case.one_input), trunk)
-    method = Method(
+    method = UpdateRule(
         WAYS[case.way](),
         lambda rate: optax.sgd(rate, momentum=0.5),
         jax.vmap,
