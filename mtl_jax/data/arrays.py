@@ -60,7 +60,14 @@ def from_arrays(
         raise InputError(
             f"tasks is {tasks!r}; pass a dictionary of names to mtl_jax.Task."
         )
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise InputError(
+            f"inputs is a {type(inputs).__name__}; pass a dictionary of splits to "
+            f"arrays: inputs={{'train': x}}."
+        )
     for name, task in tasks.items():
+        if not isinstance(name, str):
+            raise InputError(f"a task has the name {name!r}; names are texts.")
         if not isinstance(task, Task):
             raise InputError(
                 f"task {name!r} is a {type(task).__name__}; pass "
@@ -178,6 +185,11 @@ def _apart(tasks: Mapping[str, Task], splits: list[str]) -> tuple[Any, Any, Any]
                 x, y = x[there], y[there]
             if len(x) == 0:
                 raise InputError(f"{whose} has no example with a label.")
+            if split != splits[0] and x.shape[1:] != inputs[-1][1].shape[1:]:
+                raise InputError(
+                    f"inputs of {whose} are {x.shape[1:]} and those of {inputs[-1][0]} "
+                    f"{inputs[-1][1].shape[1:]}; a task has inputs of one shape."
+                )
             inputs.append((whose, x))
             labels.append(y)
             rows[split].append(np.arange(start, start + len(x), dtype=np.int32))
@@ -195,6 +207,12 @@ def _shared(
             f"{', '.join(splits)}; give both the same ones."
         )
     xs = [(split, _inputs(split, inputs[split])) for split in splits]
+    for split, x in xs:
+        if x.shape[1:] != xs[0][1].shape[1:]:
+            raise InputError(
+                f"inputs of {split} are {x.shape[1:]} and those of {xs[0][0]} "
+                f"{xs[0][1].shape[1:]}; all splits have inputs of one shape."
+            )
     columns = [
         _joined(
             [
@@ -215,6 +233,13 @@ def _shared(
 
 def _pooled(inputs: list[tuple[str, np.ndarray]]) -> np.ndarray:
     """Put inputs in one pool; vectors are filled up with zeros to the widest."""
+    types = {x.dtype: whose for whose, x in reversed(inputs)}
+    if np.dtype(np.uint8) in types and len(types) > 1:
+        other = next(dtype for dtype in types if dtype != np.uint8)
+        raise InputError(
+            f"inputs of {types[np.dtype(np.uint8)]} are uint8, to be divided by 255, "
+            f"and those of {types[other]} are {other}; bring them to one type."
+        )
     arrays = _alike([x for _, x in inputs])
     if all(x.ndim == 2 for x in arrays):
         widest = max(x.shape[1] for x in arrays)

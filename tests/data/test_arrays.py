@@ -66,6 +66,12 @@ BAD = {
     "not finite": ({"a": task(train=(X + np.inf, Y))}, r"hold .* at \[0, 0\]; replace"),
     "column": ({"a": task(train=(X, Y[:, None]))}, r"pass y\[:, 0\]"),
     "no label": ({"a": task(train=(X, -np.ones(4)))}, "no example with a label"),
+    "name": ({1: task()}, "the name 1; names are texts"),
+    "width": ({"a": task(test=(X[:, :2], Y))}, r"test\) are \(2,\) .*train\) \(3,\)"),
+    "types": (
+        {"a": task(train=(X.astype(np.uint8), Y))},
+        r"\(train\) are uint8, .*\(test\) are float32; bring them to one type",
+    ),
     "splits": ({"a": task(), "b": task(test=None)}, "'a' has .*test, and task 'b' has"),
     "shapes": (
         {"a": task(), "b": task(train=(X[:, None], Y), test=(X[:2, None], Y[:2]))},
@@ -84,6 +90,21 @@ def test_what_is_refused(name):
     tasks, message = BAD[name]
     with pytest.raises(InputError, match=message):
         from_arrays(tasks)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (X, "inputs is a ndarray; pass a dictionary of splits"),
+        (
+            {"train": X, "test": X[:, :2]},
+            r"inputs of test are \(2,\) and tho",
+        ),
+    ],
+)
+def test_shared_inputs_that_are_refused(inputs, message):
+    with pytest.raises(InputError, match=message):
+        from_arrays({"a": Task(train=Y, test=Y)}, inputs)
 
 
 def test_inputs_of_other_splits():
