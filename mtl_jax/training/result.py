@@ -1,7 +1,7 @@
 """Training from Python: one call, and what it leaves."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -120,10 +120,10 @@ def train(
         )
     config = _config(
         setting,
-        variants=tuple(variants),
-        seeds=tuple(seeds),
+        variants=_several("variants", variants),
+        seeds=_several("seeds", seeds),
         steps=steps,
-        learning_rates=tuple(learning_rates),
+        learning_rates=_several("learning_rates", learning_rates),
         **fields,
     )
     maker = None
@@ -142,6 +142,13 @@ def train(
         progress=say is not None,
     )
     return Result(Path(workdir), outcome)
+
+
+def _several(name: str, values: Any) -> tuple[Any, ...]:
+    """Return the values of a field that takes several."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is {values!r}; pass several: {name}=({values!r},).")
+    return tuple(values)
 
 
 def _config(setting: Setting, **fields: Any) -> Config:

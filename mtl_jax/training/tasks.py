@@ -93,6 +93,11 @@ def load_setting(path: str) -> Setting:
             f"setting {path!r} cannot be imported ({type(error).__name__}: {error}); "
             f"name a function as my_module:make_setting."
         ) from error
+    if not callable(make):
+        raise InputError(
+            f"setting {path!r} is a {type(make).__name__}; name a function of no "
+            f"argument that returns mtl_jax.setting(...)."
+        )
     made = make()
     if not isinstance(made, Setting):
         raise InputError(
@@ -119,6 +124,13 @@ def _check_outputs(made: Setting) -> None:
             f"return one array [B, ...]."
         )
     outputs = applied(made.head, z)
+    widest = max(data.widths)
+    if getattr(outputs, "ndim", 0) > 1 and outputs.shape[-1] < widest:
+        task = data.tasks[data.widths.index(widest)]
+        raise InputError(
+            f"the head makes {['B', *outputs.shape[1:]]}, and task {task!r} needs "
+            f"{widest} outputs; make as many as head(outputs) is called with."
+        )
     labels = data.y.shape[1 + data.one_input :]
     y = jax.ShapeDtypeStruct((batch, *labels), data.y.dtype)
     for task, name, width in zip(data.tasks, data.objectives, data.widths, strict=True):

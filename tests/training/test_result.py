@@ -147,6 +147,9 @@ def test_an_optimizer_of_ones_own_is_that_by_name(tmp_path):
         ({"batch_size": "many"}, "batch_size"),
         ({"optimizer": "adan2"}, "optimizer 'adan2' is not one of"),
         ({"optimizer": optax.adam(1e-3)}, "the optimizer is to make an optax"),
+        ({"learning_rates": 0.1}, r"learning_rates is 0.1; pass .*=\(0.1,\)"),
+        ({"seeds": 3}, "seeds is 3; pass several"),
+        ({"variants": "single"}, "variants is 'single'; pass several"),
         ({"setting": "digits"}, "setting is a str; pass what mtl_jax.setting"),
     ],
 )
@@ -174,6 +177,11 @@ class TooDeep(nn.Module):
         (Trunk(), {"compute_dtype": "half"}, "compute_dtype 'half' is not one of"),
         (Trunk(), {"augmentations": ("flip",)}, "augmentations are for images"),
         (Trunk(), {"head": lambda width: width}, "the trunk is 2; pass"),
+        (
+            Trunk(),
+            {"head": lambda _: nn.Dense(1)},
+            "head makes .'B', 1., .* needs 2 out",
+        ),
     ],
 )
 def test_what_setting_refuses(trunk, changes, message):
@@ -205,11 +213,13 @@ def test_import_path(tmp_path, monkeypatch):
         "    pair = np.ones((4, 2)), [0, 1, 0, 1]\n"
         "    return mtl_jax.setting({'a': mtl_jax.Task(pair)}, nn.Dense(3))\n"
         "def nothing(): return 3\n"
+        "number = 3\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_setting("somebody:make").tasks == ("a",)
     for path, message in [
         ("somebody:nothing", "makes a int; let it return mtl_jax.setting"),
+        ("somebody:number", "is a int; name a function of no argument"),
         ("somebody:mkae", "cannot be imported .AttributeError"),
         ("nobody:make", "cannot be imported .ModuleNotFoundError"),
     ]:
