@@ -1,5 +1,6 @@
 """Training from Python: one call, and what it leaves."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def train(
     elif optimizer is not None:
         check_optimizer(optimizer, {"w": 1.0})
         maker = optimizer
-        config.optimizer.name = _described(optimizer)
+        config.optimizer.name = described(optimizer)
     outcome = run(
         config,
         workdir,
@@ -155,7 +156,7 @@ def _config(setting: Setting, **fields: Any) -> Config:
     """Return the default configuration with some fields changed."""
     config = configs.default()
     config.setting = setting.name
-    config.model.name = _described(setting.trunk)
+    config.model.name = described(setting.trunk)
     config.batch_size = min(config.batch_size, *map(len, setting.data.rows["train"]))
     config.evaluate = tuple(s for s in config.evaluate if s in _splits(setting))
     known = workdir.flat(config)
@@ -178,11 +179,14 @@ def _splits(setting: Setting) -> set[str]:
     return {"probe", *setting.data.rows}
 
 
-def _described(thing: Any) -> str:
+def described(thing: Any) -> str:
     """Return a text that tells one model or function from another."""
     name = getattr(thing, "__qualname__", None)
     text = f"{thing.__module__}.{name}" if name else " ".join(repr(thing).split())
-    return ADDRESS.sub("", text)[:LONGEST]
+    text = ADDRESS.sub("", text)
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}... ({hashlib.sha256(text.encode()).hexdigest()[:16]})"
 
 
 def _written(table: Any) -> str:

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 import mtl_jax
 from mtl_jax.objectives.losses import GAUSSIAN
+from mtl_jax.training.result import described
 from mtl_jax.training.tasks import load_setting
 from mtl_jax.types import InputError
 
@@ -187,6 +188,14 @@ class TooDeep(nn.Module):
 def test_what_setting_refuses(trunk, changes, message):
     with pytest.raises(InputError, match=message):
         mtl_jax.setting(three_unlike(), trunk, **changes)
+
+
+def test_long_models_that_end_otherwise_are_told_apart():
+    three, four, again = (
+        described(nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(8), nn.Dense(n)]))
+        for n in (3, 4, 3)
+    )
+    assert three != four and three == again
 
 
 def test_labels_out_of_range():
