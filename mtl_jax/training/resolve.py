@@ -165,6 +165,12 @@ def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...
             f"batch_size {config.batch_size} is larger than the smallest training "
             f"split of {setting.name}, {smallest} examples; choose at most that."
         )
+    if config.factors.names and smallest < 2:
+        raise InputError(
+            f"factors are measured on at least 2 examples of a task, and the smallest "
+            f"training split of {setting.name} has {smallest}; leave factors.names "
+            f"empty, or leave that task out."
+        )
     one_input = setting.batch_axes == ONE_INPUT  # then tasks share their probe
     probe = tuple(
         schedule.probe(part, config.data.seed, 0 if one_input else t, config.probe_size)

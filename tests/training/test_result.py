@@ -190,6 +190,14 @@ def test_what_setting_refuses(trunk, changes, message):
         mtl_jax.setting(three_unlike(), trunk, **changes)
 
 
+def test_factors_of_a_task_of_one_example(tmp_path):
+    setting = mtl_jax.setting({"a": mtl_jax.Task((X[:1], CLASS[:1]))}, Trunk())
+    with pytest.raises(InputError, match="at least 2 examples .* tasks has 1; leave"):
+        arguments: Any = {**FAST, "batch_size": 1, "factors__names": ("conflict",)}
+        mtl_jax.train(setting, workdir=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_long_models_that_end_otherwise_are_told_apart():
     three, four, again = (
         described(nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(8), nn.Dense(n)]))
