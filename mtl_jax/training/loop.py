@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Reports and values of all runs after a step, written while the next chunk runs."""
+    """Reports and values of all runs after a step, written one chunk later."""
 
     step: int
     reports: list[ChunkReport]

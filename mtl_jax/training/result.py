@@ -1,7 +1,5 @@
 """Training from Python: one call, and what it leaves."""
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtl_jax.options import closest, did_you_mean
 from mtl_jax.storage import records, workdir
 from mtl_jax.training import config as configs
+from mtl_jax.training.fingerprint import ADDRESS, of_optimizer, of_setting
 from mtl_jax.training.loop import Outcome, run
 from mtl_jax.training.optimizers import OptimizerMaker, check_optimizer
 from mtl_jax.training.setting import Setting
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Places in memory, which another process has elsewhere."""
 LONGEST = 500
 """Letters of the description of a model."""
 
@@ -133,7 +130,7 @@ def train(
     elif optimizer is not None:
         check_optimizer(optimizer, {"w": 1.0})
         maker = optimizer
-        config.optimizer.name = described(optimizer)
+        config.optimizer.name = f"{_named(optimizer)} {of_optimizer(optimizer)}"
     outcome = run(
         config,
         workdir,
@@ -156,7 +153,7 @@ def _config(setting: Setting, **fields: Any) -> Config:
     """Return the default configuration with some fields changed."""
     config = configs.default()
     config.setting = setting.name
-    config.model.name = described(setting.trunk)
+    config.model.name = f"{_named(setting.trunk)} {of_setting(setting)}"
     config.batch_size = min(config.batch_size, *map(len, setting.data.rows["train"]))
     config.evaluate = tuple(s for s in config.evaluate if s in _splits(setting))
     known = workdir.flat(config)
@@ -179,14 +176,11 @@ def _splits(setting: Setting) -> set[str]:
     return {"probe", *setting.data.rows}
 
 
-def described(thing: Any) -> str:
-    """Return a text that tells one model or function from another."""
+def _named(thing: Any) -> str:
+    """Name of a function, or the beginning of what a model says of itself."""
     name = getattr(thing, "__qualname__", None)
     text = f"{thing.__module__}.{name}" if name else " ".join(repr(thing).split())
-    text = ADDRESS.sub("", text)
-    if len(text) <= LONGEST:
-        return text
-    return f"{text[:LONGEST]}... ({hashlib.sha256(text.encode()).hexdigest()[:16]})"
+    return ADDRESS.sub("", text)[:LONGEST]
 
 
 def _written(table: Any) -> str:

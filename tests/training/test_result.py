@@ -12,7 +12,6 @@ from flax import linen as nn
 
 import mtl_jax
 from mtl_jax.objectives.losses import GAUSSIAN
-from mtl_jax.training.result import described
 from mtl_jax.training.tasks import load_setting
 from mtl_jax.types import InputError
 
@@ -196,14 +195,6 @@ def test_factors_of_a_task_of_one_example(tmp_path):
         arguments: Any = {**FAST, "batch_size": 1, "factors__names": ("conflict",)}
         mtl_jax.train(setting, workdir=tmp_path / "run", **arguments)
     assert not (tmp_path / "run" / "config.json").exists()
-
-
-def test_long_models_that_end_otherwise_are_told_apart():
-    three, four, again = (
-        described(nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(8), nn.Dense(n)]))
-        for n in (3, 4, 3)
-    )
-    assert three != four and three == again
 
 
 def test_labels_out_of_range():
