@@ -17,7 +17,7 @@ import numpy as np
 from mtl_jax.data.dataset import Dataset
 from mtl_jax.objectives.losses import Objective, named
 from mtl_jax.objectives.missing import is_labelled, skip_missing
-from mtl_jax.objectives.targets import CLASSES
+from mtl_jax.objectives.targets import BINARY, CLASSES
 from mtl_jax.types import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -149,7 +149,7 @@ def _inputs(whose: str, values: Any) -> np.ndarray:
     return x
 
 
-def _labels(whose: str, values: Any, count: int) -> np.ndarray:
+def _labels(whose: str, values: Any, count: int, objective: Objective) -> np.ndarray:
     y = _array(f"labels of {whose}", values)
     y = y.astype(np.int32) if y.dtype == np.uint8 else y
     if y.ndim == 0 or len(y) != count:
@@ -161,6 +161,11 @@ def _labels(whose: str, values: Any, count: int) -> np.ndarray:
         raise InputError(
             f"labels of {whose} have the shape {y.shape}; pass y[:, 0], one number an "
             f"example."
+        )
+    if objective.targets is BINARY and set(np.unique(y).tolist()) == {-1, 1}:
+        raise InputError(
+            f"labels of {whose} are -1 and 1, and -1 is a missing one; pass 0 and 1: "
+            f"(y + 1) // 2."
         )
     return y
 
@@ -179,8 +184,9 @@ def _apart(tasks: Mapping[str, Task], splits: list[str]) -> tuple[Any, Any, Any]
                     f"tasks share as setting(inputs=...)."
                 )
             x = _inputs(whose, pair[0])
-            y = _labels(whose, pair[1], len(x))
-            there = np.asarray(is_labelled(_objective(name, task), y))
+            objective = _objective(name, task)
+            y = _labels(whose, pair[1], len(x), objective)
+            there = np.asarray(is_labelled(objective, y))
             if there.ndim == 1:  # pixels are left out one by one
                 x, y = x[there], y[there]
             if len(x) == 0:
@@ -216,7 +222,12 @@ def _shared(
     columns = [
         _joined(
             [
-                _labels(f"task {name!r} ({split})", getattr(task, split), len(x))
+                _labels(
+                    f"task {name!r} ({split})",
+                    getattr(task, split),
+                    len(x),
+                    _objective(name, task),
+                )
                 for split, x in xs
             ]
         )

@@ -7,6 +7,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mtl_jax.options import closest, did_you_mean
 from mtl_jax.storage import records, workdir
 from mtl_jax.training import config as configs
@@ -146,7 +148,7 @@ def _several(name: str, values: Any) -> tuple[Any, ...]:
     """Return the values of a field that takes several."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise InputError(f"{name} is {values!r}; pass several: {name}=({values!r},).")
-    return tuple(values)
+    return tuple(v.item() if isinstance(v, np.generic) else v for v in values)
 
 
 def _config(setting: Setting, **fields: Any) -> Config:

@@ -77,6 +77,10 @@ BAD = {
         {"a": task(), "b": task(train=(X[:, None], Y), test=(X[:2, None], Y[:2]))},
         r"\(3,\) and those of task 'b' \(train\) \(1, 3\); bring",
     ),
+    "signs": (
+        {"a": task(train=(X, [-1, 1, 1, -1]), test=None, objective="bernoulli")},
+        r"are -1 and 1, and -1 is a missing one; pass 0 and 1",
+    ),
     "outputs": ({"a": task(outputs=0)}, "outputs is 0; it must be"),
     "own objective": (
         {"a": task(objective=GAUSSIAN._replace(is_scalar=False))},
