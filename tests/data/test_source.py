@@ -103,7 +103,7 @@ def test_tfds_and_files_give_the_same_arrays(tmp_path, prepared, monkeypatch):
         for ours, theirs in zip(files[split], tfds[split], strict=True):
             np.testing.assert_array_equal(ours, theirs)
     # The second time they come from the cache.
-    monkeypatch.setattr(source, "_from_tfds", None)
+    monkeypatch.setattr(source, "_decode", None)
     again, _ = source.images("fashion_mnist", str(prepared), "tfds")
     assert_complete(again)
 

@@ -208,5 +208,5 @@ def test_digits_out_of_range():
 
 def test_loaders_are_named_after_their_setting():
     named = {"celeba", "cifar100", "cityscapes", "digits", "fashion_mtl", "mnists"}
-    assert set(LOADERS) == named | {"glue", "glue_text"}
+    assert set(LOADERS) == named | {"glue", "glue_text", "folder"}
     assert LOADERS["digits"]().tasks == ("digits_0", "digits_1", "digits_2")

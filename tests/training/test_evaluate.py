@@ -1,5 +1,6 @@
 """Tasks of unlike sizes and scores, looked at in rounds."""
 
+import collections
 import functools
 from typing import Any
 
@@ -202,12 +203,13 @@ def test_rows_name_what_a_task_has_in_the_order_of_its_objective():
     totals = jax.tree.map(lambda leaf: np.asarray(leaf)[None], totals)
     none: Any = None
     variant = Variant("multi", "sum", none, teams, np.zeros(1), np.zeros(1))
-    row_of = functools.partial(record_rows.row, one, variant, B)
+    fields = "run step split task name value direction unit"
+    row_of: Any = collections.namedtuple("Kept", fields, defaults=(0, ""))
     runs = np.arange(1)
     rows: Any = list(record_rows.values(row_of, one, variant, 7, runs, totals, rounds))
     for task, objective in enumerate(OBJECTIVES_OF):
         names = ["loss", *OBJECTIVES[objective].scores]
         for split in SIZES:
-            here = (7, split, one.tasks[task])
+            here = (7, split, task)
             kept = [row for row in rows if (row.step, row.split, row.task) == here]
             assert [row.name for row in kept] == names
