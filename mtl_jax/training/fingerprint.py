@@ -25,6 +25,17 @@ LENGTH = 16
 """Hexadecimal digits of a fingerprint."""
 
 
+LONGEST = 500
+"""Letters of the description of a model."""
+
+
+def described(thing: Any) -> str:
+    """Return the name of a function, or the beginning of a model's own text."""
+    name = getattr(thing, "__qualname__", None)
+    text = f"{thing.__module__}.{name}" if name else " ".join(repr(thing).split())
+    return ADDRESS.sub("", text)[:LONGEST]
+
+
 def of_setting(setting: Setting) -> str:
     """Return the fingerprint of a setting's model: its start, losses and scores.
 

@@ -126,6 +126,7 @@ def run(
     """
     commands.check_folder("train", path)
     made = resolve(config, setting, optimizer)
+    config = made.config
     with workdir.claim(path) as folder:
         workdir.admit(folder, config, made.data, later=fields())
         kept = made.points.tolist() if config.checkpoint.keep_points else []

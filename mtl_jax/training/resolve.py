@@ -14,7 +14,7 @@ from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import RunFactor, TaskFactor
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
 from mtl_jax.storage import checkpoint, commands
-from mtl_jax.training import streaming, trajectory, variants
+from mtl_jax.training import fingerprint, streaming, trajectory, variants
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.setting import Setting, make_setting, with_rotations
 from mtl_jax.training.tasks import load_setting
@@ -71,6 +71,7 @@ def resolve(
     rotated = variants.rotate(config)
     if setting is None and ":" in config.setting:
         setting = load_setting(config.setting)
+    config = _named(config, setting, optimizer)
     if setting is None:
         setting = make_setting(config, rotated=rotated)
     elif rotated:
@@ -91,6 +92,23 @@ def resolve(
         run_map=axis_map.make(config.run_map),
         data={"checksum": checkpoint.checksum(contents), **setting.data.provenance},
     )
+
+
+def _named(
+    config: Config, setting: Setting | None, optimizer: OptimizerMaker | None
+) -> Config:
+    """The configuration, with the names of what is given as an object in its place.
+
+    A workdir is bound to them: to what a model or an optimizer computes.
+    """
+    config = config.copy_and_resolve_references()
+    if setting is not None:
+        name = fingerprint.described(setting.trunk)
+        config.model.name = f"{name} {fingerprint.of_setting(setting)}"
+    if optimizer is not None:
+        name = fingerprint.described(optimizer)
+        config.optimizer.name = f"{name} {fingerprint.of_optimizer(optimizer)}"
+    return config
 
 
 def _check(config: Config) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from mtl_jax.options import closest, did_you_mean
 from mtl_jax.storage import records, workdir
 from mtl_jax.training import config as configs
-from mtl_jax.training.fingerprint import ADDRESS, of_optimizer, of_setting
 from mtl_jax.training.loop import Outcome, run
 from mtl_jax.training.optimizers import OptimizerMaker, check_optimizer
 from mtl_jax.training.setting import Setting
@@ -20,10 +19,6 @@ from mtl_jax.types import Config, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-LONGEST = 500
-"""Letters of the description of a model."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +55,24 @@ class Result:
             )
         return figures[name]
 
-    def _table(self) -> Any:
+    def _printed(self) -> Any:
+        """Console that has printed the closing table, for an export."""
+        from rich.console import Console
+
         from mtl_jax.report import terminal_table
 
-        return terminal_table.table(self.records)
+        console = Console(record=True, width=140, file=StringIO())
+        console.print(terminal_table.table(self.records))
+        return console
 
     def __str__(self) -> str:
-        return _written(self._table()).rstrip()
+        return self._printed().export_text().rstrip()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from rich.console import Console
-
-        console = Console(record=True, width=140, file=StringIO())
-        console.print(self._table())
         page = "<pre style='font-family:monospace;line-height:1.3'>{code}</pre>"
-        return console.export_html(inline_styles=True, code_format=page)
+        return self._printed().export_html(inline_styles=True, code_format=page)
 
 
 def train(
@@ -132,7 +128,6 @@ def train(
     elif optimizer is not None:
         check_optimizer(optimizer, {"w": 1.0})
         maker = optimizer
-        config.optimizer.name = f"{_named(optimizer)} {of_optimizer(optimizer)}"
     outcome = run(
         config,
         workdir,
@@ -155,7 +150,6 @@ def _config(setting: Setting, **fields: Any) -> Config:
     """Return the default configuration with some fields changed."""
     config = configs.default()
     config.setting = setting.name
-    config.model.name = f"{_named(setting.trunk)} {of_setting(setting)}"
     config.batch_size = min(config.batch_size, *map(len, setting.data.rows["train"]))
     config.evaluate = tuple(s for s in config.evaluate if s in _splits(setting))
     known = workdir.flat(config)
@@ -176,18 +170,3 @@ def _config(setting: Setting, **fields: Any) -> Config:
 
 def _splits(setting: Setting) -> set[str]:
     return {"probe", *setting.data.rows}
-
-
-def _named(thing: Any) -> str:
-    """Name of a function, or the beginning of what a model says of itself."""
-    name = getattr(thing, "__qualname__", None)
-    text = f"{thing.__module__}.{name}" if name else " ".join(repr(thing).split())
-    return ADDRESS.sub("", text)[:LONGEST]
-
-
-def _written(table: Any) -> str:
-    from rich.console import Console
-
-    console = Console(width=140, file=StringIO(), record=True)
-    console.print(table)
-    return console.export_text()
