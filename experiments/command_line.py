@@ -22,6 +22,8 @@ KINDS = {
 """Words for types that flags take, by the words of absl and of Python."""
 PREFIX = re.compile(r"flag --(\S+?)=(.*?): ", re.DOTALL)
 """Beginning of absl's messages: name and value of the flag."""
+UNQUOTED = re.compile(r"""(--config\.[\w.]+)=([^\s'"()\[\]]*:[^\s'"()\[\]]*)""")
+"""A flag with names that hold colons, of which Python makes no list by itself."""
 SHOWN = 3
 """Flags that a message proposes, at most."""
 _argv: list[str] = []
@@ -91,6 +93,7 @@ def parse(argv: Sequence[str], command: str) -> None:
     except flags.Error as error:
         text = reason.text(error).removeprefix("ERROR:: ")
         raise InputError(f"{text}; see --help.") from error
+    argv = [_quoted(argument) for argument in argv]
     fields = _fields(argv, command)
     try:
         _argv[:] = argv
@@ -112,6 +115,15 @@ def parse(argv: Sequence[str], command: str) -> None:
         raise InputError(
             f"unknown argument {rest[0]!r}; flags begin with --, see --help."
         )
+
+
+def _quoted(argument: str) -> str:
+    """Quote the names of a list, ``--config.variants=single:a,multi:a/b``."""
+    match = UNQUOTED.fullmatch(argument)
+    if match is None or "," not in match[2]:
+        return argument
+    names = [name for name in match[2].split(",") if name]
+    return f"{match[1]}={tuple(names)!r}"
 
 
 def _fields(argv: Sequence[str], command: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     setting: str
     variant: str
-    """``single``, ``multi``, ``multi-pcgrad``, ..."""
+    """``single``, ``multi``, ``multi-pcgrad``, ..., of a group ``multi:a/b+c``."""
     run: int
     """Number of the run within its variant."""
     seed: int
@@ -63,6 +63,11 @@ class Row(NamedTuple):
     nor score."""
     unit: str = ""
     """Unit of a loss or a score, as in `mtl_jax.objectives.measure`."""
+    group: str = ""
+    """Tasks that train together, ``target/auxiliary+auxiliary`` or ``a+b`` where all
+    count; empty for all tasks, and for a single one."""
+    target: str = ""
+    """The task of the group that counts; empty where all do."""
 
 
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -150,7 +155,8 @@ def read(workdir: str | Path) -> pd.DataFrame:
     df: Any = pa.concat_tables(tables).to_pandas()
     # Parts that are older than these columns have nothing there.
     return df.assign(
-        direction=df["direction"].fillna(0).astype("int64"), unit=df["unit"].fillna("")
+        direction=df["direction"].fillna(0).astype("int64"),
+        **{name: df[name].fillna("") for name in ("unit", "group", "target")},
     )
 
 

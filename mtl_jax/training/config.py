@@ -30,7 +30,14 @@ def default() -> Config:
     # What is trained: a setting by name, or an import path of a function that makes
     # one, my_module:make_setting.
     config.setting = "digits"
-    config.variants = ("single", "multi")  # and multi-NAME, with an SMTO
+    # single | multi | multi-NAME with an SMTO. Of some of the tasks: single:a,
+    # multi:a+b, and with a as the target multi:a/b+c; more in training/groups.py.
+    config.variants = ("single", "multi")
+    # Random sets of auxiliary tasks, of variants such as multi:a/random.
+    config.groups = ConfigDict()
+    config.groups.sizes = (1, 4, 9, 19)  # auxiliary tasks of a set
+    config.groups.sets = 3  # of a size, or as many different ones as there are
+    config.groups.seed = 0
     config.seeds = (0, 1, 2)
     config.learning_rates = (1e-3,)
     # (task, learning rate) of every single run of a seed; if empty, every task at every
@@ -41,6 +48,11 @@ def default() -> Config:
     # their gradients are averaged, for a forward pass more.
     config.grad_accumulation = 1
     config.steps = 2_000  # the same for single and multi
+    config.epochs = 0.0  # passes over the largest task, instead of steps; 0: steps
+    # Running training loss (nats) at which training ends before: at the first point of
+    # the trajectory where all tasks that count have reached it, in all sound runs; 0:
+    # never.
+    config.stop_loss = 0.0
     config.probe_size = 2_048  # training examples that everything is measured on
     # Random changes of training images, in the order of the names: flip, crop, scale.
     config.augmentations = ()
@@ -96,14 +108,17 @@ def default() -> Config:
         )
 
     # Where a trajectory is looked at: every step up to dense, then count log-spaced
-    # points, and the end of the chunk in which the running training loss (nats) of a
-    # task first reaches a level: at most config.steps_per_dispatch steps late.
+    # points, points so many epochs apart (0: none), and the end of the chunk in which
+    # the running training loss (nats) of a task first reaches a level: at most
+    # config.steps_per_dispatch steps late.
     config.trajectory = ConfigDict()
     config.trajectory.dense = 4
     config.trajectory.count = 20
+    config.trajectory.epochs = 0.0
     config.trajectory.loss_levels = ()
 
-    # Where losses and scores are evaluated at those points.
+    # Where losses and scores are evaluated at those points: probe, train (all training
+    # examples of a task), validation, test.
     config.evaluate = ("probe", "validation", "test")
 
     # Factors: what is measured of every task at those points, on its probe. More of

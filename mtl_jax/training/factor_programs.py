@@ -149,14 +149,14 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
 
 
 def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
-    """Take all tasks of all runs, run by run, on the host."""
-    runs, tasks = variant.task_ids.shape
+    """Take all tasks that are measured of all runs, run by run, on the host."""
+    runs, tasks = len(variant.labels), variant.measured
 
     def repeated(leaf: np.ndarray) -> np.ndarray:
         return np.repeat(leaf, tasks, axis=0)
 
     def flat(leaf: np.ndarray) -> np.ndarray:
-        return leaf.reshape(runs * tasks, *leaf.shape[2:])
+        return leaf[:, :tasks].reshape(runs * tasks, *leaf.shape[2:])
 
     one_input = setting.batch_axes == ONE_INPUT
     return TaskView(
@@ -293,9 +293,9 @@ def _mini_batches(batch: Batch, axes: Batch) -> Batch:
 def _task_rows(
     variant: Variant, row_of: RowOf, step: int, runs: list[int], measured: PyTree
 ) -> Iterator[Row]:
-    tasks = variant.task_ids.shape[1]
+    tasks = variant.measured
     for run in runs:
-        for place, task in enumerate(variant.task_ids[run].tolist()):
+        for place, task in enumerate(variant.task_ids[run, :tasks].tolist()):
             for name, (values, errors) in measured.items():
                 view = run * tasks + place
                 for i, scope in enumerate(SCOPES):

@@ -5,7 +5,6 @@ chunk. Programs are dispatched first and read one round later, so the device wor
 while the host writes.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,18 +19,16 @@ from mtl_jax.console.progress import ProgressBar
 from mtl_jax.console.signals import StopSignal
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.devices import memory, multihost
-from mtl_jax.devices.axis_map import AxisMap, sequential
 from mtl_jax.options import name_list
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
 from mtl_jax.storage.records import Row
-from mtl_jax.training import evaluate, record_rows, streaming, trajectory
+from mtl_jax.training import evaluate, record_rows, start, streaming, trajectory
 from mtl_jax.training.batches import IndexedPool, Loader, make_loader
 from mtl_jax.training.compile import (
     ChunkReport,
     Programs,
     compile_programs,
     held,
-    init_states,
     report,
 )
 from mtl_jax.training.config import fields
@@ -133,61 +130,15 @@ def run(
         with checkpoint.open_manager(
             folder, config.checkpoint.keep_last, kept
         ) as saved:
-            step, states = _start(made, folder, saved, say)
-            if step == config.steps:
-                say(f"{folder} is finished: step {config.steps} of {config.steps}")
-                return Outcome(config.steps, None, 0.0, {})
+            step, states = start.start(made, folder, saved, say)
+            if start.is_finished(made, step, states):
+                say(f"{folder} is finished: step {step} of {config.steps}")
+                return Outcome(step, None, 0.0, {})
             # From here on a signal waits for the next boundary, compilation included.
             with StopSignal() as stop, ProgressBar(config.steps, step, progress) as bar:
                 session = _prepare(made, folder, saved, states, bar)
                 _bind(session, step)
                 return _loop(session, _place(session, states), step, stop)
-
-
-def _start(made: Experiment, folder, saved, say) -> tuple[int, list]:
-    """Step and states to start from: of the newest checkpoint, or of the seeds."""
-    config = made.config
-    states = [init_states(made.setting, v, made.run_map) for v in made.variants]
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
-    kept = config.checkpoint.keep_last + 1
-    if config.checkpoint.keep_points:
-        kept += config.trajectory.dense + config.trajectory.count
-    workdir.check_space(folder, kept * size + 2**24)
-    restored = checkpoint.restore(saved, states, say)
-    _reconcile(folder, saved, restored[0] if restored else -1, say)
-    if not restored:
-        return 0, states
-    if restored[0] < config.steps:
-        say(f"going on from step {restored[0]} of {config.steps} in {folder}")
-        if moved := _moved(folder, made.run_map):
-            say(moved)
-    return restored
-
-
-@multihost.on_primary_host
-def _reconcile(folder: Path, saved, step: int, say: Callable[[str], None]) -> None:
-    """Check the records that belong to a checkpoint, and drop those after it."""
-    parts = checkpoint.parts(saved, step) if step >= 0 else None
-    records.reconcile(folder, step, parts, say)
-
-
-def _moved(folder: Path, run_map: AxisMap) -> str:
-    """Say what other devices than before mean for the numbers; empty for the same."""
-    now = [str(device.device_kind) for device in jax.devices()]
-    *_, last = [{}, *provenance.sessions(folder)]
-    before = last.get("devices", [])
-    if before in ([], now):  # it does not say, or they are the same
-        return ""
-    kept = run_map is sequential and set(now) == set(before)
-    what = "factors" if kept else "all numbers, as training amplifies it,"
-    return (
-        f"{folder} was on {_counted(before)} and goes on with {_counted(now)}: "
-        f"rounding may make {what} other than the former would have found"
-    )
-
-
-def _counted(devices: list[str]) -> str:
-    return " and ".join(f"{n} x {kind}" for kind, n in Counter(devices).items())
 
 
 def _prepare(
@@ -268,10 +219,11 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
             signal = multihost.max_over_hosts(stop.number or 0) or None
             due = begin // config.checkpoint.every != step // config.checkpoint.every
             kept = config.checkpoint.keep_points and step in points
-            if due or kept or signal or step == config.steps:
+            finished = _is_finished(session, state, step)
+            if due or kept or signal or finished:
                 state = _write(session, state)
                 _save(session, state, step)
-            if signal:
+            if signal or finished:
                 break
         with session.watch("checkpoints"):
             checkpoint.finish(session.saved)
@@ -280,6 +232,18 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
     runs = sum(len(variant.seeds) for variant in session.experiment.variants)
     rate = (step - first) * runs / seconds["training"]
     return Outcome(step, signal, rate, seconds)
+
+
+def _is_finished(session: Session, state: LoopState, step: int) -> bool:
+    """Tell whether training ends here; losses are waited for only where they matter."""
+    made = session.experiment
+    if not made.config.stop_loss or step not in made.points:
+        return start.is_finished(made, step, [])
+    reports = [
+        programs.gather(report)
+        for programs, report in zip(session.programs, state.reports, strict=True)
+    ]
+    return start.is_finished(made, step, reports)
 
 
 def _advance(

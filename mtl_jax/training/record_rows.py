@@ -32,11 +32,12 @@ def row(
 ) -> Row:
     """Make the row of one number; ``task`` is None for what concerns the whole run."""
     first = int(variant.task_ids[run, 0])
+    label = variant.labels[run]
     size = len(setting.data.rows["train"][first if task is None else task])
     return Row(
         setting=setting.name,
-        variant=variant.name,
-        run=run,
+        variant=label.variant,
+        run=label.number,
         seed=int(variant.seeds[run]),
         learning_rate=float(variant.learning_rates[run]),
         batch_size=batch_size,
@@ -49,6 +50,8 @@ def row(
         value=float(value),
         scope=scope,
         standard_error=float(standard_error),
+        group=label.group,
+        target=label.target,
     )
 
 

@@ -13,7 +13,7 @@ from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import RunFactor, TaskFactor
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
-from mtl_jax.storage import checkpoint, commands
+from mtl_jax.storage import checkpoint, commands, workdir
 from mtl_jax.training import fingerprint, streaming, trajectory, variants
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.setting import Setting, make_setting, with_rotations
@@ -61,10 +61,8 @@ def resolve(
     """
     commands.check_config("train", config)
     _check(config)
-    names = variants.names(config)
-    points = trajectory.points(
-        config.steps, config.trajectory.dense, config.trajectory.count
-    )
+    variants.names(config)  # raises where one is unknown
+    _points(config, config.steps)
     if optimizer is None:
         variants.optimizer(config)  # raises where its options are unfit
     chosen = factors.make(config.factors)
@@ -78,19 +76,27 @@ def resolve(
         setting = with_rotations(setting)
     splits = _splits(config, setting)
     sizes = tuple(map(len, splits["train"]))
+    epoch = max(sizes) / config.batch_size
+    if config.epochs:
+        config.steps = max(1, round(config.epochs * epoch))
     contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
     return Experiment(
         config=config,
         setting=setting,
-        variants=[
-            variants.make(name, config, setting.tasks, sizes, optimizer)
-            for name in names
-        ],
+        variants=variants.make_all(config, setting.tasks, sizes, optimizer),
         splits=splits,
-        points=points,
+        points=_points(config, config.trajectory.epochs * epoch),
         factors=chosen,
         run_map=axis_map.make(config.run_map),
         data={"checksum": checkpoint.checksum(contents), **setting.data.provenance},
+    )
+
+
+def _points(config: Config, every: float) -> np.ndarray:
+    """Steps at which the runs are looked at, the even ones ``every`` steps apart."""
+    fields = config.trajectory
+    return trajectory.points(
+        config.steps, fields.dense, fields.count, every if fields.epochs else 0.0
     )
 
 
@@ -122,6 +128,12 @@ def _check(config: Config) -> None:
             f"batch_size {config.batch_size} cannot be cut into grad_accumulation "
             f"{config.grad_accumulation} equal parts; choose a number that divides it."
         )
+    for field in ("epochs", "stop_loss", "trajectory.epochs"):
+        value = workdir.flat(config)[field]
+        if not (value == 0 or is_positive(value)):
+            raise InputError(
+                f"{field} is {value!r}; it must be a positive number, or 0 for none."
+            )
     one_of("data.stream", config.data.stream, streaming.CHOICES)
     if config.checkpoint.every < 1:
         raise InputError(

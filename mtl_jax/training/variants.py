@@ -2,7 +2,8 @@
 
 ``single`` trains every task alone, ``multi`` all of them on the sum of their losses,
 ``multi-NAME`` all of them with the multi-task optimizer NAME, and ``multi-NAME-ub``
-with NAME on gradients at the shared representation."""
+with NAME on gradients at the shared representation. Groups of tasks instead of all
+stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.groups`."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -24,12 +25,14 @@ from mtl_jax.smto import (
     strategies,
 )
 from mtl_jax.smto.strategies import Strategy
+from mtl_jax.training import groups
+from mtl_jax.training.groups import GROUP, SINGLE, Group, Label
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
 from mtl_jax.types import Config, InputError
 
-PLAIN = ("single", "multi")
+PLAIN = (SINGLE, "multi")
 """Variants that name no multi-task optimizer."""
 UNITARY = "sum"
 NO_SMTO = "none"
@@ -51,7 +54,10 @@ CUT: tuple[StrategyMaker, ...] = (
 
 
 class Variant(NamedTuple):
-    """Runs side by side: ``R`` = seeds x learning rates x groups of tasks."""
+    """Runs side by side: ``R`` = seeds x learning rates x groups of tasks.
+
+    Groups of as many tasks are one stack of runs, hence one program.
+    """
 
     name: str
     smto: str
@@ -63,6 +69,13 @@ class Variant(NamedTuple):
     """int32 ``[R]``."""
     learning_rates: np.ndarray
     """``[R]``."""
+    labels: tuple[Label, ...]
+    """Names of the runs ``[R]``."""
+
+    @property
+    def measured(self) -> int:
+        """Number of leading tasks that task factors look at: the target, or all."""
+        return 1 if self.labels[0].target else self.task_ids.shape[1]
 
 
 def names(config: Config) -> tuple[str, ...]:
@@ -77,15 +90,25 @@ def names(config: Config) -> tuple[str, ...]:
     if not chosen:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
     for name in chosen:
-        prefix, _, method = name.removesuffix(AT_REPRESENTATION).partition("-")
-        if name not in PLAIN and (prefix != "multi" or method not in smto.SMTOS):
+        method = name.partition(GROUP)[0]
+        prefix, _, base = method.removesuffix(AT_REPRESENTATION).partition("-")
+        if method not in PLAIN and (prefix != "multi" or base not in smto.SMTOS):
             raise InputError(
                 f"variant {name!r} is not 'single', 'multi', or 'multi-' and one of: "
                 f"{', '.join(smto.SMTOS)} (of gradients at the representation with "
-                f"{AT_REPRESENTATION!r} behind it)"
-                f"{did_you_mean(_closest(name))}"
+                f"{AT_REPRESENTATION!r} behind it; of some tasks with {GROUP!r} and "
+                f"their names behind it){did_you_mean(_closest(method))}"
             )
     return chosen
+
+
+def smto_of(name: str) -> str:
+    """Return the multi-task optimizer that a variant names; empty for none.
+
+    >>> smto_of("multi-mgda-ub:a/b"), smto_of("single")
+    ('mgda', '')
+    """
+    return _base(name.partition(GROUP)[0].partition("-")[2])
 
 
 def _closest(name: str) -> str | None:
@@ -102,7 +125,7 @@ def rotate(config: Config) -> bool:
     Raises:
       InputError: as `names` and `make`.
     """
-    chosen = {name.partition("-")[2] for name in names(config)} & smto.SMTOS.keys()
+    chosen = {smto_of(name) for name in names(config)} - {""}
     methods = [_smto(name, config, (1,)) for name in chosen]
     return any(isinstance(method, Rotation) for method in methods)
 
@@ -126,6 +149,58 @@ def optimizer(config: Config) -> OptimizerMaker:
     )
 
 
+def make_all(
+    config: Config,
+    tasks: Sequence[str],
+    sizes: Sequence[int],
+    override: OptimizerMaker | None = None,
+) -> list[Variant]:
+    """Resolve all variants of a configuration, in stacks of runs.
+
+    Args:
+      config: the configuration.
+      tasks: names of the setting's tasks.
+      sizes: training examples of every task, for methods that go by them or count
+        epochs: an epoch is a pass over the largest task of a group.
+      override: optimizer of a learning rate; the configuration's if not given.
+
+    Raises:
+      InputError: an unknown name, a variant or a task twice, or a value out of range.
+    """
+    draw = groups.make_draw(config.groups)
+    stacks: dict[tuple, list[Group]] = {}
+    for method, group in groups.members(names(config), tasks, draw):
+        # Where a method goes by the sizes of its tasks, each group has its program.
+        of_group = tuple(sizes[task] for task in group.tasks)
+        key = method, len(group.tasks), group.has_target, of_group
+        stacks.setdefault(key[:3] if method in PLAIN else key, []).append(group)
+    return [
+        _stack(method, members, config, tasks, sizes, override)
+        for (method, *_), members in stacks.items()
+    ]
+
+
+def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of `names`, one for every group, as `make_all` takes them.
+
+    Raises:
+      InputError: as `make_all`.
+    """
+    draw = groups.make_draw(config.groups)
+    return tuple(
+        name
+        for listed in names(config)
+        for name in (
+            [
+                f"{method}{GROUP}{g.name}"
+                for method, g in groups.members([listed], tasks, draw)
+            ]
+            if GROUP in listed
+            else [listed]
+        )
+    )
+
+
 def make(
     name: str,
     config: Config,
@@ -133,46 +208,53 @@ def make(
     sizes: Sequence[int],
     override: OptimizerMaker | None = None,
 ) -> Variant:
-    """Resolve a variant of a configuration.
+    """Resolve a variant whose groups have as many tasks each; see `make_all`."""
+    draw = groups.make_draw(config.groups)
+    members = list(groups.members([name], tasks, draw))
+    of_groups = [group for _, group in members]
+    return _stack(members[0][0], of_groups, config, tasks, sizes, override)
 
-    Args:
-      name: of the variant.
-      config: the configuration.
-      tasks: names of the setting's tasks.
-      sizes: training examples of every task, for methods that go by them or count
-        epochs: an epoch is a pass over the largest task.
-      override: optimizer of a learning rate; the configuration's if not given.
 
-    Raises:
-      InputError: an unknown name, or a value out of range.
-    """
-    single = name == "single"
+def _stack(
+    method: str,
+    members: list[Group],
+    config: Config,
+    tasks: Sequence[str],
+    sizes: Sequence[int],
+    override: OptimizerMaker | None,
+) -> Variant:
+    """Runs of a method on groups of as many tasks."""
+    single = method == SINGLE
+    pairs: list[tuple[float, Group]]
     if single and config.single_runs:
         pairs = _single_runs(config, tasks)
     else:
-        numbers = np.arange(len(tasks))
-        groups = numbers[:, None] if single else numbers[None]
-        pairs = list(itertools.product(config.learning_rates, groups))
-    runs = [(seed, *pair) for seed, pair in itertools.product(config.seeds, pairs)]
-    chosen = name.partition("-")[2] or UNITARY
+        pairs = list(itertools.product(config.learning_rates, members))
+    runs = [(seed, *pair) for seed in config.seeds for pair in pairs]
+    labels = groups.labels(method, [group for _, _, group in runs], tasks)
+    chosen = method.partition("-")[2] or UNITARY
+    of_group = [sizes[task] for task in members[0].tasks]
+    by_name = {label.variant: None for label in labels}
+    size = len(members[0].tasks)
     return Variant(
-        name=name,
+        name=next(iter(by_name)) if len(by_name) == 1 else f"{method} of {size} tasks",
         smto=NO_SMTO if single else chosen,
         method=UpdateRule(
-            strategy=_strategy(chosen, config, len(pairs[0][1]), sizes),
+            strategy=_strategy(chosen, config, size, of_group),
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
             parts=config.grad_accumulation,
-            is_watched=not single and _is_watched(chosen, config, sizes),
+            is_watched=not single and _is_watched(chosen, config, of_group),
         ),
-        task_ids=np.stack([group for _, _, group in runs]).astype(np.int32),
+        task_ids=np.array([group.tasks for _, _, group in runs], np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
+        labels=labels,
     )
 
 
-def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]]:
-    """Learning rate and task number ``[1]`` of the runs that are named one by one."""
+def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Group]]:
+    """Learning rate and task of the runs that are named one by one."""
     named = tuple(config.single_runs)
     for pair in named:
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
@@ -186,7 +268,7 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Any]
                 f"single_runs: the learning rate of {pair[0]!r} is {pair[1]!r}; it "
                 f"must be a positive number."
             )
-    return [(rate, np.array([tasks.index(task)])) for task, rate in named]
+    return [(rate, Group(task, (tasks.index(task),), False)) for task, rate in named]
 
 
 def _strategy(

@@ -24,7 +24,7 @@ from mtl_jax.training.batches import make_loader
 from mtl_jax.training.compile import compile_programs, init_states
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import UpdateRule
-from mtl_jax.training.variants import Variant
+from mtl_jax.training.variants import Label, Variant
 from tests import small
 
 DEVICES = 8
@@ -181,7 +181,8 @@ def made(case, seeds):
     runs = len(seeds)
     tasks = np.tile(np.arange(T, dtype=np.int32), (runs, 1))
     numbers = np.array(seeds, np.int32)
-    variant = Variant("", "", method, tasks, numbers, np.full(runs, 0.1))
+    labels = tuple(Label("", run) for run in range(runs))
+    variant = Variant("", "", method, tasks, numbers, np.full(runs, 0.1), labels)
     states = init_states(setting, variant, axis_map.sequential)
     return setting, variant, states
 

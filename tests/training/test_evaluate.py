@@ -17,7 +17,7 @@ from mtl_jax.objectives.losses import OBJECTIVES
 from mtl_jax.training import evaluate, record_rows
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import data_pool
-from mtl_jax.training.variants import Variant
+from mtl_jax.training.variants import Label, Variant
 from tests.tiny import MLP, D, with_methods
 
 T, B = 3, 4
@@ -202,7 +202,8 @@ def test_rows_name_what_a_task_has_in_the_order_of_its_objective():
     totals = jax.jit(functools.partial(evaluate.sums, one, sequential))(*args)
     totals = jax.tree.map(lambda leaf: np.asarray(leaf)[None], totals)
     none: Any = None
-    variant = Variant("multi", "sum", none, teams, np.zeros(1), np.zeros(1))
+    labels = (Label("multi", 0),)
+    variant = Variant("multi", "sum", none, teams, np.zeros(1), np.zeros(1), labels)
     fields = "run step split task name value direction unit"
     row_of: Any = collections.namedtuple("Kept", fields, defaults=(0, ""))
     runs = np.arange(1)

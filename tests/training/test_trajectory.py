@@ -31,13 +31,26 @@ def test_late_points_are_log_spaced():
         (2**31, 1, 1, "steps is 2147483648; .* at most 2147483647"),
         (5, -1, 1, "dense is -1"),
         (5, 10**20, 1, "dense is 1000.* at most 1000000"),
-        (5, 1, 0, "count 0"),
+        (5, 1, -1, "count -1"),
         (5, 1, 10**20, "count 1000.* at most 1000000"),
     ],
 )
 def test_numbers_out_of_range(steps, dense, count, word):
     with pytest.raises(InputError, match=word):
         trajectory.points(steps, dense, count)
+
+
+def test_even_points_stand_beside_the_others():
+    even = trajectory.points(1_000, dense=0, count=0, every=195.3)
+    np.testing.assert_array_equal(even, [0, 195, 391, 586, 781, 976, 1_000])
+    both = trajectory.points(1_000, dense=2, count=3, every=500)
+    np.testing.assert_array_equal(both, [0, 1, 2, 45, 500, 1_000])
+
+
+@pytest.mark.parametrize("every", [0.5, -3.0, np.inf])
+def test_even_points_are_a_step_apart(every):
+    with pytest.raises(InputError, match="trajectory.epochs puts points .* at least 1"):
+        trajectory.points(10, 0, 1, every)
 
 
 def test_boundaries_hold_points_and_chunks():
