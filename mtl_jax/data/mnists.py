@@ -6,6 +6,7 @@ import numpy as np
 
 from mtl_jax.data import source as sources
 from mtl_jax.data.dataset import Dataset
+from mtl_jax.data.division import divide, remark
 from mtl_jax.types import DataMissing
 
 TASKS = ("mnist", "fashion_mnist", "notmnist")
@@ -49,16 +50,13 @@ def load(
     rngs = np.random.default_rng(seed).spawn(3)
     for file_set, rng in zip(file_sets, rngs, strict=True):
         splits, origins[file_set.name] = sources.read(file_set)
-        drawn = _draw(rng, {split: len(y) for split, (_, y) in splits.items()})
+        counts = {split: len(y) for split, (_, y) in splits.items()}
+        drawn = divide(rng, counts, SIZES)
         for split, places in drawn.items():
             rows[split].append((start + places).astype(np.int32))
-        if len(splits) < 2:
-            sizes = "/".join(str(len(places)) for places in drawn.values())
-            remarks.append(
-                f"{file_set.name}: only the {', '.join(splits)} split was there; it is "
-                f"divided into {sizes} train/validation/test examples"
-            )
-            _log.warning(remarks[-1])
+        if text := remark(file_set.name, counts, drawn):
+            remarks.append(text)
+            _log.warning(text)
         for x, y in splits.values():
             xs.append(x)
             ys.append(y)
@@ -73,18 +71,3 @@ def load(
         widths=(10,) * 3,
         provenance=provenance,
     )
-
-
-def _draw(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, np.ndarray]:
-    """Draw rows of every split from official splits that lie one after the other."""
-    if len(counts) == 2:
-        deck = rng.permutation(counts["train"])
-        test = counts["train"] + rng.permutation(counts["test"])[: SIZES["test"]]
-        train, validation, _ = np.split(
-            deck, [SIZES["train"], SIZES["train"] + SIZES["validation"]]
-        )
-        return {"train": train, "validation": validation, "test": test}
-    (n,) = counts.values()
-    sizes = [n * size // sum(SIZES.values()) for size in SIZES.values()]
-    parts = np.split(rng.permutation(n), np.cumsum(sizes))
-    return dict(zip(SIZES, parts, strict=False))  # a remainder < 3 is left out

@@ -2,11 +2,12 @@ import gzip
 import itertools
 import logging
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtl_jax.data import LOADERS, digits, fashion_mtl, mnists, source
+from mtl_jax.data import LOADERS, digits, division, fashion_mtl, mnists, source
 from mtl_jax.types import InputError
 from tests.data.soundness import assert_seeded, assert_sound, everything, sizes
 
@@ -43,34 +44,121 @@ def small(monkeypatch):
     monkeypatch.setattr(source, "COUNTS", {"train": 600, "test": 100})
     sizes = {split: size // 100 for split, size in mnists.SIZES.items()}
     monkeypatch.setattr(mnists, "SIZES", sizes)
+    sizes = {split: size // 100 for split, size in fashion_mtl.SIZES.items()}
+    monkeypatch.setattr(fashion_mtl, "SIZES", sizes)
 
 
 def number(x):
     return x.reshape(len(x), -1)[:, :3].astype(int) @ [65536, 256, 1]
 
 
-def test_fashion_mtl(directory):
-    dataset = fashion_mtl.load(str(directory))
+@pytest.fixture(scope="module")
+def fashion(directory, tmp_path_factory):
+    """Make a tree without NotMNIST."""
+    root = tmp_path_factory.mktemp("fashion")
+    (root / "fashion_mnist").symlink_to(directory / "fashion_mnist")
+    return str(root)
+
+
+def test_fashion_mtl(fashion, caplog):
+    dataset = fashion_mtl.load(fashion)
     assert_sound(dataset)
+    assert dataset.tasks == ("fashion_1", "fashion_2", "noisy_fashion")
+    (remark,) = dataset.provenance["remarks"]
+    assert "notmnist is left out" in remark and remark in caplog.text
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert sizes(dataset) == {
-        "train": (25_000, 25_000),
-        "validation": (5_000, 5_000),
-        "test": (5_000, 5_000),
+        "train": (25_000,) * 3,
+        "validation": (5_000,) * 3,
+        "test": (5_000,) * 3,
     }
-    assert len(everything(dataset)) == len(dataset.x) == 70_000
-    numbers = number(dataset.x)
-    np.testing.assert_array_equal(numbers % 10, dataset.y)
-    first = 700  # MNIST has the numbers before
+    numbers, first = number(dataset.x), 700  # MNIST has the numbers before
+    halves = np.concatenate([of_task(dataset, task) for task in (0, 1)])
+    assert sorted(numbers[halves]) == list(range(first, first + 70_000))
+    np.testing.assert_array_equal(numbers[halves] % 10, dataset.y[halves])
     for split, of_tasks in dataset.rows.items():
         is_test = numbers[np.concatenate(of_tasks)] >= first + 60_000
         assert is_test.all() if split == "test" else not is_test.any()
         for task in of_tasks:  # spread over the whole split, not a block of it
-            assert abs(is_test.size / 2 / len(task) - 1) < 1e-9
             assert np.ptp(numbers[task]) > 0.99 * (10_000 if is_test.all() else 60_000)
 
 
-def test_fashion_mtl_is_seeded(directory):
-    assert_seeded(lambda seed: fashion_mtl.load(str(directory), seed=seed))
+def test_labels_of_noisy_fashion_are_permuted_in_every_split(fashion):
+    dataset = fashion_mtl.load(fashion)
+    for _, rows, noisy in dataset.rows.values():
+        np.testing.assert_array_equal(dataset.x[rows], dataset.x[noisy])
+        y, permuted = dataset.y[rows], dataset.y[noisy]
+        np.testing.assert_array_equal(np.bincount(y), np.bincount(permuted))
+        deviation = (0.1 * 0.9 / len(y)) ** 0.5  # ten classes of one size
+        assert abs((y == permuted).mean() - 0.1) < 4 * deviation
+
+
+@pytest.mark.parametrize("noise", [0, 0.25])
+def test_share_of_labels_that_are_permuted(noise, fashion):
+    whole, part = (fashion_mtl.load(fashion, noise=share) for share in (1.0, noise))
+    for split, rows in part.rows.items():
+        for task in (0, 1):  # the other tasks see no difference
+            for a, b in ((whole.x, part.x), (whole.y, part.y)):
+                np.testing.assert_array_equal(a[whole.rows[split][task]], b[rows[task]])
+        y, permuted = part.y[rows[1]], part.y[rows[2]]
+        assert abs((y != permuted).mean() - 0.9 * noise) < 0.02
+        np.testing.assert_array_equal(np.bincount(y), np.bincount(permuted))
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.1])
+def test_noise_is_a_share(noise, fashion):
+    with pytest.raises(InputError, match=f"data.noise is {noise}.* between 0 and 1"):
+        fashion_mtl.load(fashion, noise=noise)
+
+
+def test_fashion_mtl_is_seeded(fashion):
+    first, again, other = (fashion_mtl.load(fashion, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.x, again.x)
+    np.testing.assert_array_equal(first.y, again.y)
+    for rows in first.rows.values():  # the same rows for every seed, of other images
+        for task in rows[:2]:
+            assert set(number(first.x[task])) != set(number(other.x[task]))
+    noise = [d.y[rows] for d in (first, other) for rows in d.rows["train"][1:]]
+    assert (noise[0] == noise[1]).mean() < 0.12  # not the permutation of the other seed
+    assert (noise[1] == noise[3]).mean() < 0.12
+
+
+@pytest.mark.usefixtures("small")
+def test_fashion_mtl_with_letters(directory, fashion):
+    dataset = fashion_mtl.load(str(directory))
+    assert_sound(dataset)
+    assert dataset.tasks[3:] == ("notmnist",) and dataset.provenance["remarks"] == []
+    assert sizes(dataset) == {"train": (250,) * 4} | dict.fromkeys(
+        ("validation", "test"), (50,) * 4
+    )
+    numbers, start = number(dataset.x), 70_700  # those of Fashion-MNIST and MNIST
+    for split, (*_, rows) in dataset.rows.items():
+        assert (numbers[rows] >= start + (600 if split == "test" else 0)).all()
+        assert (numbers[rows] < start + (700 if split == "test" else 600)).all()
+        np.testing.assert_array_equal(numbers[rows] % 10, dataset.y[rows])
+    without = fashion_mtl.load(fashion)  # which is the same but for that task
+    for split, rows in without.rows.items():
+        for task in range(3):
+            here = dataset.rows[split][task]
+            np.testing.assert_array_equal(dataset.x[here], without.x[rows[task]])
+            np.testing.assert_array_equal(dataset.y[here], without.y[rows[task]])
+
+
+@pytest.mark.usefixtures("small")
+def test_fashion_mtl_with_a_part_of_the_letters(directory, fashion, tmp_path, caplog):
+    (tmp_path / "notmnist").mkdir()
+    for path in directory.glob("notmnist/t10k*"):
+        (tmp_path / "notmnist" / path.name).symlink_to(path)
+    (tmp_path / "fashion_mnist").symlink_to(Path(fashion) / "fashion_mnist")
+    dataset = fashion_mtl.load(str(tmp_path))
+    assert_sound(dataset)
+    assert {split: n[3] for split, n in sizes(dataset).items()} == {
+        "train": 100 * 25 // 35,
+        "validation": 100 * 5 // 35,
+        "test": 100 * 5 // 35,
+    }
+    (remark,) = dataset.provenance["remarks"]
+    assert "notmnist: only the test split" in remark and remark in caplog.text
 
 
 def test_sizes_of_mnists_are_the_stated_ones():
@@ -134,9 +222,18 @@ def test_mnists_with_a_split_missing(task, split, directory, tmp_path, caplog):
             np.testing.assert_array_equal(number(drawn), number(before))
 
 
-def test_partial_proportions_of_the_official_test_file():
-    drawn = mnists._draw(np.random.default_rng(0), {"test": 10_000})
-    assert [len(rows) for rows in drawn.values()] == [8_333, 833, 833]
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(10_000, [8_333, 833, 833]), (59_999, [49_999, 4_999, 4_999])]
+    + [(count, [50_000, 5_000, 5_000]) for count in (60_000, 90_000)],
+)
+def test_division_of_the_only_official_split(count, expected):
+    rng = np.random.default_rng(0)
+    rows = division.divide(rng, {"test": count}, mnists.SIZES)
+    assert [len(drawn) for drawn in rows.values()] == expected
+    together = np.concatenate(list(rows.values()))
+    assert len(set(together)) == len(together) and together.max() < count
+    assert np.ptp(rows["test"]) > 0.99 * count
 
 
 @pytest.mark.usefixtures("small")
