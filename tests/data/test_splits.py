@@ -118,9 +118,6 @@ def test_fashion_mtl_is_seeded(fashion):
     for rows in first.rows.values():  # the same rows for every seed, of other images
         for task in rows[:2]:
             assert set(number(first.x[task])) != set(number(other.x[task]))
-    noise = [d.y[rows] for d in (first, other) for rows in d.rows["train"][1:]]
-    assert (noise[0] == noise[1]).mean() < 0.12  # not the permutation of the other seed
-    assert (noise[1] == noise[3]).mean() < 0.12
 
 
 @pytest.mark.usefixtures("small")
