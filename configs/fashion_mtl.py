@@ -17,4 +17,5 @@ def get_config() -> ConfigDict:
     config: Any = default.get_config()
     config.setting = "fashion_mtl"
     config.data.noise = 1.0  # share of the labels of noisy_fashion that are permuted
+    config.model.name = "lenet"
     return config

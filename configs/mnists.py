@@ -16,4 +16,5 @@ def get_config() -> ConfigDict:
     config: Any = default.get_config()
     config.setting = "mnists"
     config.data.partial = False  # split the one file there is where one is missing
+    config.model.name = "lenet"
     return config

@@ -6,6 +6,7 @@ from typing import Any
 from mtl_jax.models import huggingface
 from mtl_jax.models.cnn import cnn
 from mtl_jax.models.deeplab import deeplab
+from mtl_jax.models.lenet import lenet
 from mtl_jax.models.mlp import mlp
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.roberta import roberta
@@ -15,6 +16,7 @@ from mtl_jax.options import check_options, defaults
 TRUNKS: dict[str, Callable[..., Trunk]] = {
     "cnn": cnn,
     "deeplab": deeplab,
+    "lenet": lenet,
     "mlp": mlp,
     "resnet": resnet,
     "roberta": roberta,

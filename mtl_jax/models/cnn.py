@@ -1,4 +1,4 @@
-"""Small convolutional trunk for 28x28 and 32x32 images, as LeNet with more channels."""
+"""Small convolutional trunk for 28x28 and 32x32 images."""
 
 from collections.abc import Sequence
 
@@ -93,5 +93,5 @@ def _check_size(shape: tuple[int, ...], kernel_size: int) -> None:
         raise InputError(
             f"a {kernel_size}x{kernel_size} convolution of {shape[1]}x{shape[2]} "
             f"inputs gives {sides[0]}x{sides[1]}, which a 2x2 pool cannot halve; "
-            f"choose another kernel_size or fewer channels."
+            f"choose fewer channels, or a cnn of another kernel_size."
         )

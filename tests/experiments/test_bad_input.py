@@ -109,7 +109,7 @@ VALUES = [
     ("learning_rates", "('fast',)", r"learning_rates are \('fast',\)"),
     ("learning_rates", "1e-3,fast", "'fast' is unfit: .*positive"),
     ("learning_rates", "1e-3,1e-3", "0.001 is there twice: .*each once"),
-    ("model.name", "vit", "'vit' is not one of: cnn, deeplab, mlp"),
+    ("model.name", "vit", "'vit' is not one of: cnn, deeplab, lenet"),
     ("model.mlp.widths", "()", r"mlp widths are \(\); give positive"),
     ("model.mlp.widths", "(16,0)", r"mlp widths are \(16, 0\); 0 is unfit.*positive"),
     ("model.mlp.widths", "16,a", "mlp widths are .*'a' is unfit: .*whole numbers"),

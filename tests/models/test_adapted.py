@@ -100,15 +100,15 @@ def test_nnx_computes_what_the_module_does():
 
 
 @pytest.mark.parametrize(
-    ("name", "own"),
+    ("name", "is_one_model"),
     [("linen", False), ("nnx", True), ("nnx class", False), ("pair", False)]
     + [("pytree", True)],
 )
-def test_seeds_draw_what_brings_no_parameters(name, own):
+def test_seeds_draw_what_brings_no_parameters(name, is_one_model):
     trunk = as_trunk(MODELS[name])
     first, second = (jax.tree.leaves(started(trunk, seed)[0]) for seed in (0, 1))
     same = all((a == b).all() for a, b in zip(first, second, strict=True))
-    assert bool(same) == own
+    assert bool(same) == is_one_model
 
 
 @pytest.mark.parametrize("name", ["linen", "nnx"])

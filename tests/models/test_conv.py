@@ -279,7 +279,7 @@ def test_auto_is_the_form_for_the_backend():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("lenet", {}, ["'lenet'", "cnn, deeplab, mlp, resnet"]),
+        ("alexnet", {}, ["'alexnet'", "cnn, deeplab, lenet, mlp, resnet"]),
         ("cnn", {"widths": (3,)}, ["'widths'", "channels, kernel_size"]),
         ("cnn", {"conv": "fft"}, ["'fft'", "auto, lax, gemm"]),
         ("cnn", {"padding": "full"}, ["'full'", "same, valid"]),

@@ -19,5 +19,7 @@ def test_fields_of_a_trunk_are_the_options_of_its_factory(name):
 
 
 def test_an_unknown_trunk_has_no_options():
-    with pytest.raises(InputError, match="model 'clap' is not one of: cnn, deeplab"):
+    with pytest.raises(
+        InputError, match="model 'clap' is not one of: cnn, deeplab, lenet, mlp"
+    ):
         models.options("clap")
