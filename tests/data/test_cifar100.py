@@ -152,7 +152,7 @@ def test_groupings(directory, grouping):
     assert frozenset.union(*groups) == set(range(100))
     assert dataset.widths == (width,) * tasks
     assert len(set(dataset.tasks)) == len(dataset.tasks) == tasks
-    expected = (45, 5, 20) if grouping == "coarse" else (100, 20, 20)
+    expected = (40, 10, 20) if grouping == "coarse" else (100, 20, 20)
     assert [set(n) for n in sizes(dataset).values()] == [{n} for n in expected]
     is_test = dataset.x[:, 0, 0, 1] == len("test")
     for split, rows in dataset.rows.items():
@@ -429,7 +429,7 @@ def test_superclasses_of_unequal_size(tmp_path):
 
 
 def test_options_out_of_range(directory):
-    with pytest.raises(InputError, match="'other'.*labels, random, superclasses, co"):
+    with pytest.raises(InputError, match="'other'.*coarse, labels, random, supercl"):
         cifar100.load(str(directory), grouping="other")
     with pytest.raises(InputError, match="grouping_seed is -1"):
         cifar100.load(str(directory), grouping_seed=-1)
@@ -443,10 +443,13 @@ def test_official_counts(monkeypatch):
     assert len(set(cifar100.SUPERCLASSES)) == 20
 
 
+def test_superclasses_are_the_default(directory):
+    assert cifar100.load(str(directory)).tasks == cifar100.SUPERCLASSES
+
+
 def test_config(directory):
     c: Any = config.get_config()
     c.data.dir = str(directory)
-    c.data.grouping = "coarse"
     c.model.resnet.widths = (4, 8, 8, 8)
     made = make_setting(c)
     assert made.data.tasks == cifar100.SUPERCLASSES
