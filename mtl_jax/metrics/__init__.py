@@ -27,6 +27,7 @@ from mtl_jax.metrics.conflict import (
     split_half_cosines,
 )
 from mtl_jax.metrics.connectivity import barrier, line, losses_at, plane
+from mtl_jax.metrics.covariance import gradient_covariance
 from mtl_jax.metrics.fisher import fisher_trace
 from mtl_jax.metrics.hessian import (
     gauss_newton_operator,
@@ -48,6 +49,7 @@ __all__ = [
     "direction_cosines",
     "fisher_trace",
     "gauss_newton_operator",
+    "gradient_covariance",
     "gsnr",
     "hessian_operator",
     "line",

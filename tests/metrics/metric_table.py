@@ -29,6 +29,7 @@ from mtl_jax.metrics.conflict import (
     split_half_cosines,
 )
 from mtl_jax.metrics.connectivity import barrier, losses_at, plane
+from mtl_jax.metrics.covariance import gradient_covariance
 from mtl_jax.metrics.fisher import ESTIMATORS, fisher_trace
 from mtl_jax.metrics.hessian import (
     gauss_newton_operator,
@@ -149,6 +150,9 @@ def table(view, scale=1):
         "gauss_newton_operator": product(gauss_newton),
         "m_coherence": lambda p, b: m_coherence(loss_fn, p, b, **SIZE),
         "noise_scale": lambda p, b: noise_scale(loss_fn, p, b, batch_size=4),
+        "gradient_covariance": lambda p, b: gradient_covariance(
+            loss_fn, p, b, batch_size=4, population=100
+        ),
         "batch_cosines": lambda p, b: batch_cosines(loss_fn, p, b, **SIZE),
         "stiffness": cosines_of_halves,
         "gsnr": lambda p, b: gsnr(loss_fn, p, b, **SIZE),

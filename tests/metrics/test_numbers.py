@@ -96,6 +96,7 @@ DEGREES = {
     "spectrum": [0, 1, 1],
     "m_coherence": 0,
     "noise_scale": [0, 0, 0, 2, 2],
+    "gradient_covariance": 2,
     "batch_cosines": 0,
     "stiffness": 0,
     "gsnr": 0,
