@@ -13,7 +13,7 @@ from experiments import config_files
 from mtl_jax import data, models, smto
 from mtl_jax.data import LOADERS, Dataset
 from mtl_jax.metrics import factors
-from mtl_jax.metrics.factors.contract import RunFactor, TaskFactor
+from mtl_jax.metrics.factors.contract import PathFactor, RunFactor, TaskFactor
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.objectives import scores
 from mtl_jax.objectives.losses import OBJECTIVES
@@ -22,7 +22,7 @@ from mtl_jax.smto.contract import Method
 DOCS = Path(__file__).parents[1] / "docs"
 TABLES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
     "smto": (smto, tuple(Method.__args__), smto.SMTOS),
-    "factor": (factors, (TaskFactor, RunFactor), factors.FACTORS),
+    "factor": (factors, (TaskFactor, RunFactor, PathFactor), factors.FACTORS),
     "trunk": (models, (Trunk,), models.TRUNKS),
     "setting": (data, (Dataset,), LOADERS),
 }

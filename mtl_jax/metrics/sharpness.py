@@ -167,7 +167,7 @@ def batch_rises(
 
     return (
         jnp.stack([highest(*ball) for ball in balls]),
-        jnp.stack([_dual_norm(gradient, ball.scale, ball.norm) for ball in balls]),
+        jnp.stack([dual_norm(gradient, ball.scale, ball.norm) for ball in balls]),
     )
 
 
@@ -214,7 +214,7 @@ def average_sharpness(
             lambda part: jax.grad(loss_fn)(params, part), batch, batch_size
         )
     value, error = probe.mean_and_error(rises, jnp.ones_like(rises))
-    return Sharpness(value, error, _dual_norm(gradient, scale, "l2"))
+    return Sharpness(value, error, dual_norm(gradient, scale, "l2"))
 
 
 def _steepest(gradient: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
@@ -225,7 +225,8 @@ def _steepest(gradient: PyTree, scale: PyTree, norm: str, rho: float) -> PyTree:
     return jax.tree.map(lambda c, u: rho * c * u, scale, unit)
 
 
-def _dual_norm(gradient: PyTree, scale: PyTree, norm: str) -> Array:
+def dual_norm(gradient: PyTree, scale: PyTree, norm: str) -> Array:
+    """Return the dual norm of a gradient times the scale: by how much it can rise."""
     relative = jax.tree.map(jnp.multiply, gradient, scale)
     if norm == "l2":
         return precision.norm(relative)

@@ -19,6 +19,8 @@ from mtl_jax.devices import memory, run_axis
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.metrics.factors.contract import (
     SCOPES,
+    Measured,
+    PathFactor,
     RunFactor,
     RunProbe,
     TaskFactor,
@@ -26,6 +28,7 @@ from mtl_jax.metrics.factors.contract import (
 )
 from mtl_jax.objectives.missing import mean_loss
 from mtl_jax.storage.records import Row
+from mtl_jax.training.compile import init_states
 from mtl_jax.training.record_rows import RowOf
 from mtl_jax.training.resolve import PROBE, Experiment
 from mtl_jax.training.setting import Setting
@@ -91,17 +94,19 @@ def compile_factors(
     ]
     like = {len(view.task): view for view in all_views}  # of every size, one
     compile_task = partial(_compile_task, setting, run_map, batch, seed)
-    compile_run = partial(_compile_run, setting, run_map, batch)
+    compile_run = partial(
+        _compile_run, setting, run_map, batch, seed, made.config.batch_size
+    )
     with ThreadPoolExecutor() as threads:
         shared = {
             (name, size): threads.submit(compile_task, factor, view)
-            for name, factor in factors[0].items()
+            for name, factor in factors.task.items()
             for size, view in like.items()
         }
         of_variants = [
             {
                 name: threads.submit(compile_run, factor, variant, state)
-                for name, factor in factors[1].items()
+                for name, factor in factors.run.items()
                 if variant.task_ids.shape[1] > 1
             }
             for variant, state in zip(variants, states, strict=True)
@@ -121,15 +126,36 @@ def compile_factors(
         return CompiledFactor(name, program.run, rows, program.temporaries)
 
     return [
-        [of_tasks(name, variant, len(view.task)) for name in factors[0]]
+        [of_tasks(name, variant, len(view.task)) for name in factors.task]
         + [
             of_runs(name, variant, program.result())
             for name, program in programs.items()
         ]
+        + _from_start(made, variant)
         for variant, view, programs in zip(
             variants, all_views, of_variants, strict=True
         )
     ]
+
+
+def _from_start(made: Experiment, variant: Variant) -> list[CompiledFactor]:
+    """Factors of a variant that compare with its start, on the host."""
+    if not made.factors.path:
+        return []
+    # Drawn anew, as a run that goes on has its start no more.
+    start = init_states(made.setting, variant, made.run_map).params
+    shape = *variant.task_ids.shape, len(SCOPES)
+
+    def flat(value: np.ndarray) -> np.ndarray:  # [R, T, 2] to [V, 2]
+        return np.broadcast_to(value, shape).reshape(-1, len(SCOPES))
+
+    def of_path(name: str, factor: PathFactor) -> CompiledFactor:
+        def measure(states: TrainState) -> PyTree:
+            return jax.tree.map(flat, factor(start, states.params))
+
+        return CompiledFactor(name, measure, partial(_task_rows, variant), 0)
+
+    return [of_path(*item) for item in made.factors.path.items()]
 
 
 def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> Batch:
@@ -202,6 +228,7 @@ def _compile_task(
                     jax.tree.map(lambda leaf: leaf[view.task], batch.y),
                 ),
                 key=jax.random.fold_in(jax.random.key(seed), view.task),
+                width=jnp.asarray(setting.data.widths)[view.task],
             )
         )
 
@@ -220,7 +247,9 @@ def _compile_task(
 def _compile_run(
     setting: Setting,
     run_map: AxisMap,
-    batch: Batch,
+    probe: Batch,
+    seed: int,
+    batch_size: int,
     factor: RunFactor,
     variant: Variant,
     like: TrainState,
@@ -228,7 +257,9 @@ def _compile_run(
     """Program of a run factor: states ``[R, ...]`` to what it says of each."""
     method, axes = variant.method, setting.batch_axes
 
-    def of_run(state: TrainState, rate: Array, tasks: Array, batches: Batch) -> PyTree:
+    def of_run(state: TrainState, rate: Array, tasks: Array, probe: Batch) -> PyTree:
+        probe = _of_tasks(probe, tasks, axes)
+
         def of_task(params: Params, inputs: gradients.TaskInputs) -> Scalar:
             return _mean_loss(setting, params, inputs.state, inputs.batch)
 
@@ -244,7 +275,6 @@ def _compile_run(
 
         input_axes = gradients.input_axes(axes)
         options = {"batch_axes": input_axes, "task_map": method.task_map}
-        x = batches.x if axes.x is None else batches.x[:, tasks]
         return factor(
             RunProbe(
                 losses=lambda params, batch: gradients.task_losses(
@@ -255,7 +285,9 @@ def _compile_run(
                 ),
                 update=update,
                 params=state.params,
-                batches=Batch(x, jax.tree.map(lambda leaf: leaf[:, tasks], batches.y)),
+                batches=_mini_batches(probe, axes),
+                random_batch=partial(_random_batch, probe, tasks, batch_size, axes),
+                key=jax.random.key(seed),
                 learning_rate=rate,
             )
         )
@@ -263,31 +295,64 @@ def _compile_run(
     place = run_axis.make(len(variant.seeds))
     rates = variant.learning_rates.astype(np.float32)
     rest = run_axis.shard(place, (rates, variant.task_ids))
-    batches = run_axis.replicate(place, _mini_batches(batch, axes))
+    probe = run_axis.replicate(place, probe)
     mapped = jax.jit(run_axis.map_runs(place, run_map, of_run, (0, 0, 0, None)))
-    program = mapped.lower(run_axis.shard(place, like), *rest, batches).compile()
+    program = mapped.lower(run_axis.shard(place, like), *rest, probe).compile()
 
     def run(states: TrainState) -> PyTree:
-        values = program(run_axis.shard(place, states), *rest, batches)
+        values = program(run_axis.shard(place, states), *rest, probe)
         return run_axis.gather(place, values)
 
     return Program(run, memory.temporaries(program))
 
 
-def _mini_batches(batch: Batch, axes: Batch) -> Batch:
+def _of_tasks(probe: Batch, tasks: Array, axes: Batch) -> Batch:
+    """The probes of a run's tasks ``[T, N, ...]`` (a shared ``x`` without T)."""
+    x = probe.x if axes.x is None else probe.x[tasks]
+    return Batch(x, jax.tree.map(lambda leaf: leaf[tasks], probe.y))
+
+
+def _mini_batches(probe: Batch, axes: Batch) -> Batch:
     """An even number of mini-batches ``[M, T, B, ...]`` (a shared ``x`` without T)."""
-    count = min(RUN_EXAMPLES, jax.tree.leaves(batch.y)[0].shape[1])
+    count = min(RUN_EXAMPLES, _length(probe))
     size = min(BATCH, count // 2)
     number = 2 * (count // (2 * size))
 
-    def cut(leaf: np.ndarray) -> np.ndarray:  # [N, ...] to [M, B, ...]
+    def cut(leaf: Array) -> Array:  # [N, ...] to [M, B, ...]
         return leaf[: number * size].reshape(number, size, *leaf.shape[1:])
 
-    def cut_tasks(leaf: np.ndarray) -> np.ndarray:  # [T, N, ...] to [M, T, B, ...]
-        return np.stack([cut(rows) for rows in leaf], axis=1)
+    cut_tasks = jax.vmap(cut, out_axes=1)  # [T, N, ...] to [M, T, B, ...]
+    x = (cut if axes.x is None else cut_tasks)(probe.x)
+    return Batch(x, jax.tree.map(cut_tasks, probe.y))
 
-    x = (cut if axes.x is None else cut_tasks)(batch.x)
-    return Batch(x, jax.tree.map(cut_tasks, batch.y))
+
+def _random_batch(
+    probe: Batch, tasks: Array, size: int, axes: Batch, key: Array
+) -> Batch:
+    """A random batch of all tasks ``[T, B, ...]`` (a shared ``x`` without T)."""
+    length = _length(probe)
+
+    def rows(key: Array) -> Array:
+        return jax.random.permutation(key, length)[:size]
+
+    def rows_of_task(task: Array) -> Array:
+        return rows(jax.random.fold_in(key, task))
+
+    def of_task(leaf: Array, rows: Array) -> Array:
+        return leaf[rows]
+
+    if axes.x is None:
+        chosen = rows(key)
+        return Batch(
+            probe.x[chosen], jax.tree.map(lambda leaf: leaf[:, chosen], probe.y)
+        )
+    chosen = jax.vmap(rows_of_task)(tasks)
+    return jax.tree.map(lambda leaf: jax.vmap(of_task)(leaf, chosen), probe)
+
+
+def _length(probe: Batch) -> int:
+    """Number of examples of a task."""
+    return jax.tree.leaves(probe.y)[0].shape[1]
 
 
 def _task_rows(
@@ -312,17 +377,20 @@ def _run_rows(
     runs: list[int],
     measured: PyTree,
 ) -> Iterator[Row]:
+    def row(task: int | None, name: str, values: Measured, *at: int) -> Row:
+        value, error = (np.nan if v is None else v[at] for v in values)
+        return row_of(at[0], step, PROBE, task, name, value, "shared", error)
+
     for run in runs:
         tasks = variant.task_ids[run].tolist()
-        row = partial(row_of, run, step, PROBE)
         for name, values in measured.run.items():
-            yield row(None, name, values[run], "shared")
+            yield row(None, name, values, run)
         for name, values in measured.task.items():
-            for task, value in zip(tasks, values[run], strict=True):
-                yield row(task, name, value, "shared")
+            for i, task in enumerate(tasks):
+                yield row(task, name, values, run, i)
         for name, values in measured.pair.items():
             for i, task in enumerate(tasks):
                 for j, other in enumerate(tasks):
                     if i != j:
                         full = f"{name}/{setting.tasks[other]}"
-                        yield row(task, full, values[run, i, j], "shared")
+                        yield row(task, full, values, run, i, j)

@@ -11,7 +11,7 @@ from mtl_jax.data import schedule
 from mtl_jax.devices import axis_map
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.metrics import factors
-from mtl_jax.metrics.factors import RunFactor, TaskFactor
+from mtl_jax.metrics.factors import Factors
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
 from mtl_jax.storage import checkpoint, commands, workdir
 from mtl_jax.training import fingerprint, streaming, trajectory, variants
@@ -36,7 +36,7 @@ class Experiment:
     """Rows of the pool per split and task; ``probe`` is one of them."""
     points: np.ndarray
     """Steps at which the runs are looked at."""
-    factors: tuple[dict[str, TaskFactor], dict[str, RunFactor]]
+    factors: Factors
     """As `factors.make` makes them."""
     run_map: AxisMap
     """Map over the runs of a device."""

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from pandas.testing import assert_frame_equal
 
 from mtl_jax import metrics, models
 from mtl_jax.data import Dataset
 from mtl_jax.gradients.gramian import gramian
 from mtl_jax.metrics import factors
-from mtl_jax.metrics.factors import RUN_FACTORS, TASK_FACTORS
+from mtl_jax.metrics.factors.contract import Measured, RunMeasured
 from mtl_jax.storage import records
 from mtl_jax.training.compile import init_states
 from mtl_jax.training.factor_programs import compile_factors, probe_batch
@@ -25,8 +26,14 @@ from mtl_jax.types import InputError, ModelState, Params
 from tests import small
 
 NO_STATE = ModelState({}, {})
-HEADLINE = ("sharpness_and_coherence", "fisher_trace", "conflict")
-LATER = ("sharpness", "coherence", "example_coherence", "affinity")
+HEADLINE = (
+    "sharpness_and_covariance",
+    "fisher_trace",
+    "gradient_similarity",
+    "conflict",
+    "distance_from_start",
+)
+LATER = ("adaptive_sharpness", "coherence", "example_coherence", "affinity")
 KEYS = ["variant", "run", "step", "split", "task", "scope", "name"]
 POINTS = [0, 1, 2, 5, 12]
 
@@ -40,7 +47,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(folder):
-    """A run with the headline factors and all its checkpoints."""
+    """Run with the headline factors, and keep all checkpoints."""
     changes = {"factors__names": HEADLINE, "checkpoint__keep_points": True}
     return small.run(
         folder / "measured", variants=("single", "multi-cagrad"), **changes
@@ -49,7 +56,7 @@ def measured(folder):
 
 @pytest.fixture(scope="module")
 def replayed(folder):
-    """The same run without factors, measured afterwards, and then once more."""
+    """Repeat the run without factors; measure afterwards, and then once more."""
     run = small.run(
         folder / "replayed",
         variants=("single", "multi-cagrad"),
@@ -62,14 +69,14 @@ def replayed(folder):
 
 @pytest.fixture(scope="module")
 def made(measured):
-    """The experiment, to do by hand what the run has done."""
+    """Resolve the experiment, to do by hand what the run has done."""
     del measured
     changes = {"factors.names": HEADLINE, "variants": ("single", "multi-cagrad")}
     return resolve(small.config(changes))
 
 
 def values(df, **chosen):
-    """The one value and its error of a selection."""
+    """Select a value and its error."""
     for column, value in chosen.items():
         df = df[df[column] == value]
     (row,) = df.itertuples()
@@ -77,7 +84,7 @@ def values(df, **chosen):
 
 
 def by_hand(made, path, step):
-    """Of the second seed's run with CAGrad: its state and the probes of its tasks."""
+    """Read the parameters of the second seed's run with CAGrad, and its probes."""
     state = small.checkpoint_of(path, step)[0][1]
     params = Params(
         *(
@@ -104,21 +111,25 @@ def loss_of(made):
 @pytest.mark.parametrize("task", [0, 2])
 def test_task_factors_are_the_metrics_of_that_task(measured, made, task):
     params, batch = by_hand(made, measured.path, 12)
-    own, examples = one_task(params, task), (batch.x[task], batch.y[task])
+    of_task, examples = one_task(params, task), (batch.x[task], batch.y[task])
     loss_fn = loss_of(made)
-    trunk = lambda shared, b: loss_fn(own._replace(shared=shared), b)  # noqa: E731
+    trunk = lambda shared, b: loss_fn(of_task._replace(shared=shared), b)  # noqa: E731
     chosen = {"variant": "multi-cagrad", "run": 1, "step": 12}
     chosen["task"] = made.setting.tasks[task]
-    for scope, fn, start in (("task", loss_fn, own), ("shared", trunk, own.shared)):
+    for scope, fn, start in (
+        ("task", loss_fn, of_task),
+        ("shared", trunk, of_task.shared),
+    ):
         noise = metrics.noise_scale(fn, start, examples, batch_size=16)
-        found = {"coherence": noise[:2], "noise_scale": (noise.noise_scale, np.nan)}
-        for norm, dual in (("l2", "l2"), ("linf", "l1")):
-            sharp = metrics.sharpness(fn, start, examples, norm=norm)
-            found[f"sharpness_{norm}"] = sharp[:2]
-            found[f"gradient_{dual}"] = (sharp.gradient, np.nan)
-        for name, expected in found.items():
+        covariance = metrics.gradient_covariance(fn, start, examples, batch_size=16)
+        expected = {"coherence": noise[:2], "gradient_covariance": covariance[:2]}
+        for name, rho in (("linf", 1e-3), ("linf_wide", 1e-1)):
+            options: Any = {"norm": "linf", "adaptive": True, "rho": rho}
+            sharp = metrics.sharpness(fn, start, examples, **options)
+            expected[f"adaptive_sharpness_{name}"] = sharp[:2]
+        for name, value in expected.items():
             recorded = values(measured.records, name=name, scope=scope, **chosen)
-            np.testing.assert_allclose(recorded, expected, rtol=2e-3, err_msg=name)
+            np.testing.assert_allclose(recorded, value, rtol=2e-3, err_msg=name)
 
 
 def test_fisher_is_within_its_error_of_the_exact_one(measured, made):
@@ -182,15 +193,84 @@ def test_conflict_is_that_of_the_whole_gradients(measured, made):
     assert min(value(task, "cosine_update") for task in tasks) >= -1
 
 
+def test_gradient_similarity_of_large_batches_is_that_of_whole_gradients(
+    measured, made
+):
+    # Batches of 64 are the whole probe of 48 examples.
+    params, batch = by_hand(made, measured.path, 12)
+    rows = [
+        jax.grad(loss_of(made))(one_task(params, t), (batch.x[t], batch.y[t])).shared
+        for t in range(3)
+    ]
+    rows = np.stack([np.asarray(ravel_pytree(row)[0]) for row in rows])
+    total = rows.sum(axis=0)
+    cosines = rows @ total / np.linalg.norm(rows, axis=1) / np.linalg.norm(total)
+    changes = {"factors.names": ("gradient_similarity",), "batch_size": 64}
+    large = resolve(small.config({**changes, "variants": ("multi-cagrad",)}))
+    state = init_states(large.setting, large.variants[0], large.run_map)
+    (gauge,) = compile_factors(large, [state])[0]
+    stored = small.checkpoint_of(measured.path, 12)[0][1]["params"]
+    state = state._replace(params=Params(stored["shared"], stored["heads"]))
+    similarity = gauge.measure(state).task["gradient_similarity"]
+    np.testing.assert_allclose(similarity.value[1], cosines, rtol=1e-3)
+    np.testing.assert_allclose(similarity.standard_error[1], 0, atol=1e-6)
+
+
+def test_batches_of_a_task_are_random_parts_of_its_probe_in_any_company(made):
+    batches = {"batches": lambda run: RunMeasured({}, {}, {"x": Measured(drawn(run))})}
+
+    def drawn(run):
+        return jnp.stack([run.random_batch(key).x for key in jax.random.split(run.key)])
+
+    (_, multi), setting = made.variants, made.setting
+    pair = multi._replace(task_ids=multi.task_ids[:, [2, 0]])
+    few = dataclasses.replace(
+        made, variants=[multi, pair], factors=factors.Factors({}, batches, {})
+    )
+    states = [init_states(setting, v, made.run_map) for v in few.variants]
+    all_x, pair_x = (
+        gauge.measure(state).pair["x"].value
+        for (gauge,), state in zip(compile_factors(few, states), states, strict=True)
+    )
+    assert all_x.shape[:4] == (2, 2, 3, 16)  # runs, batches, tasks, examples
+    np.testing.assert_array_equal(pair_x, all_x[:, :, [2, 0]])
+    np.testing.assert_array_equal(all_x[0], all_x[1])
+    probe = probe_batch(setting, made.splits["probe"], 0)
+    for task in range(3):
+        parts = [
+            [
+                (probe.x[task] == x).reshape(48, -1).all(axis=1).nonzero()[0]
+                for x in part
+            ]
+            for part in all_x[0, :, task]
+        ]
+        assert all(len(places) >= 1 for part in parts for places in part)
+        assert all(len({p[0] for p in part}) == 16 for part in parts)
+        assert {p[0] for p in parts[0]} != {p[0] for p in parts[1]}
+
+
+def test_distance_is_that_from_the_initial_parameters(measured, made):
+    start, end = (by_hand(made, measured.path, step)[0] for step in (0, 12))
+    chosen = {"variant": "multi-cagrad", "run": 1, "name": "distance_from_start"}
+    for task in range(3):
+        moved = jax.tree.map(np.subtract, one_task(end, task), one_task(start, task))
+        for scope, part in (("task", moved), ("shared", moved.shared)):
+            leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(part)]
+            where = {**chosen, "task": made.setting.tasks[task], "scope": scope}
+            value, _ = values(measured.records, step=12, **where)
+            np.testing.assert_allclose(value, np.linalg.norm(np.concatenate(leaves)))
+            assert values(measured.records, step=0, **where)[0] == 0
+
+
 def test_every_sound_run_is_measured_at_every_point(measured):
     df = measured.records
     scoped = df[df["scope"] != ""]
-    sharp = scoped[scoped["name"] == "sharpness_l2"]
+    sharp = scoped[scoped["name"] == "adaptive_sharpness_linf"]
     for variant, runs in (("single", 6), ("multi-cagrad", 2)):
-        own = sharp[sharp["variant"] == variant]
-        assert sorted(own["step"].unique()) == POINTS
-        assert len(own) == len(POINTS) * 6 * 2  # tasks of runs, scopes
-        assert own["run"].nunique() == runs
+        rows = sharp[sharp["variant"] == variant]
+        assert sorted(rows["step"].unique()) == POINTS
+        assert len(rows) == len(POINTS) * 6 * 2  # tasks of runs, scopes
+        assert rows["run"].nunique() == runs
     assert set(scoped[scoped["name"] == "unit_mean"]["variant"]) == {"multi-cagrad"}
     assert set(scoped["split"]) == {"probe"}
     assert np.isfinite(sharp["value"]).all()
@@ -207,7 +287,7 @@ def test_single_and_multi_start_from_the_same_numbers(measured):
         for variant in ("single", "multi-cagrad")
     )
     both = single.index.intersection(multi.index)
-    assert len(both) == 2 * 3 * 2 * 7
+    assert len(both) == 2 * 3 * 2 * 10  # seeds, tasks, scopes, values
     np.testing.assert_array_equal(single[both], multi[both])
 
 
@@ -217,8 +297,11 @@ def test_measured_afterwards_is_measured_in_training(measured, replayed):
         df[df["name"].isin(names)].sort_values(KEYS, ignore_index=True)
         for df in (measured.records, replayed)
     )
-    # `sharpness` and `coherence` came later, alone, in place of the first values.
-    alone = expected["name"].str.contains("sharpness|gradient_l|coherence|noise")
+    # Those of `adaptive_sharpness` and `coherence` came later, alone, in place of the
+    # first values.
+    again = again[again["name"].isin(names)].reset_index(drop=True)
+    repeated = ["adaptive_sharpness_linf", "adaptive_gradient_l1"]
+    alone = expected["name"].isin([*repeated, "coherence", "noise_scale"])
     assert_frame_equal(expected[~alone], again[~alone], check_exact=True)
     columns = ["value", "standard_error"]
     pair = expected[columns], again[columns]
@@ -243,8 +326,10 @@ def test_diverged_runs_are_not_measured(folder):
         learning_rates=(1e-3, 1e30),
         factors__names=("conflict",),
     )
-    found = run.records[run.records["name"] == "unit_mean"]
-    steps = {rate: set(rows["step"]) for rate, rows in found.groupby("learning_rate")}
+    measured = run.records[run.records["name"] == "unit_mean"]
+    steps = {
+        rate: set(rows["step"]) for rate, rows in measured.groupby("learning_rate")
+    }
     assert steps[1e-3] == set(POINTS)
     assert steps[1e30] < set(POINTS)
 
@@ -264,7 +349,7 @@ def test_time_is_accounted_for(measured):
         ({"factors.names": ()}, "name at least one factor"),
         ({"steps": 3}, "steps cannot be changed after training"),
         (
-            {"factors.sharpness_and_coherence.rho": 0.1},
+            {"factors.sharpness_and_covariance.rho": 0.1},
             "rho was 0.001 in training, now 0.1; choose the old value",
         ),
     ],
@@ -307,7 +392,7 @@ def test_replay_passes_over_a_damaged_checkpoint(measured, tmp_path):
     [
         ("names", ("sharpness", "sharpness"), "'sharpness' is named twice"),
         ("names", ("sharpnes",), "'sharpnes' is not one of: sharpness_and"),
-        ("sharpness_and_coherence.rho", 0.0, "rho is 0.0; it must be positive"),
+        ("sharpness_and_covariance.rho", 0.0, "rho is 0.0; it must be positive"),
         ("fisher_trace.batch_size", -1, "batch_size is -1; it must be positive"),
         ("fisher_trace.estimator", "exac", "estimator 'exac' is not one of"),
     ],
@@ -320,7 +405,7 @@ def test_bad_options_of_factors(folder, field, value, message):
 
 
 def test_all_factors_where_tasks_share_their_input():
-    """Two binary labels of one image: one input, and heads of two classes."""
+    """Measure two binary labels of an input, with heads of two classes."""
     rng = np.random.default_rng(0)
     rows = (np.arange(60, dtype=np.int32),) * 2
     dataset = Dataset(
@@ -333,24 +418,24 @@ def test_all_factors_where_tasks_share_their_input():
         provenance={},
         one_input=True,
     )
-    changes = {"factors.names": (*TASK_FACTORS, *RUN_FACTORS), "data.tasks": 2}
-    changes |= {f"factors.{n}.iterations": 2 for n in ("hessian", "gauss_newton")}
+    changes = {"factors.names": tuple(factors.FACTORS), "data.tasks": 2}
+    curvatures = ("hessian", "gauss_newton", "top_eigenvalue")
+    changes |= {f"factors.{name}.iterations": 2 for name in curvatures}
     made = resolve(small.config({**changes, "variants": ("multi",)}))
     setting = from_dataset("shared", dataset, models.make("mlp", widths=(8,)))
     probe = (rows[0][:48],) * 2
     made = dataclasses.replace(made, setting=setting, splits={"probe": probe})
-    every = made.variants
-    states = [init_states(setting, variant, made.run_map) for variant in every]
+    states = [init_states(setting, variant, made.run_map) for variant in made.variants]
     (gauges,) = compile_factors(made, states)
-    assert [gauge.name for gauge in gauges] == [*TASK_FACTORS, *RUN_FACTORS]
+    assert [gauge.name for gauge in gauges] == list(factors.FACTORS)
 
     def row_of(run, step, split, task, name, value, scope="", error=np.nan) -> Any:
         return run, step, split, task, name, scope, error, value
 
     for gauge in gauges:
         rows = gauge.rows(row_of, 0, [0, 1], gauge.measure(states[0]))
-        found = [value for *_, value in rows]
-        assert found and np.isfinite(found).all(), gauge.name
+        numbers = [value for *_, value in rows]
+        assert numbers and np.isfinite(numbers).all(), gauge.name
 
 
 def test_names_of_factors_may_come_as_one_word():

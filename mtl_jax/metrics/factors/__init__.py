@@ -1,14 +1,15 @@
 """Factors by name: what is measured of a task, or of a whole run, on the fixed probe.
 
-A factor is a function of a `TaskProbe` or a `RunProbe`; its values become rows of the
-records under the names given in its docstring. Options of its factory, with their
-defaults, are fields of the config. ``shared`` values are those of the trunk's
+A factor is a function of a `TaskProbe` or a `RunProbe`, or of the parameters at the
+start and now; its values become rows of the records under the names given in its
+docstring. Options of its factory, with their defaults, are fields of the config.
+Equations are those of Mueller et al., 2024. ``shared`` values are those of the trunk's
 parameters, ``task`` values those of trunk and head together.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtl_jax.metrics.factors.coherence import (
     batch_cosines,
@@ -16,19 +17,24 @@ from mtl_jax.metrics.factors.coherence import (
     example_coherence,
 )
 from mtl_jax.metrics.factors.conflict import affinity, conflict, multi_task_curvature
-from mtl_jax.metrics.factors.contract import RunFactor, TaskFactor
-from mtl_jax.metrics.factors.curvature import gauss_newton, hessian
+from mtl_jax.metrics.factors.contract import PathFactor, RunFactor, TaskFactor
+from mtl_jax.metrics.factors.curvature import gauss_newton, hessian, top_eigenvalue
+from mtl_jax.metrics.factors.distance import distance_from_start
 from mtl_jax.metrics.factors.fisher import empirical_fisher_trace, fisher_trace
+from mtl_jax.metrics.factors.outputs import logit_norm
 from mtl_jax.metrics.factors.sharpness import (
     adaptive_sharpness,
     average_sharpness,
     sharpness,
     sharpness_and_coherence,
+    sharpness_and_covariance,
 )
+from mtl_jax.metrics.factors.similarity import gradient_similarity
 from mtl_jax.options import check_options, defaults, some_of
 from mtl_jax.types import Config, InputError
 
 TASK_FACTORS: dict[str, Callable[..., TaskFactor]] = {
+    "sharpness_and_covariance": sharpness_and_covariance,
     "sharpness_and_coherence": sharpness_and_coherence,
     "sharpness": sharpness,
     "adaptive_sharpness": adaptive_sharpness,
@@ -38,21 +44,40 @@ TASK_FACTORS: dict[str, Callable[..., TaskFactor]] = {
     "coherence": coherence,
     "example_coherence": example_coherence,
     "batch_cosines": batch_cosines,
+    "top_eigenvalue": top_eigenvalue,
     "hessian": hessian,
     "gauss_newton": gauss_newton,
+    "logit_norm": logit_norm,
 }
 """Factors of every task of every run."""
 
 RUN_FACTORS: dict[str, Callable[..., RunFactor]] = {
+    "gradient_similarity": gradient_similarity,
     "conflict": conflict,
     "affinity": affinity,
     "multi_task_curvature": multi_task_curvature,
 }
 """Factors of runs of several tasks."""
 
+PATH_FACTORS: dict[str, Callable[..., PathFactor]] = {
+    "distance_from_start": distance_from_start,
+}
+"""Factors of where every task of every run started and is now."""
 
-FACTORS: dict[str, Callable[..., Any]] = {**TASK_FACTORS, **RUN_FACTORS}
+FACTORS: dict[str, Callable[..., Any]] = {
+    **TASK_FACTORS,
+    **RUN_FACTORS,
+    **PATH_FACTORS,
+}
 """Factories of all factors; their signatures declare the options and the defaults."""
+
+
+class Factors(NamedTuple):
+    """Factors that are measured, by name."""
+
+    task: dict[str, TaskFactor]
+    run: dict[str, RunFactor]
+    path: dict[str, PathFactor]
 
 
 def options(name: str) -> dict[str, Any]:
@@ -76,8 +101,8 @@ def names(chosen: Config) -> tuple[str, ...]:
     return some_of("factor", chosen.names, FACTORS)
 
 
-def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
-    """Make the factors of tasks and of runs, with the options of ``config.factors``.
+def make(chosen: Config) -> Factors:
+    """Make the factors that ``config.factors`` asks for, with its options.
 
     Raises:
       InputError: as `names`; an unknown option, or a value out of its range.
@@ -85,7 +110,8 @@ def make(chosen: Config) -> tuple[dict[str, TaskFactor], dict[str, RunFactor]]:
     selected = {name: dict(chosen.get(name, {})) for name in names(chosen)}
     for name, values in selected.items():
         _check(name, values)
-    return _make_of(TASK_FACTORS, selected), _make_of(RUN_FACTORS, selected)
+    tables = TASK_FACTORS, RUN_FACTORS, PATH_FACTORS
+    return Factors(*(_make_of(table, selected) for table in tables))
 
 
 def _make_of(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax import metrics
 from mtl_jax.gradients.gramian import gramian
-from mtl_jax.metrics.factors.contract import RunFactor, RunMeasured, RunProbe
+from mtl_jax.metrics.factors.contract import Measured, RunFactor, RunMeasured, RunProbe
 from mtl_jax.types import Array, Batch, Params, PyTree
 
 
@@ -32,7 +32,7 @@ def conflict() -> RunFactor:
             return jnp.mean(cosines, axis=1, where=others)
 
         direction, update = run.update(losses, grads)
-        return RunMeasured(
+        return _without_errors(
             run={
                 "mean_cosine": measured.mean_cosine,
                 "debiased_mean_cosine": jnp.mean(debiased, where=others),
@@ -68,7 +68,7 @@ def affinity() -> RunFactor:
             return _mean_losses(run, run.params._replace(shared=shared))
 
         gains = metrics.affinity(losses_of, run.params.shared, grads, run.learning_rate)
-        return RunMeasured(run={}, task={}, pair={"affinity": gains})
+        return _without_errors(pair={"affinity": gains})
 
     return measure
 
@@ -83,9 +83,15 @@ def multi_task_curvature() -> RunFactor:
         moved = jax.tree.map(jnp.add, run.params.shared, step)
         after = _mean_losses(run, run.params._replace(shared=moved))
         curvatures = metrics.multi_task_curvature(losses, after, grads.shared, step)
-        return RunMeasured(run={}, task={"multi_task_curvature": curvatures}, pair={})
+        return _without_errors(task={"multi_task_curvature": curvatures})
 
     return measure
+
+
+def _without_errors(**values: dict[str, Array]) -> RunMeasured:
+    """Make values of the run, of tasks and of pairs."""
+    kinds = [values.get(kind, {}) for kind in RunMeasured._fields]
+    return RunMeasured(*({n: Measured(v) for n, v in kind.items()} for kind in kinds))
 
 
 def _half_grads(run: RunProbe) -> tuple[Array, Params, Params]:

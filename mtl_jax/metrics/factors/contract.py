@@ -26,6 +26,9 @@ class TaskProbe(NamedTuple):
     """Leaves ``[N, ...]``, in random order."""
     key: Array
     """The same for every run and step, so that runs differ by what they are."""
+    width: Array | None = None
+    """Outputs of the task: a head may have more, as many as the widest task needs.
+    None: all."""
 
 
 class RunProbe(NamedTuple):
@@ -42,6 +45,11 @@ class RunProbe(NamedTuple):
     batches: Batch
     """All tasks' probes in mini-batches, leaves ``[M, T, B, ...]`` (``x`` without
     ``T`` where tasks share their input)."""
+    random_batch: Callable[[Array], Batch]
+    """``key -> batch of all tasks``: a random part of their probes, as large as batches
+    are in training, or all. The part of a task does not depend on its company."""
+    key: Array
+    """As in `TaskProbe`."""
     learning_rate: Array
 
 
@@ -55,17 +63,21 @@ class Measured(NamedTuple):
 class RunMeasured(NamedTuple):
     """Values of a run, on the trunk's parameters, by name."""
 
-    run: dict[str, Array]
+    run: dict[str, Measured]
     """``[]``."""
-    task: dict[str, Array]
+    task: dict[str, Measured]
     """``[T]``."""
-    pair: dict[str, Array]
+    pair: dict[str, Measured]
     """``[T, T]``: a task (row) with another."""
 
 
 TaskFactor = Callable[[TaskProbe], dict[str, Measured]]
 """Values of a task by name, ``[2]``: one for each of `SCOPES`."""
 RunFactor = Callable[[RunProbe], RunMeasured]
+PathFactor = Callable[[Params, Params], dict[str, Measured]]
+"""Parameters of all runs at the start and now, on the host, trunks ``[R, ...]`` and
+heads ``[R, T, ...]``, to values by name ``[R, T, 2]``: one for each of `SCOPES`. They
+may have 1 in place of ``T`` where tasks do not differ."""
 
 
 def scoped_dot(a: Params, b: Params) -> Array:

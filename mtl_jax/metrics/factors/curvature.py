@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import jax
+
 from mtl_jax.metrics import hessian as metric
 from mtl_jax.metrics.factors.contract import (
     Measured,
@@ -25,6 +27,32 @@ def hessian(iterations: int = 20, draws: int = 4, batch_size: int = 128) -> Task
         return metric.hessian_operator(lambda p, b: task.loss_fn(lift(p), b))
 
     return _curvature("hessian", operator, iterations, draws, batch_size)
+
+
+def top_eigenvalue(
+    iterations: int = 10, examples: int = 512, batch_size: int = 128
+) -> TaskFactor:
+    """Measure ``hessian_top_eigenvalue`` and its ``..._bound`` on a part of the probe.
+
+    `hessian` has both on all of it, and more closely.
+
+    Args:
+      iterations: of Lanczos.
+      examples: of the probe, the first ones of its random order; at most all.
+      batch_size: examples of a mini-batch.
+    """
+
+    def measure(task: TaskProbe) -> dict[str, Measured]:
+        part = jax.tree.map(lambda leaf: leaf[:examples], task.batch)
+        options = {"key": task.key, "batch_size": batch_size, "iterations": iterations}
+
+        def in_scope(lift: Callable[[PyTree], Params], params: PyTree) -> tuple:
+            operator = metric.hessian_operator(lambda p, b: task.loss_fn(lift(p), b))
+            return metric.top_eigenvalue(operator, params, part, **options)
+
+        return _named_top("hessian", in_each_scope(task, in_scope))
+
+    return measure
 
 
 def gauss_newton(
@@ -59,10 +87,14 @@ def _curvature(
             return top, metric.trace(*args, draws=draws, **options)
 
         top, trace = in_each_scope(task, in_scope)
-        return {
-            f"{name}_top_eigenvalue": Measured(top.value),
-            f"{name}_top_eigenvalue_bound": Measured(top.error_bound),
-            f"{name}_trace": Measured(*trace),
-        }
+        return _named_top(name, top) | {f"{name}_trace": Measured(*trace)}
 
     return measure
+
+
+def _named_top(name: str, top: metric.Eigenvalue) -> dict[str, Measured]:
+    """Name an eigenvalue of an operator, and its bound."""
+    return {
+        f"{name}_top_eigenvalue": Measured(top.value),
+        f"{name}_top_eigenvalue_bound": Measured(top.error_bound),
+    }
