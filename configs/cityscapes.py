@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
     config.eval_batch_size = 32
     # An image is 32,768 pixels: fewer of them say as much.
     config.probe_size = 256
-    config.factors.sharpness_and_coherence.batch_size = 32
-    config.factors.sharpness_and_coherence.small_batch_size = 8
+    config.factors.sharpness_and_covariance.batch_size = 32
+    config.factors.sharpness_and_covariance.small_batch_size = 8
+    config.factors.gradient_similarity.batches = 8
     config.factors.fisher_trace.batch_size = 8
     return config

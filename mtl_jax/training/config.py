@@ -121,14 +121,17 @@ def default() -> Config:
     # examples of a task), validation, test.
     config.evaluate = ("probe", "validation", "test")
 
-    # Factors: what is measured of every task at those points, on its probe. More of
-    # them: sharpness, coherence, adaptive_sharpness, average_sharpness,
-    # empirical_fisher_trace, example_coherence, batch_cosines, hessian, gauss_newton,
-    # affinity, multi_task_curvature. Options of a factor stand under its name,
-    # factors.sharpness.rho; see mtl_jax/metrics/factors. Assumption: the paper names
-    # neither the norm of sharpness nor the kind of coherence.
+    # Factors: what is measured of every task at those points, on its probe; by default
+    # the paper's, and conflict. More of them, and what they cost: docs/factors.md.
+    # Options of a factor stand under its name, factors.sharpness.rho; see
+    # mtl_jax/metrics/factors.
     config.factors = ConfigDict()
-    config.factors.names = ("sharpness_and_coherence", "fisher_trace", "conflict")
+    config.factors.names = (
+        "sharpness_and_covariance",
+        "fisher_trace",
+        "gradient_similarity",
+        "conflict",
+    )
     for name in factors.FACTORS:
         config.factors[name] = ConfigDict(factors.options(name))
 

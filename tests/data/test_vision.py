@@ -30,8 +30,9 @@ SHRUNK = {
     "trajectory.count": 2,
     "checkpoint.every": 2,
     "augmentations": ("flip", "crop"),
-    "factors.sharpness_and_coherence.batch_size": 4,
-    "factors.sharpness_and_coherence.small_batch_size": 2,
+    "factors.sharpness_and_covariance.batch_size": 4,
+    "factors.sharpness_and_covariance.small_batch_size": 2,
+    "factors.gradient_similarity.batches": 2,
     "factors.fisher_trace.batch_size": 4,
 }
 RESNET = {"model.resnet.widths": (4, 6), "model.resnet.blocks": (1, 1)}
@@ -42,7 +43,8 @@ DEEPLAB = {
     "model.deeplab.channels": 4,
     "model.deeplab.rates": (1, 2),
 }
-FACTORS = {"sharpness_l2", "coherence", "fisher_trace", "mean_cosine"}
+FACTORS = {"adaptive_sharpness_linf", "gradient_covariance", "fisher_trace"}
+FACTORS |= {"gradient_similarity", "mean_cosine"}
 
 
 def of_cifar100(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, dict]:

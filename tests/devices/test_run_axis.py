@@ -82,13 +82,13 @@ def test_records_are_the_same_on_one_device_as_on_8(there, tmp_path):
         "variants": ("single",),
         "steps": 5,
         "trajectory__count": 1,
-        "factors__names": ("sharpness_and_coherence",),
+        "factors__names": ("sharpness_and_covariance",),
     }
     (one, state), (many, other) = [
         there(experiment, tmp_path, devices, **changes) for devices in (1, DEVICES)
     ]
     assert set(one["run"]) == set(range(9))
-    assert "sharpness_l2" in set(one["name"])
+    assert "adaptive_sharpness_linf" in set(one["name"])
     equal(state, other)
     # XLA fuses a program for one device otherwise than one for several: factors differ
     # in the last bit or two. What training and evaluation find does not.

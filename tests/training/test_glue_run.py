@@ -34,8 +34,9 @@ CHANGES = {
     "model.roberta.layers": 1,
     "model.roberta.heads": 2,
     "model.roberta.hidden": 8,
-    "factors.sharpness_and_coherence.batch_size": 4,
-    "factors.sharpness_and_coherence.small_batch_size": 2,
+    "factors.sharpness_and_covariance.batch_size": 4,
+    "factors.sharpness_and_covariance.small_batch_size": 2,
+    "factors.gradient_similarity.batches": 2,
     "factors.fisher_trace.batch_size": 4,
 }
 SCORES = {
@@ -48,7 +49,8 @@ SCORES = {
     "rte": {"accuracy"},
     "stsb": {"pearson", "spearman"},
 }
-FACTORS = {"sharpness_l2", "coherence", "fisher_trace", "mean_cosine"}
+FACTORS = {"adaptive_sharpness_linf", "gradient_covariance", "fisher_trace"}
+FACTORS |= {"gradient_similarity", "mean_cosine"}
 CONFIGS = {"glue": glue, "glue_text": glue_text}
 FEWER = {"glue": {}, "glue_text": {"factors.names": ("conflict",)}}  # to compile
 

@@ -21,7 +21,7 @@ CHANGES = {
     "checkpoint.every": 4,
     "steps_per_dispatch": 4,
     "trajectory.count": 8,
-    "factors.names": ("sharpness_and_coherence", "conflict"),
+    "factors.names": ("sharpness_and_covariance", "conflict", "distance_from_start"),
 }
 """15 saves, and records at 10 steps."""
 SEED = random.SystemRandom().randrange(10**6)
