@@ -55,7 +55,7 @@ class Label(NamedTuple):
     variant: str
     """Method and, behind a colon, the group of tasks if it is not all of them."""
     number: int
-    """Of the run, among those of its variant."""
+    """Number of the run, among those of its variant."""
     group: str = ""
     """Tasks of the group, as `Group.text`; empty of all and of single tasks."""
     target: str = ""

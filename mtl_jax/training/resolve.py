@@ -92,11 +92,11 @@ def resolve(
     )
 
 
-def _points(config: Config, every: float) -> np.ndarray:
-    """Steps at which the runs are looked at, the even ones ``every`` steps apart."""
+def _points(config: Config, spacing: float) -> np.ndarray:
+    """Steps at which the runs are looked at, the even ones ``spacing`` steps apart."""
     fields = config.trajectory
     return trajectory.points(
-        config.steps, fields.dense, fields.count, every if fields.epochs else 0.0
+        config.steps, fields.dense, fields.count, spacing if fields.epochs else 0.0
     )
 
 

@@ -12,21 +12,21 @@ MOST = 10**6
 """Points of either kind, far above what anybody looks at."""
 
 
-def points(steps: int, dense: int, count: int, every: float = 0.0) -> np.ndarray:
+def points(steps: int, dense: int, count: int, spacing: float = 0.0) -> np.ndarray:
     """Return all steps up to ``dense``, ``count`` log-spaced ones, and every so many.
 
     Always holds 0 and ``steps``; sorted, without repetition.
 
     >>> points(steps=1000, dense=3, count=6)
     array([   0,    1,    2,    3,   10,   31,   98,  313, 1000])
-    >>> points(steps=10, dense=0, count=0, every=2.5)
+    >>> points(steps=10, dense=0, count=0, spacing=2.5)
     array([ 0,  2,  5,  8, 10])
 
     Args:
       steps: of the runs.
       dense: steps at the beginning.
       count: of log-spaced steps after these.
-      every: steps from one of the even ones to the next, rounded each; 0 for none.
+      spacing: steps from one of the even ones to the next, rounded each; 0 for none.
 
     Raises:
       InputError: a number is out of range.
@@ -38,14 +38,14 @@ def points(steps: int, dense: int, count: int, every: float = 0.0) -> np.ndarray
             f"trajectory.dense is {dense} and trajectory.count {count}; "
             f"they must not be negative, and at most {MOST}."
         )
-    if every and not 1 <= every < math.inf:
+    if spacing and not 1 <= spacing < math.inf:
         raise InputError(
-            f"trajectory.epochs puts points {every:g} steps apart; they must be at "
+            f"trajectory.epochs puts points {spacing:g} steps apart; they must be at "
             f"least 1."
         )
     early = np.arange(min(dense, steps) + 1)
     late = np.geomspace(max(early[-1], 1), steps, count)
-    even = every * np.arange(1, steps / every + 1) if every else np.empty(0)
+    even = spacing * np.arange(1, steps / spacing + 1) if spacing else np.empty(0)
     later = np.concatenate([late, even]).round().astype(np.int64)
     return np.union1d(early, np.append(later[later < steps], steps))
 

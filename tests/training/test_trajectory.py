@@ -41,9 +41,9 @@ def test_numbers_out_of_range(steps, dense, count, word):
 
 
 def test_even_points_stand_beside_the_others():
-    even = trajectory.points(1_000, dense=0, count=0, every=195.3)
+    even = trajectory.points(1_000, dense=0, count=0, spacing=195.3)
     np.testing.assert_array_equal(even, [0, 195, 391, 586, 781, 976, 1_000])
-    both = trajectory.points(1_000, dense=2, count=3, every=500)
+    both = trajectory.points(1_000, dense=2, count=3, spacing=500)
     np.testing.assert_array_equal(both, [0, 1, 2, 45, 500, 1_000])
 
 
