@@ -5,6 +5,8 @@
 For accelerators.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from .. import celeba
@@ -12,4 +14,6 @@ from . import default
 
 
 def get_config() -> ConfigDict:
-    return default.get_config(celeba.get_config())
+    config: Any = default.get_config(celeba.get_config())
+    config.select.by = "f1"
+    return config

@@ -96,7 +96,7 @@ def load(
     attributes: tuple[str, ...] = (),
     size: int = 64,
 ) -> Dataset:
-    """Load a task per attribute, all of one input.
+    """Load a task per attribute, all of one input, scored by F1 and accuracy.
 
     ``x`` is uint8 ``[202599, size, size, 3]``, ``y`` int8 ``[202599, T]``, 0 or
     1. Splits are those of the official partition. Images are mapped from the cache, not
@@ -136,7 +136,7 @@ def load(
         x=arrays["x"],
         y=arrays["y"][:, columns],
         rows=_rows(arrays["order"], len(columns)),
-        objectives=("bernoulli",) * len(columns),
+        objectives=("bernoulli_f1",) * len(columns),
         widths=(1,) * len(columns),
         provenance={
             "sources": {"celeba": sources.origin(file_set, images.digests)},

@@ -54,9 +54,9 @@ def load(
     """Load tasks on disjoint classes; ``x`` is uint8 ``[60000, 32, 32, 3]``.
 
     The tasks of ``coarse`` are those of Mueller et al. (2025), after Rosenbaum et al.
-    (2018, arXiv:1711.01239): 2,000 / 500 / 500 examples. Assumption: the paper has 2,500
-    for training and 500 each for validation and test, and CIFAR-100 only the 2,500 and
-    one 500 of a superclass, so a random fifth of the 2,500 is held out for validation.
+    (2018, arXiv:1711.01239): 2,000 / 500 / 500 examples. Assumption: the paper has
+    2,500 for training and 500 each for validation and test, and CIFAR-100 only 2,500
+    and 500 of a superclass, so a fifth of the 2,500, at random, is for validation.
 
     A task of ten classes, which is ours, has 5,000 / 500 / 500 examples: the official
     train split, and two random halves of the official test split.

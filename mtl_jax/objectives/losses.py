@@ -37,6 +37,7 @@ from mtl_jax.objectives.measure import LOSS, Measure
 from mtl_jax.objectives.scores import (
     ACCURACY,
     BINARY_ACCURACY,
+    BINARY_F1,
     MATTHEWS,
     MSE,
     PEARSON,
@@ -340,6 +341,9 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "softmax_f1": SOFTMAX._replace(scores={"accuracy": ACCURACY, "f1": f1(1)}),
     "bernoulli": BERNOULLI,
+    "bernoulli_f1": BERNOULLI._replace(
+        scores={"f1": BINARY_F1, "accuracy": BINARY_ACCURACY}
+    ),
     "gaussian": GAUSSIAN,
     "gaussian_correlation": GAUSSIAN._replace(
         scores={"pearson": PEARSON, "spearman": SPEARMAN, "mse": MSE}

@@ -141,6 +141,17 @@ def f1(positive: int) -> Score:
     return Score(statistics, _f1, higher_is_better=True, unit="%")
 
 
+def _signs(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
+    """Hits, predicted and true positives ``[B]``."""
+    predicted, true = ((x > 0).astype(jnp.float32) for x in (logits, labels))
+    hits = or_nan(BINARY.knows(logits, labels), predicted * true)
+    return hits, predicted, true
+
+
+BINARY_F1 = Score(_signs, _f1, higher_is_better=True, unit="%")
+"""F1 of the label 1, of logits ``[B]`` and labels 0 or 1 ``[B]``; as `f1`."""
+
+
 def _pairs(means: Array, targets: Array) -> tuple[Array, Array]:
     known = NUMBERS.knows(means, targets)
     return means.astype(jnp.float32), or_nan(known, targets.astype(jnp.float32))

@@ -102,7 +102,7 @@ def test_official_files(directory):
     assert_sound(dataset)
     assert dataset.one_input
     assert dataset.tasks == ATTRIBUTES and len(ATTRIBUTES) == 40
-    assert set(dataset.objectives) == {"bernoulli"} and set(dataset.widths) == {1}
+    assert set(dataset.objectives) == {"bernoulli_f1"} and set(dataset.widths) == {1}
     assert (dataset.x.shape, dataset.y.shape) == ((COUNT, 64, 64, 3), (COUNT, 40))
     assert isinstance(dataset.x, np.memmap)
     assert {s: set(n) for s, n in sizes(dataset).items()} == {

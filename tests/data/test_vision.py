@@ -78,7 +78,7 @@ def of_cityscapes(root: Path, patch: pytest.MonkeyPatch) -> tuple[Any, dict]:
 
 SETTINGS = {
     "cifar100": (of_cifar100, {"accuracy"}),
-    "celeba": (of_celeba, {"accuracy"}),
+    "celeba": (of_celeba, {"f1", "accuracy"}),
     "cityscapes": (
         of_cityscapes,
         {"mean_iou", "pixel_accuracy", "absolute_error", "relative_error"},

@@ -7,7 +7,17 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from mtl_jax.objectives.scores import ACCURACY, MATTHEWS, MSE, PEARSON, SPEARMAN, f1
+from mtl_jax.objectives.measure import Measure
+from mtl_jax.objectives.scores import (
+    ACCURACY,
+    BINARY_ACCURACY,
+    BINARY_F1,
+    MATTHEWS,
+    MSE,
+    PEARSON,
+    SPEARMAN,
+    f1,
+)
 
 SEEDS = pytest.mark.parametrize("seed", range(8))
 CORRELATIONS = pytest.mark.parametrize(
@@ -59,6 +69,34 @@ def test_scores_of_classes_are_those_of_scikit_learn(seed, dtype):
         assert not score.of_examples and score.higher_is_better
         value = from_sums(score, logits, targets)
         np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+@SEEDS
+@pytest.mark.parametrize("share", [0.05, 0.5])
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_scores_of_an_attribute_are_those_of_scikit_learn(seed, share, dtype):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(200) < share).astype(dtype)
+    logits = (rng.normal(size=200) + 2 * labels - 1).astype(np.float32)
+    for score, expected in [
+        (BINARY_F1, metrics.f1_score(labels, logits > 0)),
+        (BINARY_ACCURACY, metrics.accuracy_score(labels, logits > 0)),
+    ]:
+        assert score.measure == Measure(1, "%")
+        value = from_sums(score, logits, labels)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "expected"),
+    [([-1, -1, 0, -1], [0] * 4, 0), ([-1] * 4, [0, 0, 1, 1], 0)]
+    + [([1] * 4, [0, 0, 0, 1], 2 / 5), ([-1] * 4, [0, 0, 0, -1], np.nan)],
+    ids=["nowhere", "never predicted", "always predicted", "no label"],
+)
+def test_f1_of_an_attribute_at_its_limits(logits, labels, expected):
+    logits = np.array(logits, np.float32)
+    value = from_sums(BINARY_F1, logits, np.array(labels, np.int8))
+    np.testing.assert_allclose(value, expected)
 
 
 def test_matthews_of_a_split_of_glue_is_exact():
