@@ -4,7 +4,8 @@
 
 For accelerators. The first start decodes all images, once: a minute on 2 CPU cores and
 2.5 GB of cache. A few attributes only: --config.data.attributes=Male,Smiling.
-Scored by F1, as in the paper, and by accuracy. Published, with Adam at 1e-3 and batches of 128: accuracy .909 (Kurin et al. 2022).
+Scored by F1, as in the paper, and by accuracy. Published, with Adam at 1e-3 and batches
+of 128: accuracy .909 (Kurin et al. 2022).
 """
 
 from typing import Any

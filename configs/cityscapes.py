@@ -2,6 +2,10 @@
 
   mtl-jax train --config=cityscapes --config.data.dir=DATA --workdir=runs/cityscapes
 
+cityscapes:paper is nearer to the paper: ResNet-101, images of 256x512, and depths that
+are standardised as Sener & Koltun (2018) do. With ImageNet's weights, from torchvision:
+--config.model.weights=resnet101.safetensors.
+
 For accelerators. DATA/cityscapes holds the official leftImg8bit, gtFine and disparity;
 the first start takes them down to 128x256, once. All 19 classes:
 --config.data.classes=19.
@@ -17,14 +21,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtl_jax.options import one_of
+
 from . import default
 
+PREPARATIONS = ("kurin", "paper")
 
-def get_config() -> ConfigDict:
+
+def get_config(preparation: str = "kurin") -> ConfigDict:
+    one_of("preparation of cityscapes", preparation, PREPARATIONS)
     config: Any = default.get_config()
     config.setting = "cityscapes"
     config.data.classes = 7  # 7 | 19
     config.data.size = (128, 256)  # height, width
+    config.data.depth = "inverse"  # inverse | standardised
     config.model.name = "deeplab"
     config.model.deeplab.widths = (64, 128, 256, 512)
     config.model.deeplab.blocks = (3, 4, 6, 3)
@@ -39,4 +49,8 @@ def get_config() -> ConfigDict:
     config.factors.sharpness_and_covariance.small_batch_size = 8
     config.factors.gradient_similarity.batches = 8
     config.factors.fisher_trace.batch_size = 8
+    if preparation == "paper":
+        config.data.size = (256, 512)
+        config.data.depth = "standardised"
+        config.model.deeplab.blocks = (3, 4, 23, 3)
     return config

@@ -1,9 +1,10 @@
-"""Dilated ResNet-50 with a DeepLabV3 head for each task: outputs for every pixel.
+"""Dilated ResNet with a DeepLabV3 head for each task: outputs for every pixel.
 
 ``deeplab()`` is a small one; with ``widths=(64, 128, 256, 512), blocks=(3, 4, 6, 3),
-channels=256`` the trunk is torchvision's ResNet-50 with
-``replace_stride_with_dilation=[False, True, True]`` and the head its ``DeepLabHead``,
-which LibMTL and Kurin et al. (2022) take for Cityscapes, with two choices of theirs:
+channels=256`` the trunk is torchvision's ResNet-50, and with ``blocks=(3, 4, 23, 3)``
+its ResNet-101, with ``replace_stride_with_dilation=[False, True, True]``. The head is
+its ``DeepLabHead``. LibMTL and Kurin et al. (2022) take both for Cityscapes, with two
+choices of theirs:
 
 * Outputs are resized as in LibMTL and Kurin et al.: linearly between positions, corners
   on corners (``align_corners=True``; torchvision itself aligns borders).

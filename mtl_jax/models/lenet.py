@@ -13,8 +13,9 @@ def lenet(
 ) -> Trunk:
     """Make the trunk: 5x5 convolutions without padding, pools, and a dense layer.
 
-    The defaults are those of Sener & Koltun (2018, arXiv:1810.04650), whose heads have
-    a layer more and dropout; ``channels=(20, 50), hidden=500`` are those of Caffe's.
+    The defaults are those of Sener & Koltun (2018, arXiv:1810.04650), who also drop
+    channels in training, and whose heads have a layer more; ``channels=(20, 50),
+    hidden=500`` are those of Caffe's LeNet.
 
     >>> import jax, jax.numpy as jnp
     >>> variables = lenet().init(jax.random.key(0), jnp.ones((1, 28, 28, 1)), False)

@@ -156,6 +156,33 @@ def test_other_options_are_other_arrays(tree, option):
     assert dataset.widths == (option.get("classes", 7), 1)
 
 
+def test_standardised_depths(tree, monkeypatch):
+    monkeypatch.setattr(cityscapes, "DEVIATION", np.float32(0.5))
+    for split, n in COUNTS.items():  # a pixel nobody measured, and one of train only
+        for i in range(n):
+            image, ids, disparity = pixels(split, i)
+            disparity[-16:, -16:] = 0
+            disparity[:8, -8:] = 0 if split == "val" or i % 2 else 1 + i
+            write(paths(tree, split, i), (image, ids, disparity))
+    inverse, dataset = load(tree), load(tree, depth="standardised")
+    for a, b in ((inverse.x, dataset.x), (inverse.y[:, 0], dataset.y[:, 0])):
+        np.testing.assert_array_equal(a, b)
+    is_train = np.array(number(inverse.x)) < 100
+    depths = np.where(inverse.y[:, 1] == 0, np.nan, inverse.y[:, 1]).astype(float)
+    measured = np.isfinite(depths[is_train]).sum(axis=0)
+    assert {0, 5, 10} <= set(measured.ravel())
+    mean = np.nansum(depths[is_train], axis=0) / np.maximum(measured, 1)
+    expected = np.nan_to_num((depths - mean[None]) / 0.5)
+    np.testing.assert_allclose(dataset.y[:, 1], expected, atol=1e-6)
+    assert (expected[:, 0, 0] != 0).any() and (expected[:, -1, -1] == 0).all()
+    assert "mean" in dataset.provenance["remarks"][0]
+
+    monkeypatch.setattr(cityscapes, "DEVIATION", None)  # it is mapped, not made again
+    again = load(tree, depth="standardised", seed=1)
+    assert isinstance(again.y, np.memmap) and again.y.dtype == np.float32
+    np.testing.assert_array_equal(again.y, dataset.y)
+
+
 def test_another_file_is_decoded_again(tree):
     load(tree)
     write(paths(tree, "val", 1), pixels("val", 2))
@@ -242,6 +269,7 @@ def test_missing_part_of_the_tree_is_named(tree):
     [
         ({"source": "tfds"}, "TFDS has no Cityscapes with both.*source=files"),
         ({"source": "web"}, "'web' is not one of: auto, files"),
+        ({"depth": "metres"}, "depth 'metres' is not one of: inverse, standardised"),
         ({"classes": 8}, "classes 8 is not one of: 7, 19"),
         ({"size": (128,)}, re.escape("(128,); choose (height, width) up to (32, 64)")),
         ({"size": (33, 64)}, re.escape("(33, 64)")),
@@ -410,3 +438,14 @@ def test_config():
     assert (dataset_options["classes"], dataset_options["size"]) == (7, (128, 256))
     epoch = -(-2_380 // made.batch_size)
     assert (made.steps, made.model.name) == (100 * epoch, "deeplab")
+    assert made.data.depth == "inverse" and made.model.deeplab.blocks == (3, 4, 6, 3)
+
+
+def test_config_of_the_paper():
+    made: Any = config.get_config("paper")
+    assert made.data.to_dict() | {"size": (256, 512), "depth": "standardised"} == (
+        made.data.to_dict()
+    )
+    assert made.model.deeplab.blocks == (3, 4, 23, 3)  # ResNet-101
+    with pytest.raises(InputError, match="'other' is not one of: kurin, paper"):
+        config.get_config("other")
