@@ -1,0 +1,236 @@
+"""The paper's frames against a recomputation by hand, from the Parquet files alone."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_jax.analysis import paper
+from mtl_jax.analysis.aggregates import aggregates
+from mtl_jax.storage import records
+from tests import paper_runs
+
+T_95 = {1: 12.706204736432102, 2: 4.302652729911275}
+"""Two-sided 95 % quantiles of Student's t, from a printed table."""
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("paper") / "run"
+    path.mkdir()
+    by_step = {}
+    for row in paper_runs.rows():
+        by_step.setdefault(row.step, []).append(row)
+    records.write_anew(path, by_step)
+    return path
+
+
+@pytest.fixture(scope="module")
+def df(workdir):
+    return records.read(workdir)
+
+
+@pytest.fixture(scope="module")
+def plain(workdir):
+    """Read the files by pandas, of epochs alone: 20, 39, ... updates."""
+    files = sorted((workdir / "records").glob("*.parquet"))
+    table = pd.concat([pd.read_parquet(file) for file in files])
+    at = [round(2500 / 128 * epoch) for epoch in range(1, 26)]
+    return table[table["step"].isin(at) & (table["task"] == "a")]
+
+
+def series(plain, variant, seed, split, name, scope=""):
+    at = plain[(plain["variant"] == variant) & (plain["seed"] == seed)]
+    at = at[(at["split"] == split) & (at["name"] == name) & (at["scope"] == scope)]
+    assert len(at) == 25
+    return at.sort_values("step")["value"].to_numpy()
+
+
+def by_hand(plain, variant, seed):
+    """Recompute every aggregate of a run."""
+
+    def of(*what):
+        return series(plain, variant, seed, *what)
+
+    order = sorted(
+        range(25),
+        key=lambda i: (
+            -of("validation", "accuracy")[i],
+            of("validation", "loss")[i],
+            i,
+        ),
+    )
+    made = {"score": 100 * sum(of("test", "accuracy")[i] for i in order[:10]) / 10}
+    made["sharpness"] = sum(of("probe", "adaptive_sharpness_linf", "task")[5:]) / 20
+    made["covariance"] = sum(of("probe", "gradient_covariance", "task")[5:]) / 20
+    made["fisher"] = sum(sorted(of("probe", "fisher_trace", "task"))[5:]) / 20
+    made["minimum_loss"] = min(of("train", "loss"))
+    if variant != "single":
+        made["similarity"] = sum(of("probe", "gradient_similarity", "shared")) / 25
+    return made
+
+
+def sides(plain, variant, name):
+    return np.array([by_hand(plain, variant, seed)[name] for seed in (0, 1, 2)])
+
+
+def apart(st, mt):
+    sd = [np.sqrt(sum((v - v.mean()) ** 2) / 2) for v in (st, mt)]
+    return max(st.mean() - 2 * sd[0], mt.mean() - 2 * sd[1]) > min(
+        st.mean() + 2 * sd[0], mt.mean() + 2 * sd[1]
+    )
+
+
+def test_aggregates(df, plain):
+    table = aggregates(df)
+    assert set(table[table["target"] != ""]["task"]) == {"a"}
+    table = table[table["task"] == "a"]
+    for (variant, seed), rows in table.groupby(["variant", "seed"]):
+        expected = by_hand(plain, variant, seed)
+        shown = rows.set_index("aggregate")["value"].to_dict()
+        assert shown == pytest.approx(expected, rel=1e-12)
+        points = rows.set_index("aggregate")["points"].drop("similarity", errors=
+                                                            "ignore")  # fmt: skip
+        assert points.to_dict() == {"score": 10, "sharpness": 20, "covariance": 20,
+                                    "fisher": 20, "minimum_loss": 1}  # fmt: skip
+    assert len(table) == 3 * (5 + 3 * 6)
+
+
+def test_table_1(df, plain):
+    table, shades = paper.table_1(df), paper.shades(df)
+    assert list(table.columns) == [
+        "setting", "target", "group", "variant", "transfer", "transfer_low",
+        "transfer_high", "sharpness", "covariance", "fisher", "significant",
+    ]  # fmt: skip
+    assert table["variant"].tolist() == ["multi:a/b", "multi:a/c", "multi-pcgrad:a/b"]
+    for (_, row), (_, shade) in zip(table.iterrows(), shades.iterrows(), strict=True):
+        assert (row["setting"], row["target"]) == ("fashion_mtl", "a")
+        assert row["group"] == row["variant"].partition(":")[2]
+        st, mt = (sides(plain, v, "score") for v in ("single", row["variant"]))
+        error = np.sqrt(sum((mt - st - (mt - st).mean()) ** 2) / 2 / 3)
+        middle = (mt - st).mean()
+        expected = [middle, middle - T_95[2] * error, middle + T_95[2] * error]
+        columns = ["transfer", "transfer_low", "transfer_high"]
+        np.testing.assert_allclose(row[columns].astype(float), expected, rtol=1e-9)
+        assert row["significant"] == apart(st, mt)
+        better = "positive" if middle > 0 else "negative"
+        assert shade["transfer"] == (better if apart(st, mt) else "insignificant")
+        for factor in ("sharpness", "covariance", "fisher"):
+            st, mt = (sides(plain, v, factor) for v in ("single", row["variant"]))
+            assert row[factor] == pytest.approx(mt.mean() - st.mean(), rel=1e-9)
+            better = "positive" if mt.mean() < st.mean() else "negative"
+            assert shade[factor] == (better if apart(st, mt) else "insignificant")
+    assert table["significant"].tolist() == [True, True, True]
+    assert table["transfer"].round().tolist() == [2, -3, 2]
+
+
+def test_figure_1(df, plain):
+    table = paper.figure_1(df)
+    assert set(table["target"]) == {"a"} and set(table["loss_split"]) == {"train"}
+    assert table["variant"].drop_duplicates().tolist() == list(paper_runs.VARIANTS)
+    for (variant, seed), rows in table.groupby(["variant", "seed"]):
+        seeds = (0, 1, 2) if seed == paper.MEAN else (seed,)
+        losses = [series(plain, variant, s, "train", "loss") for s in seeds]
+        scores = [series(plain, variant, s, "test", "accuracy") for s in seeds]
+        count = len(seeds)
+        loss = np.exp(sum(map(np.log, losses)) / count)
+        np.testing.assert_allclose(rows["loss"], loss, rtol=1e-12)
+        np.testing.assert_allclose(rows["score"], 100 * sum(scores) / count, rtol=1e-12)
+        assert set(rows["seeds"]) == {count} and set(rows["unit"]) == {"%"}
+        np.testing.assert_allclose(rows["epoch"], range(1, 26), atol=0.03)
+
+
+def test_figure_2_is_of_significant_transfer(df):
+    table = paper.figure_2(df)
+    pd.testing.assert_frame_equal(table, paper.figure_1(df))
+    gain = {"multi:a/b": 0.02, "multi:a/c": 0.0, "multi-pcgrad:a/b": 0.0}
+    rows = paper_runs.rows(gain=gain, noise=0.002)
+    some = paper.figure_2(pd.DataFrame(rows))
+    assert set(some["variant"]) == {"single", "multi:a/b"}
+    rows = paper_runs.rows(gain={}, noise=0.002)
+    assert not len(paper.figure_2(pd.DataFrame(rows)))
+
+
+def test_figure_3(df, plain):
+    table = paper.figure_3(df)
+    names = {"sharpness": "adaptive_sharpness_linf", "fisher": "fisher_trace"}
+    names["covariance"] = "gradient_covariance"
+    assert set(table["factor"]) == set(names)
+    keys = ["factor", "variant", "seed"]
+    for (factor, variant, seed), rows in table.groupby(keys):
+        seeds = (0, 1, 2) if seed == paper.MEAN else (seed,)
+        values = [series(plain, variant, s, "probe", names[factor], "task")
+                  for s in seeds]  # fmt: skip
+        np.testing.assert_allclose(rows["value"], sum(values) / len(seeds), rtol=1e-12)
+        assert set(rows["name"]) == {names[factor]}
+    assert len(table) == 3 * 4 * 4 * 25
+
+
+def test_figure_4(df, plain):
+    table = paper.figure_4(df)
+    assert table["factor"].tolist() == [
+        "minimum_loss", "sharpness", "covariance", "fisher",
+    ]  # fmt: skip
+    for _, row in table.iterrows():
+        assert (row["variant"], row["baseline"]) == ("multi-pcgrad:a/b", "multi:a/b")
+        changes = []
+        for name in ("score", row["factor"]):
+            st, mt = (sides(plain, row[v], name) for v in ("baseline", "variant"))
+            changes.append(100 * (mt.mean() / st.mean() - 1))
+        shown = row[["score_change", "factor_change"]].astype(float)
+        np.testing.assert_allclose(shown, changes, rtol=1e-8)
+        words = [
+            "better" if good > 0 else "worse" for good in (changes[0], -changes[1])
+        ]
+        assert row["quadrant"] == ", ".join(words)
+        st, mt = (sides(plain, row[v], "score") for v in ("baseline", "variant"))
+        assert row["significant"] == apart(st, mt)
+
+
+def test_figures_5_and_6(df, plain):
+    table = paper.figures_5_6(df)
+    assert set(table["auxiliaries"]) == {1} and set(table["name"]) == {"accuracy"}
+    assert table["variant"].nunique() == 3
+    for _, row in table.iterrows():
+        for name in ("similarity", "sharpness", "covariance", "fisher", "score"):
+            values = sides(plain, row["variant"], name)
+            if row["seed"] == paper.MEAN:
+                sd = np.sqrt(sum((values - values.mean()) ** 2) / 2)
+                assert row[f"{name}_sd"] == pytest.approx(sd, rel=1e-9)
+                assert row[name] == pytest.approx(values.mean(), rel=1e-12)
+            else:
+                assert row[name] == pytest.approx(values[int(row["seed"])], rel=1e-12)
+                assert np.isnan(row[f"{name}_sd"])
+
+
+def test_temperature():
+    cells = {(0.01, 128): {"multi:a/b": 0.02}, (0.1, 64): {"multi:a/b": -0.01}}
+    variants = {v: paper_runs.VARIANTS[v] for v in ("single", "multi:a/b")}
+    rows = [
+        row
+        for cell, gain in cells.items()
+        for row in paper_runs.rows(variants, gain=gain, cell=cell)
+        if row.split != "test"
+    ]
+    table = paper.temperature(pd.DataFrame(rows))
+    assert set(table["split"]) == {"validation"}
+    table = table[table["target"] == "a"].set_index(["variant", "temperature"])
+    frame: Any = pd.DataFrame(rows)
+    frame = frame[(frame["step"] > 5) & (frame["task"] == "a")]
+    frame = frame[(frame["name"] == "accuracy") & (frame["split"] == "validation")]
+
+    def mean(variant, rate):
+        of = frame.query("variant == @variant and learning_rate == @rate")
+        best = [sorted(g["value"])[-10:] for _, g in of.groupby("seed")]
+        return 100 * np.mean(best)
+
+    for rate, size in cells:
+        row = table.loc["multi:a/b", rate / size]
+        st, mt = mean("single", rate), mean("multi:a/b", rate)
+        best = max(mean("single", r) for r, _ in cells)
+        columns = ["st", "mt", "transfer", "best_st", "transfer_to_best"]
+        expected = [st, mt, mt - st, best, mt - best]
+        np.testing.assert_allclose(row[columns].astype(float), expected, rtol=1e-9)
+        assert row["transfer_low"] < row["transfer"] < row["transfer_high"]
+        assert np.isnan(table.loc["single", rate / size]["transfer"])
