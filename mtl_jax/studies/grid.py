@@ -9,14 +9,17 @@ a Latin square: candidate (i, j) has combination (i + j) modulo their number.
 import copy
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import pandas as pd
 
 from mtl_jax import smto
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import check_items, name_list, one_of
 from mtl_jax.studies.trial import Trial
 from mtl_jax.training import variants
+from mtl_jax.training.groups import GROUP, SINGLE
 from mtl_jax.types import Config, InputError
 
 KINDS: dict[type, tuple[Any, str]] = {
@@ -40,9 +43,9 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
       InputError: options that are not there, or do not fit in the grid.
     """
     grid, trials = study.grid, []
-    for name in variants.names(study.base):
+    for names in families(study, tasks):
         for j, batch_size in enumerate(grid.batch_sizes):
-            tried = combinations(study, name)
+            tried = combinations(study, names[0])
             for k, options in enumerate(tried):
                 rates = [
                     rate
@@ -57,13 +60,14 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
                         "factors.names": (),
                         "trajectory.dense": 0,
                         "trajectory.count": grid.points,
+                        "trajectory.epochs": 0.0,
                         "trajectory.loss_levels": (),
                         "checkpoint.keep_points": False,
                         "checkpoint.keep_last": 1,
                     }
-                    runs = len(rates) * len(tasks)
+                    runs = len(rates) * len(tasks) * len(names)
                     trials.append(
-                        _trial(study, name, batch_size, options, changes, runs)
+                        _trial(study, names, batch_size, options, changes, runs)
                     )
     return sorted(trials, key=lambda trial: trial.cost)
 
@@ -71,33 +75,55 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
 def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
     """List the trials that train what was chosen, with all seeds and measurements.
 
+    Groups of tasks for which the same was chosen train in one trial.
+
     Args:
       study: as in `sweep`.
       tasks: as in `sweep`.
       chosen: rows of `analysis.candidates`.
     """
     trials = []
-    for name in variants.names(study.base):
-        of_variant = chosen[chosen["variant"] == name]
-        tried = combinations(study, name)
-        keys = [
-            (int(row.batch_size), _combination(study, row, len(tried)))
-            for row in of_variant.itertuples()
-        ]
-        for batch_size, k in dict.fromkeys(keys):
-            here = of_variant[[key == (batch_size, k) for key in keys]]
+    for names in families(study, tasks):
+        tried = combinations(study, names[0])
+        is_single = variants.label(names[0]) == SINGLE
+        plans: dict[tuple, dict[str, Frame]] = {}
+        for name in names:
+            of_name = chosen[variants.is_of(name, chosen["variant"], chosen["task"])]
+            keys = [
+                (int(row.batch_size), _combination(study, row, len(tried)))
+                for row in of_name.itertuples()
+            ]
+            for cell in dict.fromkeys(keys):
+                here = of_name[[key == cell for key in keys]]
+                rates = () if is_single else tuple(here["learning_rate"].unique())
+                plans.setdefault((*cell, rates), {})[name] = here
+        for (batch_size, k, _), members in plans.items():
+            here = pd.concat(members.values())
             rates = tuple(dict.fromkeys(here["learning_rate"]))
             changes: dict[str, Any] = {
                 "learning_rates": rates,
                 "seeds": tuple(study.final.seeds),
             }
-            runs = len(rates) * len(tasks)
-            if name == "single":
+            runs = len(rates) * len(tasks) * len(members)
+            if is_single:
                 pairs = zip(here["task"], here["learning_rate"], strict=True)
                 changes["single_runs"] = tuple(pairs)
                 runs = len(here)
-            trials.append(_trial(study, name, batch_size, tried[k], changes, runs))
+            listed = list(members)
+            trials.append(_trial(study, listed, batch_size, tried[k], changes, runs))
     return trials
+
+
+def families(study: Config, tasks: Sequence[str]) -> list[list[str]]:
+    """List the study's variants, those of a method that differ in their tasks together.
+
+    Each stands for one group of tasks, as `variants.expand` makes it.
+    """
+    by_method: dict[str, list[str]] = {}
+    for name in variants.expand(study.base, tasks):
+        method = name.partition(GROUP)[0] if GROUP in name else f"{name}{GROUP}"
+        by_method.setdefault(method, []).append(name)
+    return list(by_method.values())
 
 
 def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
@@ -106,7 +132,7 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
     Raises:
       InputError: more than the grid has room for, or as `check_options`.
     """
-    name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
+    name = variants.smto_of(variant)
     values = {
         option: _values(name, option, tried)
         for option, tried in study.grid.options.get(name, {}).items()
@@ -172,7 +198,7 @@ def _combination(study: Config, row: Any, count: int) -> int:
 
 def _trial(
     study: Config,
-    variant: str,
+    names: Sequence[str],
     batch_size: int,
     options: dict[str, Any],
     changes: dict[str, Any],
@@ -180,13 +206,13 @@ def _trial(
 ) -> Trial:
     """A trial of the study's base with changes; ``runs`` counts tasks, per seed."""
     config = copy.deepcopy(study.base)
-    name = variant.partition("-")[2].removesuffix(variants.AT_REPRESENTATION)
+    method = variants.smto_of(names[0])
     method_options = {
-        f"smto.{name}.{option}": value for option, value in options.items()
+        f"smto.{method}.{option}": value for option, value in options.items()
     }
     config.update_from_flattened_dict(
         {
-            "variants": (variant,),
+            "variants": tuple(names),
             "smto.name": "",
             "batch_size": batch_size,
             "single_runs": (),
@@ -194,11 +220,22 @@ def _trial(
             **method_options,
         }
     )
-    parts = [variant, *_words(options), f"b{batch_size}"]
+    parts = [_name(names, changes["learning_rates"])]
+    parts += [_word(f"{name}{value}") for name, value in options.items()]
     cost = config.steps * batch_size * runs * len(config.seeds)
-    return Trial("-".join(parts), config, options, cost)
+    return Trial("-".join([*parts, f"b{batch_size}"]), config, options, cost)
 
 
-def _words(options: dict[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
-        yield re.sub(r"[^A-Za-z0-9.+_]+", "_", f"{name}{value}")
+def _name(names: Sequence[str], rates: Sequence[float]) -> str:
+    """Name variants, for a folder; of several groups their number and the rates."""
+    if len(names) == 1:
+        return _word(names[0])
+    method = names[0].partition(GROUP)[0]
+    return "-".join(
+        [method, f"{len(names)}_groups", *(f"lr{rate:g}" for rate in rates)]
+    )
+
+
+def _word(text: str) -> str:
+    """Spell a text as a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.+_-]+", "_", text)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mtl_jax import analysis
+from mtl_jax.analysis.aggregates import counted
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.console import eta
 from mtl_jax.console.eta import Pace
@@ -23,6 +24,7 @@ from mtl_jax.studies import grid, trial
 from mtl_jax.studies.trial import Engine, Say, Trial
 from mtl_jax.training import variants
 from mtl_jax.training.config import fields
+from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resolve
 from mtl_jax.types import Config, InputError
 
@@ -72,7 +74,8 @@ def run(
         swept = grid.sweep(config, tasks)
         if signal := engine(swept, folder / SWEEP, announce):
             return signal
-        table = choose(config, swept, folder)
+        names = variants.expand(config.base, tasks)
+        table = choose(config, names, swept, folder)
         chosen = table[table["chosen"]]
         for row in chosen.itertuples():
             say(_sentence(row))
@@ -119,22 +122,30 @@ def check(config: Config) -> Experiment:
         made = resolve(union)
     sizes = tuple(map(len, made.splits["train"]))
     for candidate in grid.sweep(config, made.setting.tasks):
-        variants.make(candidate.variant, candidate.config, made.setting.tasks, sizes)
+        variants.make_all(candidate.config, made.setting.tasks, sizes)
     return made
 
 
-def choose(config: Config, swept: list[Trial], folder: Path) -> Frame:
+def choose(
+    config: Config, names: Sequence[str], swept: list[Trial], folder: Path
+) -> Frame:
     """Choose by validation, and write down the candidates, the rule and the choice.
+
+    Args:
+      config: of the study.
+      names: of its variants, one for every group of tasks.
+      swept: trials of its sweep.
+      folder: of the study.
 
     Returns:
       `analysis.candidates` of the sweep, with the ``options`` of each.
     """
-    df = _read(swept, folder / SWEEP)
+    df = counted(_read(swept, folder / SWEEP))
     table = analysis.candidates(df, config.select.by or None, config.select.over)
     table["options"] = [
         grid.text(grid.options_of(config, row)) for row in table.itertuples()
     ]
-    place = {name: i for i, name in enumerate(variants.names(config.base))}
+    place = {variants.label(name): i for i, name in enumerate(names)}
     table = table.sort_values("variant", key=lambda c: c.map(place), kind="stable")
     rates, sizes = config.grid.learning_rates, config.grid.batch_sizes
     table["at_edge"] = (
@@ -178,8 +189,8 @@ def remaining(
     sizes = sorted(config.grid.batch_sizes)
     each = config.base.steps * sizes[len(sizes) // 2] * len(config.final.seeds)
     models = [
-        len(tasks) if config.select.over == "task" and name != "single" else 1
-        for name in variants.names(config.base)
+        len(tasks) if config.select.over == "task" and name != SINGLE else 1
+        for name in variants.expand(config.base, tasks)
     ]
     costs = [each * len(tasks)] * sum(models)
     return seconds + eta.seconds(slower, costs), pace

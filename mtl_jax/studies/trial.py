@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 class Trial(NamedTuple):
-    """Runs of one variant that differ in arrays only, hence one program."""
+    """Runs of one method at one batch size; those of as many tasks are one program."""
 
     name: str
     """Name of its folder."""
@@ -29,7 +29,7 @@ class Trial(NamedTuple):
 
     @property
     def variant(self) -> str:
-        """Name of its only variant."""
+        """Name of its first variant."""
         return self.config.variants[0]
 
 

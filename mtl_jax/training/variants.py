@@ -7,7 +7,7 @@ stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.group
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
 from mtl_jax.types import Config, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLAIN = (SINGLE, "multi")
 """Variants that name no multi-task optimizer."""
@@ -117,6 +120,27 @@ def _closest(name: str) -> str | None:
     method = name.removeprefix("multi-").removesuffix(AT_REPRESENTATION)
     close = closest(method, smto.SMTOS)
     return plain or (close and f"multi-{close}")
+
+
+def label(name: str) -> str:
+    """Return the variant of the records that a name with one group stands for.
+
+    >>> label("single:a"), label("multi:a/b")
+    ('single', 'multi:a/b')
+    """
+    return SINGLE if name.partition(GROUP)[0] == SINGLE else name
+
+
+def is_of(name: str, variants: "pd.Series", tasks: "pd.Series") -> "pd.Series":
+    """Tell which rows of a table are of a name with one group.
+
+    Args:
+      name: as `expand` returns it.
+      variants: of the rows, as the records have them.
+      tasks: of the rows.
+    """
+    task = name.partition(GROUP)[2] if label(name) == SINGLE else ""
+    return (variants == label(name)) & ((tasks == task) | (not task))
 
 
 def rotate(config: Config) -> bool:

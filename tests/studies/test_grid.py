@@ -94,6 +94,29 @@ def test_what_was_chosen_is_trained_with_its_options():
     assert trained["multi-cagrad-c0.2-b8"].config.learning_rates == (1e-4,)
 
 
+def test_groups_of_a_method_are_tried_and_trained_together():
+    names = ("single:digits_0+digits_1", "multi:digits_0/each", "multi")
+    study = tiny_study.config(base__variants=names, grid__batch_sizes=(8, 16))
+    groups = ("multi:digits_0/digits_1", "multi:digits_0/digits_2")
+    single = ("single:digits_0", "single:digits_1")
+    tried = {trial.config.variants for trial in grid.sweep(study, TASKS)}
+    assert tried == {single, groups, ("multi",)}
+    rows = [
+        ("single", "digits_0", 1e-2, 8),
+        ("single", "digits_1", 1e-3, 8),
+        (groups[0], "digits_0", 1e-2, 8),
+        (groups[1], "digits_0", 1e-2, 8),
+    ]
+    columns = ["variant", "task", "learning_rate", "batch_size"]
+    trials = grid.final(study, TASKS, pd.DataFrame(rows, columns=columns))
+    assert [trial.config.variants for trial in trials] == [single, groups]
+    assert trials[0].config.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-3))
+    rows[-1] = (groups[1], "digits_0", 1e-3, 8)
+    apart = grid.final(study, TASKS, pd.DataFrame(rows, columns=columns))
+    assert [trial.config.variants for trial in apart[1:]] == [groups[:1], groups[1:]]
+    assert len({trial.name for trial in apart}) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
