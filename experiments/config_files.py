@@ -22,22 +22,33 @@ CONFIGS = __name__.replace("experiments.config_files", "configs")
 sys.modules.setdefault("mtl_jax.configs", importlib.import_module(CONFIGS))
 
 SHIPPED = {
-    "train": ("*.py", {"default", "reproduce"}),
-    "sweep": ("sweeps/*.py", {"default"}),
-    "reproduce": ("reproduce.py", set()),
+    "train": (("*.py",), {"default", "reproduce"}),
+    "sweep": (("sweeps/*.py",), {"default"}),
+    "reproduce": (("reproduce.py", "paper/*.py"), {"protocol"}),
 }
-"""Pattern of a command's files in ``configs``, and the names that are none of them."""
+"""Patterns of a command's files in ``configs``, and stems that are none of them."""
 
 
 def shipped(command: str) -> dict[str, Path]:
     """Return the shipped config files of a command by their names.
 
-    >>> list(shipped("reproduce"))
-    ['reproduce']
+    >>> list(shipped("reproduce"))[:2]
+    ['reproduce', 'paper/auxiliary']
     """
-    pattern, others = SHIPPED[command]
-    paths = sorted((ROOT / "configs").glob(pattern))
-    return {p.stem: p for p in paths if p.stem not in {"__init__", *others}}
+    patterns, others = SHIPPED[command]
+    folder = ROOT / "configs"
+    paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return {
+        _name(path, command): path
+        for path in paths
+        if path.stem not in {"__init__", *others}
+    }
+
+
+def _name(path: Path, command: str) -> str:
+    """Name a shipped file: by its place below that of the command's first ones."""
+    folder = (ROOT / "configs" / SHIPPED[command][0][0]).parent
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def load(value: str, command: str) -> Any:
@@ -119,7 +130,7 @@ def _module(path: Path, command: str) -> ModuleType:
     """
     folder, shipped_folder = path.resolve().parent, (ROOT / "configs").resolve()
     if not folder.is_relative_to(shipped_folder):
-        folder = (shipped_folder / SHIPPED[command][0]).parent
+        folder = (shipped_folder / SHIPPED[command][0][0]).parent
     parts = folder.relative_to(shipped_folder).parts
     name = ".".join([CONFIGS, *parts, "config_file"])
     importlib.import_module(name.rpartition(".")[0])
