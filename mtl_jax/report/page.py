@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -42,6 +42,35 @@ class Shown(NamedTuple):
     folded: bool
 
 
+class Front(Protocol):
+    """Section in front of the general report."""
+
+    @property
+    def id(self) -> str:
+        """Return its anchor."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Return its heading."""
+        ...
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """Return what it finds."""
+        ...
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """Return its figures."""
+        ...
+
+    @property
+    def tables(self) -> Sequence[tables.Table]:
+        """Return its tables."""
+        ...
+
+
 def write(
     workdirs: str | Path | Sequence[str | Path], out: str | Path | None = None
 ) -> Path:
@@ -66,10 +95,23 @@ def write(
         raise InputError(
             f"a report of {len(paths)} workdirs needs a folder: name it with --out."
         )
-    for path in paths:
-        commands.check_run(path)
     folder = Path(out) if out else paths[0] / FOLDER
-    settings = _find_all(paths)
+    return compose(find_all(paths), folder)
+
+
+def compose(
+    settings: Sequence[Findings], folder: Path, front: Sequence[Front] = ()
+) -> Path:
+    """Write the page of settings that were analysed.
+
+    Args:
+      settings: a section each.
+      folder: of the page and its figures; made if it is not there.
+      front: sections that come before everything else.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
     correlated, judged = (
         correlations(settings),
         claims.verdicts(settings),
@@ -93,7 +135,13 @@ def write(
             for picture in claim_pictures.pictures(judged, looks)
         ]
         top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
-        html = _render(top, sections, settings, looks, correlated)
+        first = [
+            {"id": part.id, "title": part.title, "sentences": part.sentences}
+            | {"tables": [table for table in part.tables if table.rows]}
+            | {"pictures": [_shown(folder, "", p, True) for p in part.pictures]}
+            for part in front
+        ]
+        html = _render(first, top, sections, settings, looks, correlated)
         # Names of folders that the locale could not read are UTF-8 all the same.
         _write(folder / PAGE, html.encode(errors="surrogateescape"))
     except OSError as error:
@@ -103,8 +151,14 @@ def write(
     return folder / PAGE
 
 
-def _find_all(paths: Sequence[Path]) -> list[Findings]:
-    """Findings; settings of one name get their workdir's added."""
+def find_all(paths: Sequence[Path]) -> list[Findings]:
+    """Analyse workdirs; settings of one name get their workdir's added.
+
+    Raises:
+      InputError: a workdir holds no records.
+    """
+    for path in paths:
+        commands.check_run(path)
     names = [setting_of(path) for path in paths]
     return [
         find(path, f"{name} ({_name(path, paths)})" if names.count(name) > 1 else "")
@@ -248,6 +302,7 @@ def _plain(value: Any) -> str:
 
 
 def _render(
+    front: Sequence[dict],
     top: dict,
     sections: Sequence[dict],
     settings: Sequence[Findings],
@@ -273,6 +328,7 @@ def _render(
         ]
     return environment.get_template("page.html.jinja").render(
         title="mtl_jax: " + listed([findings.setting for findings in settings]),
+        front=front,
         claims=top,
         sections=sections,
         together=together,

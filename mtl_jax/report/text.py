@@ -15,6 +15,8 @@ class Cell(NamedTuple):
     """In small letters below."""
     color: str = ""
     """Colour of a mark in front: that of a variant."""
+    shade: str = ""
+    """Shade of the paper's Table 1: ``positive``, ``negative``, ``insignificant``."""
 
 
 def fixed(value: float, digits: int, *, sign: bool = False) -> str:
@@ -66,7 +68,7 @@ def effect(
     """Show a difference and its interval, or the reason why one is missing.
 
     >>> effect(1.5, math.nan, math.nan, 1, "too few seeds")
-    Cell(text='+1.5', note='no interval: too few seeds', color='')
+    Cell(text='+1.5', note='no interval: too few seeds', color='', shade='')
     """
     if not math.isfinite(value):
         return Cell(DASH, reason or "not defined")

@@ -10,6 +10,8 @@ from mtl_jax.storage.renames import RENAMED
 from mtl_jax.types import InputError
 
 STUDY = "study.json"
+SWEEP = "sweep"
+"""Folder of a study with a training run per candidate."""
 SELECTED = "selected"
 """Folder of a study that reads like that of a training run."""
 

@@ -19,7 +19,7 @@ from mtl_jax.console import eta
 from mtl_jax.console.eta import Pace
 from mtl_jax.options import check_items, is_whole, one_of
 from mtl_jax.storage import candidates, commands, disk, provenance, records, workdir
-from mtl_jax.storage.commands import SELECTED, STUDY
+from mtl_jax.storage.commands import SELECTED, STUDY, SWEEP
 from mtl_jax.studies import grid, trial
 from mtl_jax.studies.trial import Engine, Say, Trial
 from mtl_jax.training import variants
@@ -28,7 +28,7 @@ from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resolve
 from mtl_jax.types import Config, InputError
 
-SWEEP, FINAL = "sweep", "final"
+FINAL = "final"
 LOOKING = 2.0
 """Times that training takes when everything is looked at, before it is measured."""
 

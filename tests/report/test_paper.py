@@ -221,7 +221,8 @@ def test_temperature():
     frame = frame[(frame["name"] == "accuracy") & (frame["split"] == "validation")]
 
     def mean(variant, rate):
-        of = frame.query("variant == @variant and learning_rate == @rate")
+        of = frame[frame["variant"] == variant]
+        of = of[of["learning_rate"] == rate]
         best = [sorted(g["value"])[-10:] for _, g in of.groupby("seed")]
         return 100 * np.mean(best)
 

@@ -22,19 +22,21 @@ With fashion_2 the target gains two points, with noisy labels it loses two:
 [['a/b', 2.0, True], ['a/c', -2.0, True]]
 """
 
-from mtl_jax.analysis.paper.auxiliary import figures_5_6
-from mtl_jax.analysis.paper.printed import PRINTED, SCORES, Printed, printed
+from mtl_jax.analysis.paper.auxiliary import figures_5_6, similarity_correlations
+from mtl_jax.analysis.paper.printed import PRINTED, SCORES, SIGNS, Printed, printed
 from mtl_jax.analysis.paper.remedies import figure_4
 from mtl_jax.analysis.paper.table import TABLE, shades, table_1
-from mtl_jax.analysis.paper.temperature import temperature
+from mtl_jax.analysis.paper.temperature import best_temperatures, temperature
 from mtl_jax.analysis.paper.trajectories import MEAN, figure_1, figure_2, figure_3
 
 __all__ = [
     "MEAN",
     "PRINTED",
     "SCORES",
+    "SIGNS",
     "TABLE",
     "Printed",
+    "best_temperatures",
     "figure_1",
     "figure_2",
     "figure_3",
@@ -42,6 +44,7 @@ __all__ = [
     "figures_5_6",
     "printed",
     "shades",
+    "similarity_correlations",
     "table_1",
     "temperature",
 ]

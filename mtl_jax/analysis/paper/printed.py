@@ -41,6 +41,9 @@ PRINTED = (
     Printed("glue", "sst2", 0.01, 0.16, 14, 212),
 )
 """Rows of Table 1, in its order."""
+SIGNS = {"fashion_1/fashion_2": 1, "fashion_1/noisy_fashion": -1}
+"""Signs of transfer by group, of which the paper prints curves (Figure 1) and no
+numbers."""
 SCORES = {"celeba": "f1"}
 """Scores of the paper by setting, where they are not the first of the records."""
 

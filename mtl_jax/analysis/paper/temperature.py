@@ -6,7 +6,7 @@ import pandas as pd
 from mtl_jax.analysis.aggregates import aggregates
 from mtl_jax.analysis.curves import Frame, score_names
 from mtl_jax.analysis.deltas import Side, compare, counterpart
-from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.measures import Measures, measures
 
 CELL = ["learning_rate", "batch_size"]
 
@@ -72,3 +72,18 @@ def temperature(df: Frame, baseline: str = "single", score: str = "") -> Frame:
     made = pd.DataFrame(rows, columns=columns)
     order = ["setting", "target", "variant", "temperature", "batch_size"]
     return made.sort_values(order, ignore_index=True)
+
+
+def best_temperatures(table: Frame, declared: Measures) -> Frame:
+    """Select of every task and variant the row of `temperature` with the best score.
+
+    Args:
+      table: of `temperature`.
+      declared: `measures` of the records.
+    """
+    keys = zip(table["setting"], table["name"], strict=True)
+    signs = np.array([declared[key].direction for key in keys], float)
+    order = table.assign(worse=-signs * table["mt"])
+    order = order.sort_values("worse", kind="stable")
+    best = order.drop_duplicates(["setting", "target", "variant"])
+    return best.sort_index()[table.columns]

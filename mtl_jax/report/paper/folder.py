@@ -1,0 +1,103 @@
+"""Files of the paper's experiments: tables, and a page that begins with them."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mtl_jax.analysis.curves import Frame
+from mtl_jax.options import one_of
+from mtl_jax.report import page
+from mtl_jax.report.findings import Findings
+from mtl_jax.report.paper.experiments import EXPERIMENTS, Section, studied
+from mtl_jax.storage import commands, disk, records
+from mtl_jax.types import InputError
+
+TABLES = "tables"
+NEEDS = {
+    "figure_1": "no variant beside single was trained on the same task.",
+    "figure_2": "no variant beside single was trained on the same task.",
+    "figure_3": "no factor of a target was recorded.",
+    "table_1": "no variant beside single was trained on the same task.",
+    "figure_4": "no multi-task optimizer was trained beside the sum of losses.",
+    "figures_5_6": "no variant trains a target with auxiliary tasks.",
+    "temperature": "all runs have one temperature.",
+}
+"""Reason why an experiment has nothing to say."""
+
+
+def write(
+    workdirs: Sequence[Path], experiments: Sequence[str], folder: str | Path
+) -> Path:
+    """Write tables and the report of experiments of the paper.
+
+    Args:
+      workdirs: of training runs, finished or not; several of one setting, such as of
+        two optimizers, stand side by side under their folders' names.
+      experiments: names in `EXPERIMENTS`, in the order of the page.
+      folder: gets ``tables/*.csv`` and ``report/index.html``.
+
+    Returns:
+      The page.
+
+    Raises:
+      InputError: an unknown experiment, or none; a workdir holds no records; the folder
+        cannot be written.
+    """
+    for name in experiments:
+        one_of("experiment of the paper", name, EXPERIMENTS)
+    if not experiments:
+        raise InputError(
+            f"no experiment of the paper is named; name some of "
+            f"{', '.join(EXPERIMENTS)}."
+        )
+    settings = page.find_all(list(dict.fromkeys(map(Path, workdirs))))
+    sections = make(settings, experiments)
+    root = Path(folder)
+    _write_tables(root / TABLES, sections)
+    return page.compose(settings, root / page.FOLDER, sections)
+
+
+def make(settings: Sequence[Findings], experiments: Sequence[str]) -> list[Section]:
+    """Make the sections of experiments; what cannot be made says why."""
+    chosen = studied([f.records for f in settings], [_tried(f) for f in settings])
+    sections = []
+    for name in experiments:
+        try:
+            section = EXPERIMENTS[name](chosen)
+        except InputError as error:
+            title = name.replace("_", " ").capitalize()
+            section = Section(name, title, [str(error)], [], [], {})
+        if not section.sentences:
+            missing = f"There is nothing to show: {NEEDS[name]}"
+            section = section._replace(sentences=[missing])
+        sections.append(section)
+    return sections
+
+
+def _tried(findings: Findings) -> Frame:
+    """Records of all candidates: of the sweep beside a choice, or of the workdir."""
+    path = findings.workdir
+    swept = path.parent / commands.SWEEP
+    if path.name != commands.SELECTED or not swept.is_dir():
+        return records.read(path).assign(setting=findings.setting)
+    trials = sorted(config.parent for config in swept.glob("*/config.json"))
+    frames = [records.read(trial) for trial in trials]
+    return pd.concat(frames, ignore_index=True).assign(setting=findings.setting)
+
+
+def _write_tables(folder: Path, sections: Sequence[Section]) -> None:
+    """Write every frame as CSV, whole or not at all."""
+    frames = {name: frame for part in sections for name, frame in part.frames.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in frames.items():
+            text = io.StringIO()
+            frame.to_csv(text, index=False)
+            with disk.whole(folder / f"{name}.csv") as file:
+                file.write(text.getvalue().encode(errors="surrogateescape"))
+    except OSError as error:
+        raise InputError(
+            f"the tables cannot be written to {folder}: {error.strerror or error}."
+        ) from error
