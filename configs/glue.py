@@ -21,7 +21,8 @@ Published, RoBERTa-base on every task alone, development set: MNLI 87.6, QNLI 92
 91.9, RTE 78.7, SST-2 94.8, MRPC 90.2 (accuracy), CoLA 63.6 (Matthews), STS-B 91.2
 (fairseq's table). Assumptions: the learning rate is constant, without the warm-up and
 the decay that those had; validation is held out of the training sets, as in
-mtl_jax/data/glue.py; there is no dropout on attention weights.
+mtl_jax/data/glue.py; there is no dropout on attention weights. Heads are linear, as the
+paper's; RoBERTa's own: --config.model.roberta.head=classification.
 
 Every task has a batch in every step, whatever its size. The variant multi-sampled draws
 one task a step by size instead (--config.smto.sampled.temperature=1).

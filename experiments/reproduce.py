@@ -1,6 +1,10 @@
 """The paper's experiment: sweep, selection, trajectories, factors, claims, one report.
 
   mtl-jax reproduce --config=reproduce:smoke --workdir=DIR
+  mtl-jax reproduce --config=paper/fashion:small --config.data.dir=DATA --workdir=DIR
+
+The second one is a figure or table of the paper (configs/paper); DIR/tables has its
+numbers.
 
 The word behind the colon is the budget: smoke (digits, minutes
 on two CPU cores), small (three settings, hours) or paper (all, on accelerators).
@@ -32,7 +36,12 @@ def reproduce() -> int:
             f"stopped by signal {signal}, all saved; the same command goes on."
         )
         return 128 + signal
-    if done:
+    if done and "experiments" in CONFIG.value:
+        from mtl_jax.report import paper
+
+        page = paper.write(done, CONFIG.value.experiments, folder)
+        console.print(f"report: {page}, tables: {folder / paper.TABLES}")
+    elif done:
         console.print(f"report: {report.write(done, folder / 'report')}")
     return 0
 

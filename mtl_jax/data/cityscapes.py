@@ -11,9 +11,9 @@ full width, so that an absolute error of .0130 is 3.3 of these pixels. ``p = 0``
 measured and stays 0, which `losses.DEPTH` leaves out.
 
 Sener & Koltun (2018), whose preparation Mueller et al. (2025) name, standardise depths:
-``(p - m) / 2,729.07``, with an image ``m`` of means. Assumption: as that is not
-published, we take the means of the official train split, over what was measured. Their
-images have 256x512 pixels. What else they do is not offered: targets at an eighth of that size,
+``(p - m) / 2,729.07``, with an image ``m`` of means. Assumption: it is not published,
+so that of the official train split is taken, over what was measured. Their images have
+256x512 pixels. What else they do is not offered: targets at an eighth of that size,
 rotations by up to 10 degrees, mean colours taken out.
 """
 

@@ -1,4 +1,4 @@
-"""RoBERTa's encoder: features of token sequences, and its head for classification.
+"""RoBERTa's encoder: features of token sequences, and heads on the first token.
 
 ``roberta()`` is a small one, for training from scratch; ``model.weights`` names a
 folder of Hugging Face's, whose config then sets the sizes (see `huggingface`): with
@@ -13,6 +13,7 @@ Source: Liu et al., 2019, arXiv:1907.11692; the encoder is of Devlin et al., 201
 arXiv:1810.04805, with norms after the sums.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from flax import linen as nn
 from mtl_jax.models import huggingface
 from mtl_jax.models.dropout import drop, fold, key_of_pass
 from mtl_jax.models.layout import WeightLayout
-from mtl_jax.models.trunk import Trunk
+from mtl_jax.models.trunk import Linear, Trunk
 from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError
 
@@ -122,6 +123,7 @@ class Roberta(Trunk):
     epsilon: float
     attention: str
     remat: bool
+    head_kind: str
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -158,7 +160,7 @@ class Roberta(Trunk):
 
     def head(self, width: int) -> nn.Module:
         """Make a task's head: features to outputs ``[B, width]``."""
-        return ClassificationHead(width, self.dropout, parent=None)
+        return HEADS[self.head_kind](width, self.dropout)
 
     def layout(self) -> WeightLayout | None:
         """Return Hugging Face's."""
@@ -204,6 +206,15 @@ class ClassificationHead(nn.Module):
         return _dense(self.width, "outputs")(x)
 
 
+HEADS: dict[str, Callable[[int, float], nn.Module]] = {
+    "linear": lambda width, _: Linear(width, kernel_init=NORMAL, parent=None),
+    "classification": lambda width, dropout: ClassificationHead(
+        width, dropout, parent=None
+    ),
+}
+"""Makers of a task's head, by name, from its outputs and the share that is dropped."""
+
+
 def roberta(
     vocabulary: int = 8000,
     width: int = 128,
@@ -215,6 +226,7 @@ def roberta(
     epsilon: float = 1e-5,
     attention: str = "xla",
     remat: bool = False,
+    head: str = "linear",
 ) -> Trunk:
     """Make the trunk, which makes the heads.
 
@@ -232,6 +244,8 @@ def roberta(
         passes in training with ``compute="bfloat16"``: what is computed in float32,
         evaluation and factors, goes through ``xla``.
       remat: compute a layer again in the backward pass, for less memory.
+      head: of a task, on the first token's features: ``linear``, or RoBERTa's own
+        ``classification``, with a dense layer of tanh and dropout before the last.
 
     Raises:
       InputError: a value out of its range; inputs that are no tokens, or too long
@@ -258,6 +272,7 @@ def roberta(
     if epsilon <= 0:
         raise InputError(f"roberta epsilon {epsilon} must be positive.")
     one_of("roberta attention", attention, ATTENTION)
+    one_of("roberta head", head, HEADS)
     return Roberta(
         vocabulary=vocabulary,
         width=width,
@@ -269,4 +284,5 @@ def roberta(
         epsilon=epsilon,
         attention=attention,
         remat=remat,
+        head_kind=head,
     )

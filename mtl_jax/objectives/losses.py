@@ -346,7 +346,7 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "gaussian": GAUSSIAN,
     "gaussian_correlation": GAUSSIAN._replace(
-        scores={"pearson": PEARSON, "spearman": SPEARMAN, "mse": MSE}
+        scores={"spearman": SPEARMAN, "pearson": PEARSON, "mse": MSE}
     ),
     "segmentation": SEGMENTATION,
     "depth": DEPTH,
@@ -355,7 +355,7 @@ OBJECTIVES: dict[str, Objective] = {
     "words_equivalent": _words(accuracy=ACCURACY, f1=f1(LABEL_WORDS["equivalent"])),
     "words_duplicate": _words(accuracy=ACCURACY, f1=f1(LABEL_WORDS["duplicate"])),
     "words_similarity": _words(
-        pearson=_as_numbers(PEARSON), spearman=_as_numbers(SPEARMAN)
+        spearman=_as_numbers(SPEARMAN), pearson=_as_numbers(PEARSON)
     )._replace(targets=Targets(_says_number, "words that say a number")),
 }
 """Objectives by name; those of one loss differ in their scores."""

@@ -103,8 +103,20 @@ def test_it_is_what_the_equations_say():
     np.testing.assert_allclose(features, np.stack(wanted), rtol=1e-5, atol=1e-5)
 
 
-def test_head():
+def test_linear_head():
     trunk, _ = made()
+    head, z = trunk.head(3), jax.random.normal(jax.random.key(0), (4, 8))
+    y, variables = head.init_with_output(jax.random.key(1), z, train=False)
+    p = variables["params"]
+    np.testing.assert_allclose(y, z @ p["kernel"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(y, head.apply(variables, z, train=True))
+    wide = trunk.head(500).init(jax.random.key(1), z, train=False)["params"]
+    assert abs(float(wide["kernel"].std()) / 0.02 - 1) < 0.05
+    assert variables.keys() == {"params"} and not wide["bias"].any()
+
+
+def test_classification_head():
+    trunk, _ = made(head="classification")
     head = trunk.head(3)
     z = jax.random.normal(jax.random.key(0), (4, 8))
     y, variables = head.init_with_output(jax.random.key(1), z, train=False)
@@ -244,7 +256,9 @@ def test_evaluation_drops_nothing_and_leaves_the_key():
 
 def test_every_place_drops_its_share():
     # In a head of ones, outputs count what is left of both places.
-    trunk: Any = models.make("roberta", **{**SIZES, "width": 400, "dropout": 0.25})
+    trunk: Any = models.make(
+        "roberta", **{**SIZES, "width": 400, "dropout": 0.25}, head="classification"
+    )
     head = trunk.head(1)
     z = jnp.ones((50, 400))
     state = head.init(jax.random.key(0), z, train=False)["dropout"]
@@ -262,7 +276,7 @@ def test_every_place_drops_its_share():
 
 @pytest.mark.parametrize("of_head", [False, True])
 def test_tasks_drop_by_keys_of_their_own(of_head):
-    trunk, _ = made(dropout=0.4)
+    trunk, _ = made(dropout=0.4, head="classification")
     module = trunk.head(3) if of_head else trunk
     x = jnp.ones((4, 8)) if of_head else TOKENS
     keys = jax.random.split(jax.random.key(2), 3)
@@ -333,6 +347,7 @@ def test_cudnn_is_given_lengths(monkeypatch):
     [
         ({"vocabulary": 1}, "vocabulary 1 must be at least 2"),
         ({"layers": 0}, "layers 0 must be at least 1"),
+        ({"head": "pooler"}, "head 'pooler' is not one of: linear, classification"),
         ({"heads": 0}, "heads 0 must be at least 1"),
         ({"width": 9}, "width 9 is not divisible by its 2 heads"),
         ({"positions": 2}, "positions 2 must be at least 3"),

@@ -81,7 +81,7 @@ def in_head(state):
 def test_features_logits_and_gradients(theirs, wanted, tmp_path):
     theirs.save_pretrained(tmp_path)
     folder, x = str(tmp_path), tokens()
-    trunk: Any = models.make("roberta", folder, dropout=0.0)
+    trunk: Any = models.make("roberta", folder, dropout=0.0, head="classification")
     head: Any = trunk.head(3)
     like = jax.eval_shape(lambda: trunk.init(jax.random.key(0), x, train=False))
     state = {n: t.numpy() for n, t in theirs.state_dict().items()}

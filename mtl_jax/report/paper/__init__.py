@@ -5,6 +5,6 @@ with the experiments, as the paper shows them, and the general report follows.
 """
 
 from mtl_jax.report.paper.experiments import EXPERIMENTS
-from mtl_jax.report.paper.folder import write
+from mtl_jax.report.paper.folder import TABLES, write
 
-__all__ = ["EXPERIMENTS", "write"]
+__all__ = ["EXPERIMENTS", "TABLES", "write"]
