@@ -76,6 +76,8 @@ MISTAKES = [
     ("vocabulary", ["--out=x", f"--data={LONG}"], "data.dir .*x' cannot be looked"),
     ("train", [f"--config={LONG}.py"], "xx.py is not there; one is configs/digits.py"),
     ("train", [f"--config={LONG}"], "xx' is not one of: celeba, cifar100, "),
+    ("train", [TRAIN, "--config.variants=single:a,multi:b/c"], "'a' has no task 'a'"),
+    ("train", [TRAIN, "--config.variants=multi:digits_0/digits_7"], "no task .*_7'"),
     ("benchmark", ["--markdown=/none/x"], "--markdown=/none/x cannot be written: No s"),
     ("benchmark", ["--rounds=0"], "rounds is 0; run at least 1"),
     ("benchmark", ["--workloads=W9"], "--workloads 'W9' is not one of: W1, W2"),

@@ -3,11 +3,13 @@
 import pytest
 
 from configs import default, digits, reproduce
+from configs.paper import protocol
 from configs.sweeps import digits as sweep_of_digits
 from experiments import config_files
 from tests import small
 
 CONFIGS = small.ROOT / "configs"
+PAPER = ("auxiliary", "celeba", "cifar100", "cityscapes", "fashion", "glue", "mnists")
 NAMES = [(c, n) for c in config_files.SHIPPED for n in config_files.shipped(c)]
 
 
@@ -51,6 +53,19 @@ def test_file_of_ones_own_starts_from_the_defaults(tmp_path, word, steps):
     expected = default.get_config()
     expected.steps = steps
     assert config_files.load(f"{path}{word}", "sweep").base == expected
+
+
+@pytest.mark.parametrize("budget", protocol.BUDGETS)
+@pytest.mark.parametrize("name", PAPER)
+def test_budgets_of_the_paper(name, budget):
+    config = config_files.load(f"paper/{name}:{budget}", "reproduce")
+    for study in config.studies.values():
+        grid = study.grid
+        candidates = len(grid.learning_rates) * len(grid.batch_sizes)
+        assert candidates == (54 if budget == "paper" else 1)
+        assert study.base.trajectory.epochs and "train" in study.base.evaluate
+        similarity = study.base.factors.gradient_similarity
+        assert budget != "paper" or similarity.batches == 200
 
 
 @pytest.mark.parametrize(
