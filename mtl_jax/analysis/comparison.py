@@ -1,4 +1,4 @@
-"""A comparison of two variants as a table: of seed pairs, of tasks, of settings."""
+"""A comparison of two variants as a table: of seeds, of tasks, of settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,36 +6,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.bootstrap import Estimate, Pairs, estimate
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.analysis.matching import Sides
+from mtl_jax.analysis.simultaneous import bands
 
 Labels = Mapping[str, Any]
 """Column to its values ``[P]``."""
 
 
 class Compared(NamedTuple):
-    """Numbers of a task per pair of seeds and row of the labels."""
+    """Numbers of a task per seed and row of the labels."""
 
     sides: Sides
     labels: Labels
     """Columns that tell rows apart, such as the bin."""
     values: np.ndarray
-    """``[n_st, n_mt, P]``, NaN where missing; of no use where not comparable."""
-
-    @property
-    def pairs(self) -> Pairs:
-        """Pair the numbers with their seeds."""
-        return Pairs(self.sides.st_seeds, self.sides.mt_seeds, self.values)
+    """``[n, P]``, NaN where missing; of no use where not comparable."""
 
 
-def pair_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
-    """Tabulate pairs of seeds and labels; ``columns`` broadcast to [n_st, n_mt, P]."""
-    size = len(next(iter(labels.values())))
-    shape = (len(sides.st_seeds), len(sides.mt_seeds), size)
+def seed_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
+    """Tabulate seeds and labels; ``columns`` broadcast to ``[n, P]``."""
+    shape = len(sides.seeds), len(next(iter(labels.values())))
     full = {
-        "st_seed": np.asarray(sides.st_seeds, np.int64)[:, None, None],
-        "mt_seed": np.asarray(sides.mt_seeds, np.int64)[None, :, None],
+        "seed": np.asarray(sides.seeds, np.int64)[:, None],
         **{name: np.asarray(label) for name, label in labels.items()},
         **columns,
     }
@@ -47,59 +40,50 @@ def pair_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
 
 
 def lone_row(sides: Sides, nothing: Labels) -> Frame:
-    """Make the row of a task that is not comparable: seeds -1, and what is given."""
-    columns = {"setting": sides.setting, "task": sides.task, "st_seed": -1}
-    columns |= {"mt_seed": -1, **nothing, "comparable": False, "reason": sides.reason}
+    """Make the row of a task that is not comparable: seed -1, and what is given."""
+    columns = {"setting": sides.setting, "task": sides.task, "seed": -1}
+    columns |= {**nothing, "comparable": False, "reason": sides.reason}
     return pd.DataFrame([columns])
 
 
 def tabulate(
-    compared: Sequence[Compared], name: str, nothing: Labels, seed: int, resamples: int
+    compared: Sequence[Compared],
+    name: str,
+    nothing: Labels,
+    *,
+    simultaneous: bool = False,
 ) -> Frame:
-    """Tabulate means with intervals, of every task over its seeds and of every setting.
+    """Tabulate means over seeds with intervals, of every task and of every setting.
+
+    Of a task the variance is moderated over the tasks of its setting
+    (`moderation.moderated`). The mean over tasks is one number per seed that all tasks
+    have, and its interval that of these numbers.
 
     Args:
       compared: one per (setting, task); within a setting of the same ``P``.
       name: of the column of means.
       nothing: the labels of what is not comparable.
-      seed: of the bootstrap.
-      resamples: of the bootstrap.
+      simultaneous: whether intervals hold for all rows at once (`bands`).
     """
     frames = []
     for setting in dict.fromkeys(task.sides.setting for task in compared):
         of_setting = [task for task in compared if task.sides.setting == setting]
-        groups = [(task.sides.task, [task]) for task in of_setting] + [("", of_setting)]
-        for task, group in groups:
-            usable = [task for task in group if not task.sides.reason]
-            labels = _common(usable) if usable else nothing
-            result = _none(nothing)
-            if usable:
-                pairs = [task.pairs for task in usable]
-                result = estimate(pairs, seed=seed, resamples=resamples)
-            frame = pd.DataFrame({name: result.value, "low": result.low})
-            frame = frame.assign(high=result.high, **counts(group))
-            for place, (column, label) in enumerate(labels.items()):
-                frame.insert(place, column, label)
-            frame.insert(0, "task", task)
+        usable = [task for task in of_setting if not task.sides.reason]
+        drawn = iter(())
+        if usable:
+            drawn = iter(
+                bands([task.values for task in usable], simultaneous=simultaneous)
+            )
+        for task in of_setting:
+            group = [] if task.sides.reason else [task]
+            made = next(drawn) if group else None
+            frames.append(_rows(task.sides.task, group, [task], name, nothing, made))
+        mean = _over_tasks(usable) if usable else None
+        made = None if mean is None else bands([mean], simultaneous=simultaneous)[0]
+        frames.append(_rows("", usable, of_setting, name, nothing, made, mean))
+        for frame in frames[-len(of_setting) - 1 :]:
             frame.insert(0, "setting", setting)
-            reason = "" if usable else group[0].sides.reason
-            frame["clusters"], frame["comparable"] = result.clusters, bool(usable)
-            frame["reason"] = reason if task or usable else "no task is comparable"
-            frames.append(frame)
     return pd.concat(frames, ignore_index=True)
-
-
-def counts(group: Sequence[Compared]) -> dict[str, int]:
-    """Count seeds that were compared (of a group, the fewest), divergence, tasks."""
-    usable = [task.sides for task in group if not task.sides.reason]
-    shown = usable or [task.sides for task in group]
-    return {
-        "st_seeds": min(len(side.st_seeds) for side in shown),
-        "mt_seeds": min(len(side.mt_seeds) for side in shown),
-        "st_diverged": sum(task.sides.st_diverged for task in group),
-        "mt_diverged": sum(task.sides.mt_diverged for task in group),
-        "tasks": len(usable),
-    }
 
 
 def named(frame: Frame, **names: str) -> Frame:
@@ -107,6 +91,55 @@ def named(frame: Frame, **names: str) -> Frame:
     for place, (column, value) in enumerate(names.items(), start=1):
         frame.insert(place, column, value)
     return frame
+
+
+def _rows(
+    task: str,
+    usable: Sequence[Compared],
+    group: Sequence[Compared],
+    name: str,
+    nothing: Labels,
+    made: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+    values: np.ndarray | None = None,
+) -> Frame:
+    labels = _common(usable) if usable else nothing
+    if made is None:
+        nan = np.full(len(next(iter(nothing.values()))), np.nan)
+        made = nan, nan, nan
+    value, low, high = made
+    shown = values if values is not None else usable[0].values if usable else None
+    seeds = np.isfinite(shown).sum(axis=0) if shown is not None else 0
+    reason = "no task is comparable" if not task else group[0].sides.reason
+    frame = pd.DataFrame({"task": task, **labels, name: value, "low": low})
+    return frame.assign(
+        high=high,
+        seeds=seeds,
+        st_diverged=sum(item.sides.st_diverged for item in group),
+        mt_diverged=sum(item.sides.mt_diverged for item in group),
+        tasks=len(usable),
+        comparable=bool(usable),
+        reason="" if usable else reason,
+    )
+
+
+def _over_tasks(tasks: Sequence[Compared]) -> np.ndarray:
+    """Mean over tasks ``[n, P]`` of the seeds that all of them have.
+
+    Where tasks have no seed in common it is the mean of their means, of which nothing
+    tells how far it may be off.
+    """
+    shared = sorted(set.intersection(*(set(task.sides.seeds) for task in tasks)))
+    if not shared:
+        return np.mean([_mean(task.values) for task in tasks], axis=0)[None]
+    at = [[task.sides.seeds.index(seed) for seed in shared] for task in tasks]
+    return np.mean([t.values[rows] for t, rows in zip(tasks, at, strict=True)], axis=0)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over seeds, without the missing."""
+    count = np.isfinite(values).sum(axis=0)
+    total = np.where(np.isfinite(values), values, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
 def _common(group: Sequence[Compared]) -> dict[str, Any]:
@@ -117,8 +150,3 @@ def _common(group: Sequence[Compared]) -> dict[str, Any]:
             if not np.array_equal(first[column], label):
                 first[column] = np.full(len(label), np.nan)
     return first
-
-
-def _none(nothing: Labels) -> Estimate:
-    nan = np.full(len(next(iter(nothing.values()))), np.nan)
-    return Estimate(nan, nan, nan, "none")

@@ -3,13 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.comparison import Compared, lone_row, named, pair_rows
+from mtl_jax.analysis.comparison import Compared, lone_row, named, seed_rows
 from mtl_jax.analysis.curves import Frame, judged_by, score_names, values
 from mtl_jax.analysis.optimization import effects
 from mtl_jax.analysis.transfer import Tested, tested
 from mtl_jax.types import InputError
 
-MEASURE = "mean_cosine"
+MEASURES = ("gradient_similarity", "mean_cosine")
+"""Similarities of a task's gradient with the others', the first that was recorded: with
+the summed gradient of the same batches; mean cosine with those of the other tasks."""
 
 
 def conflict_effects(
@@ -21,10 +23,10 @@ def conflict_effects(
     *,
     per_step: bool = False,
 ) -> Frame:
-    """Tabulate a task's gradient conflict, D and transfer, per pair of seeds (C3).
+    """Tabulate a task's gradient conflict, D and transfer, seed by seed (C3).
 
-    ``conflict`` is minus the mean cosine of the task's gradient with those of the
-    others (scope ``shared``), so that + is conflict; ``effect`` is D of
+    ``conflict`` is minus the similarity (`MEASURES`) of the task's gradient with what
+    the others want (scope ``shared``), so that + is conflict; ``effect`` is D of
     `optimization_effect` (nats, + is MT *worse*); ``transfer`` is the difference of
     `transfer` (+ is MT *better*) of the task's only score, otherwise its loss. C3
     expects conflict and effect to go together, and conflict and transfer not to.
@@ -39,19 +41,19 @@ def conflict_effects(
         over these steps.
 
     Returns:
-      setting, variant, baseline, split, task; st_seed, mt_seed; step (-1 for the mean);
+      setting, variant, baseline, split, task; seed; step (-1 for the mean);
       conflict; effect; transfer (NaN where a run has no test value), transfer_name;
-      comparable; reason. A task that is not comparable has one row, with seeds -1.
+      comparable; reason. A task that is not comparable has one row, with seed -1.
 
     Raises:
       InputError: no conflict was recorded, or as `optimization_effect`.
     """
-    conflicts = values(df, "probe", MEASURE, "shared")
-    conflicts = conflicts[conflicts["variant"] == variant]
+    conflicts = similarities(df, variant)
     if not len(conflicts):
         raise InputError(
-            f"the records hold no {MEASURE!r} (scope 'shared') of the tasks of "
-            f"{variant!r}; gradient conflict must be among the measured factors."
+            f"the records hold no {' nor '.join(map(repr, MEASURES))} (scope "
+            f"'shared') of the tasks of {variant!r}; gradient conflict must be among "
+            f"the measured factors."
         )
     tests = {
         (t.setting, t.task, t.name): t for t in tested(df, variant, baseline, split, by)
@@ -69,31 +71,40 @@ def conflict_effects(
     return named(table, variant=variant, baseline=baseline, split=split)
 
 
+def similarities(df: Frame, variant: str) -> Frame:
+    """Select the gradient similarities of a variant's tasks; may be empty."""
+    for name in MEASURES:
+        rows = values(df, "probe", name, "shared")
+        rows = rows[rows["variant"] == variant]
+        if len(rows):
+            break
+    return rows
+
+
 def _rows(compared: Compared, conflicts: Frame, test: Tested, per_step: bool) -> Frame:
     """Rows of one task."""
-    side, steps, effect = (
-        compared.sides,
-        np.asarray(compared.labels["step"]),
-        compared.values,
-    )
+    side, effect = compared.sides, compared.values
+    steps = np.asarray(compared.labels["step"])
     conflict = -(
         conflicts.pivot(index="seed", columns="step", values="value")
-        .reindex(index=side.mt_seeds, columns=steps)
-        .to_numpy()
+        .reindex(index=side.seeds, columns=steps)
+        .to_numpy(float)
     )
-    at = np.isfinite(conflict[None] + effect).all(axis=(0, 1))
+    at = np.isfinite(conflict + effect).all(axis=0)
     if not side.reason and not at.any():
         side = side._replace(reason="no step with the conflict and loss of all seeds")
     if side.reason:
         nothing = dict.fromkeys(["conflict", "effect", "transfer"], np.nan)
         return lone_row(side, {"step": -1, **nothing, "transfer_name": test.name})
-    conflict, effect, steps = conflict[:, at], effect[..., at], steps[at]
+    conflict, effect, steps = conflict[:, at], effect[:, at], steps[at]
     if not per_step:
         conflict = conflict.mean(axis=-1, keepdims=True)
         effect, steps = effect.mean(axis=-1, keepdims=True), np.array([-1])
-    st = np.array([test.st.get(seed, np.nan) for seed in side.st_seeds])
-    mt = np.array([test.mt.get(seed, np.nan) for seed in side.mt_seeds])
-    columns = {"conflict": conflict[None], "effect": effect}
-    columns["transfer"] = test.direction * (mt[None] - st[:, None])[..., None]
+    st, mt = (
+        np.array([values.get(seed, np.nan) for seed in side.seeds])
+        for values in (test.st, test.mt)
+    )
+    columns = {"conflict": conflict, "effect": effect}
+    columns["transfer"] = test.direction * (mt - st)[:, None]
     columns["transfer_name"] = np.array(test.name)
-    return pair_rows(side, {"step": steps}, columns)
+    return seed_rows(side, {"step": steps}, columns)

@@ -1,13 +1,20 @@
 """Contrasts: the factors of MT against those of ST at the same training loss."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.comparison import lone_row, named, pair_rows
+from mtl_jax.analysis.comparison import lone_row, named, seed_rows
 from mtl_jax.analysis.curves import Frame, check, scopes
-from mtl_jax.analysis.matching import Line, Matched, at_all, lines_of, match
+from mtl_jax.analysis.matching import (
+    Cloud,
+    Matched,
+    clouds_of,
+    lasting,
+    local_linear,
+    match,
+)
 from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
@@ -16,8 +23,8 @@ SIGNED = frozenset({"mean_cosine", "min_cosine", "negative_pairs", "noise_scale"
 
 SCOPES = ("task", "shared")
 
-NOWHERE = Line(np.zeros(0), np.zeros(0))
-"""The line of what was not recorded."""
+NOWHERE = Cloud(np.zeros(0), np.zeros(0), np.zeros(0))
+"""The cloud of what was not recorded."""
 
 
 def contrasts(
@@ -32,12 +39,12 @@ def contrasts(
     *,
     differences: Collection[str] = SIGNED,
 ) -> Frame:
-    """Tabulate each factor's contrast beside the gap, per pair of seeds and bin.
+    """Tabulate each factor's contrast beside the gap, per seed and bin.
 
-    The contrast is the log-ratio ``log(f_MT / f_ST)`` at the same training loss; log f
-    is linear between points. Where a factor is not positive (one-step sharpness may be
-    negative) or not finite at a point next to the bin, the contrast is missing, never
-    0; `missing` says why, and counts by it are exact. Factors in ``differences`` are
+    The contrast is the log-ratio ``log(f_MT / f_ST)`` at the same training loss, of the
+    local regression of log f on the log loss. Where a factor is not positive (one-step
+    sharpness may be negative) or not finite at a point that counts at the bin, the
+    contrast is missing, never 0; `missing` says why. Factors in ``differences`` are
     contrasted by ``f_MT - f_ST``. + is more of the factor in MT either way.
 
     Args:
@@ -53,11 +60,11 @@ def contrasts(
 
     Returns:
       setting, variant, baseline, split, name, factor, scope, kind (``log ratio`` or
-      ``difference``), task; st_seed, mt_seed; bin (0 is the highest training loss);
-      log_loss (log nats); st, mt (the factor there, NaN where missing); contrast; gap
-      (signs: `gap`); missing (empty, ``not recorded``, ``not finite``, ``not
-      positive``); comparable; reason. A task that is not comparable has one row per
-      factor, with seeds and bin -1.
+      ``difference``), task; seed; bin (0 is the highest training loss); log_loss (log
+      nats); st, mt (the factor there, NaN where missing); contrast; gap (signs: `gap`);
+      missing (empty, ``not recorded``, ``not finite``, ``not positive``); lasting (as
+      `gap`); comparable; reason. A task that is not comparable has one row per factor,
+      with seed and bin -1.
 
     Raises:
       InputError: a factor that is not in the records, or as `gap`.
@@ -75,11 +82,11 @@ def contrasts(
     frames = []
     matched = match(df, variant, baseline, split, name, points)
     for factor in factors or known:
-        lines = lines_of(df, "probe", factor, scope)
+        clouds = clouds_of(df, "probe", factor, scope, of=(baseline, variant))
         log = factor not in differences
         kind = "log ratio" if log else "difference"
         for pair in matched:
-            frame = _contrast(pair, lines, (baseline, variant), log)
+            frame = _contrast(pair, clouds, (baseline, variant), log)
             frame.insert(1, "kind", kind)
             frame.insert(1, "scope", scope)
             frame.insert(1, "factor", factor)
@@ -89,58 +96,47 @@ def contrasts(
 
 
 def _contrast(
-    pair: Matched, lines: dict, variants: tuple[str, str], log: bool
+    pair: Matched, clouds: dict, variants: tuple[str, str], log: bool
 ) -> Frame:
     """Rows of one task and factor."""
     if pair.sides.reason:
         nothing = dict.fromkeys(["log_loss", "st", "mt", "contrast", "gap"], np.nan)
-        return lone_row(pair.sides, {"bin": -1, **nothing, "missing": ""})
+        nothing |= {"bin": -1, "missing": "", "lasting": False}
+        return lone_row(pair.sides, nothing)
     levels = []
-    for variant, seeds in zip(
-        variants, (pair.sides.st_seeds, pair.sides.mt_seeds), strict=True
-    ):
-        by_seed = lines.get((pair.sides.setting, variant, pair.sides.task), {})
-        levels.append(
-            _factor(pair.log_loss, [by_seed.get(s, NOWHERE) for s in seeds], log)
-        )
+    for variant in variants:
+        by_seed = clouds.get((pair.sides.setting, variant, pair.sides.task), {})
+        rows = [
+            _factor(pair.log_loss, by_seed.get(seed, NOWHERE), log)
+            for seed in pair.sides.seeds
+        ]
+        levels.append([np.array(column) for column in zip(*rows, strict=True)])
     (st, st_missing), (mt, mt_missing) = levels
-    difference = mt[None] - st[:, None]
-    missing = np.where(mt_missing[None] == "", st_missing[:, None], mt_missing[None])
+    contrast = mt - st
+    missing = np.where(mt_missing == "", st_missing, mt_missing)
     st, mt = (np.exp(side) if log else side for side in (st, mt))
-    columns = {"st": st[:, None], "mt": mt[None], "contrast": difference}
+    columns = {"st": st, "mt": mt, "contrast": contrast}
     columns |= {"gap": pair.gap, "missing": missing}
+    columns["lasting"] = lasting(pair)
     bins = {"bin": np.arange(len(pair.log_loss)), "log_loss": pair.log_loss}
-    return pair_rows(pair.sides, bins, columns)
+    return seed_rows(pair.sides, bins, columns)
 
 
 def _factor(
-    log_loss: np.ndarray, lines: Sequence[Line], log: bool
+    log_loss: np.ndarray, cloud: Cloud, log: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The (log) factor of every seed ``[n, P]``, and why it is missing there."""
-    transform = _log_where_positive if log else _finite
-    transformed = at_all(log_loss, [_with(line, transform) for line in lines])
-    finite = at_all(log_loss, [_with(line, _finite) for line in lines])
-    inside = [
-        (line.abscissa.min(initial=np.inf) <= log_loss)
-        & (log_loss <= line.abscissa.max(initial=-np.inf))
-        for line in lines
-    ]
-    missing = np.where(np.isnan(transformed), "not positive", "")
+    """The (log) factor of a seed ``[P]``, and why it is missing there."""
+    x, value = cloud.log_loss, cloud.value
+    if not len(x):
+        return np.full(len(log_loss), np.nan), np.full(len(log_loss), "not recorded")
+    fit = value > 0 if log else np.isfinite(value)
+    usable = np.where(np.isfinite(value) & fit, value, np.nan)
+    level = local_linear(log_loss, x, np.log(usable) if log else usable)
+    finite = local_linear(log_loss, x, np.where(np.isfinite(value), 0.0, np.nan))
+    missing = np.where(np.isnan(level), "not positive", "")
     missing = np.where(np.isnan(finite), "not finite", missing)
-    return transformed, np.where(inside, missing, "not recorded")
-
-
-def _with(line: Line, transform: Callable[[np.ndarray], np.ndarray]) -> Line:
-    return line._replace(value=transform(line.value))
-
-
-def _finite(value: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(value), value, np.nan)
-
-
-def _log_where_positive(value: np.ndarray) -> np.ndarray:
-    positive = np.isfinite(value) & (value > 0)
-    return np.log(np.where(positive, value, np.nan))
+    outside = (log_loss < x.min()) | (log_loss > x.max())
+    return level, np.where(outside, "not recorded", missing)
 
 
 def _factors(df: Frame, variants: tuple[str, str], scope: str) -> list[str]:

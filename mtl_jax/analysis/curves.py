@@ -11,6 +11,9 @@ from mtl_jax.types import InputError
 
 RUN = ["setting", "variant", "learning_rate", "batch_size", "seed", "run"]
 CURVE = ["setting", "variant", "learning_rate", "batch_size", "seed", "task"]
+FALLEN = 0.9
+"""Share of the first training loss from which on it has clearly fallen: what comes
+before is initialisation, where variants are alike by construction."""
 COLUMNS = {*RUN, *CURVE, "step", "split", "name", "value"}
 
 Frame = Any
@@ -18,29 +21,33 @@ Frame = Any
 
 
 def align(df: Frame) -> Frame:
-    """Add to the points of every curve the abscissa at which curves are compared.
+    """Add to the points of every curve the log training loss they are matched in.
 
-    The abscissa is the antitonic regression of the log probe loss over the steps (only
-    their order matters): the fit that never rises and is closest in squares (Barlow et
-    al., 1972). Points after divergence are dropped, and those of which the loss is
-    zero, negative or not finite; `curves` counts them.
+    The training loss of a task is that of all its training data where every curve has
+    it (split ``train``), otherwise that of the probe. Left out are the points before it
+    has clearly fallen (`FALLEN`), after divergence, and where it is zero, negative or
+    not finite; `curves` counts them. The abscissa is the antitonic regression of the
+    log loss over the steps (Barlow et al., 1972), for the check of the matching.
 
     Returns:
       A row per point, by curve and step: setting, variant, learning_rate, batch_size,
-      seed, task, step; loss (probe, nats), log_loss (the raw cloud), abscissa (log
-      nats); diverged (the run of this curve did, later).
+      seed, task, step; loss (nats), log_loss (the raw cloud), abscissa (log nats);
+      start (log of the first loss); diverged (the run of this curve did, later).
 
     Raises:
       InputError: several rates of a task, or a number that is there twice.
     """
-    usable = _usable(_probe_losses(df))
+    points = _marked(_training_losses(df))
+    usable = points[points["kept"]].copy()
     usable["log_loss"] = np.log(usable["loss"])
     groups = usable.groupby(CURVE, sort=False)["log_loss"]
     usable["abscissa"] = groups.transform(
         lambda y: isotonic_regression(y.to_numpy(), increasing=False).x
     )
+    usable["start"] = np.log(usable["first"])
     usable["diverged"] = usable["diverged_at"].notna()
-    return usable[[*CURVE, "step", "loss", "log_loss", "abscissa", "diverged"]]
+    columns = [*CURVE, "step", "loss", "log_loss", "abscissa", "start", "diverged"]
+    return usable[columns].reset_index(drop=True)
 
 
 def curves(df: Frame) -> Frame:
@@ -48,23 +55,21 @@ def curves(df: Frame) -> Frame:
 
     Returns:
       A row per curve: setting, variant, learning_rate, batch_size, seed, task;
-      diverged_at (step, NaN where it did not); points (kept), after_divergence and
-      unusable (dropped: of a later step; loss zero, negative or not finite); sound
-      (fit to be compared: did not diverge and has two points or more).
+      diverged_at (step, NaN where it did not); points (kept), initial,
+      after_divergence and unusable (dropped: before the loss has fallen; of a later
+      step; loss zero, negative or not finite); sound (fit to be compared: did not
+      diverge and has two points or more).
 
     Raises:
       InputError: several rates of a task, or a number that is there twice.
     """
-    points = _probe_losses(df)
-    late = points["step"] > points["diverged_at"]
-    kept = points.index.isin(_usable(points).index)
-    points["points"], points["after_divergence"] = kept, late
-    points["unusable"] = ~kept & ~late
+    points = _marked(_training_losses(df))
     groups = points.groupby(CURVE)
     summary = groups.agg(
         diverged_at=("diverged_at", "first"),
-        points=("points", "sum"),
-        after_divergence=("after_divergence", "sum"),
+        points=("kept", "sum"),
+        initial=("initial", "sum"),
+        after_divergence=("late", "sum"),
         unusable=("unusable", "sum"),
     ).reset_index()
     summary["sound"] = summary["diverged_at"].isna() & (summary["points"] >= 2)
@@ -74,6 +79,19 @@ def curves(df: Frame) -> Frame:
 def compared(df: Frame, baseline: str = "single") -> list[str]:
     """List the variants other than the baseline, in the order of the records."""
     return [name for name in df["variant"].unique() if name != baseline]
+
+
+def counted(df: Frame) -> Frame:
+    """Keep the tasks that count: of a variant with a target, the target alone.
+
+    >>> df = pd.DataFrame({"task": ["a", "b", ""], "target": "a"})
+    >>> counted(df)["task"].tolist()
+    ['a', '']
+    """
+    if "target" not in df:
+        return df
+    target = df["target"].fillna("")
+    return df[(target == "") | (df["task"] == "") | (df["task"] == target)]
 
 
 def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
@@ -87,6 +105,7 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
       InputError: a number is there twice.
     """
     check(df)
+    df = counted(df)
     wanted = (df["split"] == split) & (df["name"] == name) & (df["task"] != "")
     wanted &= scopes(df) == scope
     rows = with_divergence(df[wanted | (df["name"] == "diverged")])
@@ -166,19 +185,40 @@ def need_one_rate(df: Frame) -> None:
             )
 
 
-def _probe_losses(df: Frame) -> Frame:
-    """Probe loss of all curves, with what came after divergence."""
+def _training_losses(df: Frame) -> Frame:
+    """Training loss of all curves, with what came after divergence."""
     check(df)
+    df = counted(df)
     need_one_rate(df)
-    wanted = (df["split"] == "probe") & (df["name"] == "loss") & (df["task"] != "")
-    rows = with_divergence(df[wanted | (df["name"] == "diverged")])
+    wanted = df["split"].isin(["probe", "train"]) & (df["name"] == "loss")
+    rows = df[wanted & (df["task"] != "")]
+    probe, train = (
+        rows[rows["split"] == split][CURVE].drop_duplicates().value_counts(
+            ["setting", "task"]
+        )
+        for split in ("probe", "train")
+    )  # fmt: skip
+    whole = [key for key, count in train.items() if count == probe.get(key, 0)]
+    key = pd.MultiIndex.from_frame(df[["setting", "task"]])
+    split = np.where(key.isin(whole), "train", "probe")
+    of_split = wanted & (df["task"] != "") & (df["split"] == split)
+    rows = with_divergence(df[of_split | (df["name"] == "diverged")])
     return _unique(rows).rename(columns={"value": "loss"})
 
 
-def _usable(points: Frame) -> Frame:
-    loss = points["loss"]
-    positive = np.isfinite(loss) & (loss > 0)
-    return points[positive & ~(points["step"] > points["diverged_at"])].copy()
+def _marked(points: Frame) -> Frame:
+    """Mark every point as kept, or by why it is not."""
+    usable = np.isfinite(points["loss"]) & (points["loss"] > 0)
+    points["late"] = points["step"] > points["diverged_at"]
+    points["unusable"] = ~usable & ~points["late"]
+    sound = points["loss"].where(usable & ~points["late"])
+    by_curve = [points[name] for name in CURVE]
+    points["first"] = sound.groupby(by_curve).transform("first")
+    fallen = sound <= FALLEN * points["first"]
+    begun = fallen.groupby(by_curve).cummax()
+    points["initial"] = sound.notna() & ~begun
+    points["kept"] = sound.notna() & begun
+    return points
 
 
 def _unique(rows: Frame) -> Frame:

@@ -1,25 +1,53 @@
-"""Curves of ST and MT brought to the same training losses, without extrapolation."""
+"""ST and MT brought to the same training losses, seed by seed, without extrapolation.
 
-from collections.abc import Sequence
+What a training loss is worth is a regression on the raw cloud of a trajectory: of the
+value (a test loss, a score, a factor) on the log training loss, locally linear. Points
+are taken where they are, and not in the order of the steps: a loss that oscillates or
+has spikes moves along the same curve, and pooling it first (isotonic regression) would
+pool its log but average the value, which invents a gap (Jensen). The isotonic
+matching is kept as a check.
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtl_jax.analysis.curves import CURVE, Frame, align, curves, values
+from mtl_jax.analysis.curves import (
+    CURVE,
+    FALLEN,
+    Frame,
+    align,
+    counted,
+    curves,
+    values,
+)
 from mtl_jax.analysis.measures import measures
 from mtl_jax.types import InputError
 
-Key = tuple[str, str]
-"""``(setting, task)``."""
+WIDTH = 0.2
+"""Least half width of the kernel, log nats: losses that count as alike."""
+
+REACH = 1.25
+"""Half width in distances of the farther one of the two nearest points, one a side."""
+
+EARLY = 0.05
+"""Share of the first training loss by which a gap must have opened to be early."""
+
+LASTING = 2.0
+"""Least factor in training loss over which a gap must last to persist."""
 
 
-class Line(NamedTuple):
-    """Values along a curve, ``[P]`` each, by step."""
+class Cloud(NamedTuple):
+    """Values along a trajectory, ``[P]`` each, by step."""
 
-    abscissa: np.ndarray
-    """Log nats, never rising."""
+    log_loss: np.ndarray
     value: np.ndarray
     """May be NaN: measured, but not defined."""
+    abscissa: np.ndarray
+    """Antitonic regression of the log loss."""
+    start: float = 0.0
+    """Log of the first training loss."""
 
 
 class Sides(NamedTuple):
@@ -27,10 +55,8 @@ class Sides(NamedTuple):
 
     setting: str
     task: str
-    st_seeds: list[int]
-    """Seeds of the sound curves of the baseline."""
-    mt_seeds: list[int]
-    """Seeds of the sound curves of the variant."""
+    seeds: list[int]
+    """Seeds of which both curves are sound: the pairs."""
     st_diverged: int
     """Curves of the baseline that diverged."""
     mt_diverged: int
@@ -39,28 +65,32 @@ class Sides(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Values of a task at the same training losses."""
+    """Values of a task at the same training losses, seed by seed."""
 
     sides: Sides
     log_loss: np.ndarray
     """Grid ``[P]``, log nats, falling: early in training comes first. Empty where the
     variants are not comparable."""
     st: np.ndarray
-    """``[n_st, P]``."""
+    """``[n, P]``, NaN at losses that one of the two runs of a seed does not reach."""
     mt: np.ndarray
-    """``[n_mt, P]``."""
+    """``[n, P]``."""
+    isotonic: np.ndarray
+    """The gap as the isotonic matching has it ``[n, P]``."""
     sign: int
     """+1 of the loss, whose gap is + where MT is worse; of a score its direction, so
     that + is MT better."""
+    start: float
+    """Log of the lowest first training loss."""
 
     @property
     def gap(self) -> np.ndarray:
-        """Compute the signed difference of MT and ST ``[n_st, n_mt, P]``."""
-        return self.sign * (self.mt[None] - self.st[:, None])
+        """Compute the signed difference of MT and ST ``[n, P]``."""
+        return self.sign * (self.mt - self.st)
 
 
 def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
-    """Collect the curves of every (setting, task), and which are sound.
+    """Pair the curves of every (setting, task), and tell which pairs are sound.
 
     Raises:
       InputError: a variant that no record is of, or that is its own baseline.
@@ -71,19 +101,29 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
             f"variant {variant!r} and baseline {baseline!r} must be two of the "
             f"variants in the records: {', '.join(known)}."
         )
+    served = set(df["task"])
+    if "target" in df:
+        of_variant = counted(df[df["variant"] == variant])
+        if (of_variant["target"].fillna("") != "").any():
+            served = set(of_variant["task"])
     compared = []
+    df = df[df["variant"].isin([variant, baseline])]
     for (setting, task), table in curves(df).groupby(["setting", "task"]):
+        if task not in served:
+            continue
         st, mt = (table[table["variant"] == name] for name in (baseline, variant))
-        reasons = [_unsound(baseline, st), _unsound(variant, mt)]
+        reasons = [*filter(None, [_unsound(baseline, st), _unsound(variant, mt)])]
+        seeds = set(st[st["sound"]]["seed"]) & set(mt[mt["sound"]]["seed"])
+        if not reasons and not seeds:
+            reasons = ["no seed of which both curves are sound"]
         compared.append(
             Sides(
                 setting,
                 task,
-                sorted(st[st["sound"]]["seed"].tolist()),
-                sorted(mt[mt["sound"]]["seed"].tolist()),
+                sorted(map(int, seeds)),
                 int(st["diverged_at"].notna().sum()),
                 int(mt["diverged_at"].notna().sum()),
-                "; ".join(filter(None, reasons)),
+                "; ".join(reasons),
             )
         )
     return compared
@@ -92,89 +132,188 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
 def match(
     df: Frame, variant: str, baseline: str, split: str, name: str, points: int
 ) -> list[Matched]:
-    """Interpolate every task's value on a grid over the range all sound curves share.
+    """Regress every task's value on a grid of training losses that its seeds pass.
 
-    The grid is equally spaced in log loss. Between points the value is linear in the
-    abscissa; points of one abscissa (plateaus of the fit) count with their mean.
+    The grid is equally spaced in log loss. It begins where the loss has fallen
+    (`curves.FALLEN`) and ends at the lowest loss that two pairs of runs reach (of one
+    pair, that it reaches): a seed that stops earlier leaves the later points to others.
 
     Raises:
       InputError: nobody recorded the value, fewer than 2 points, or as `sides`.
     """
     if points < 2:
         raise InputError(f"points is {points}; a grid has at least 2.")
-    lines = lines_of(df, split, name)
-    if not lines:
+    paired = sides(df, variant, baseline)
+    clouds = clouds_of(df, split, name, of=(variant, baseline))
+    if not clouds and not len(values(df, split, name)):
         raise InputError(
             f"the records hold no {name!r} of split {split!r} of a task; they hold: "
             f"{_held(df)}."
         )
-    matched, declared = [], measures(df)
-    for side in sides(df, variant, baseline):
+    declared = measures(df)
+    matched = []
+    for side in paired:
         st, mt = (
-            _measured(lines.get((side.setting, v, side.task), {}), seeds)
-            for v, seeds in ((baseline, side.st_seeds), (variant, side.mt_seeds))
+            _measured(clouds.get((side.setting, v, side.task), {}), side.seeds)
+            for v in (baseline, variant)
         )
-        side = side._replace(st_seeds=list(st), mt_seeds=list(mt))
+        pairs = {seed: (st[seed], mt[seed]) for seed in st if seed in mt}
+        if not side.reason and not pairs:
+            bare = [who for who, has in (("ST", st), ("MT", mt)) if not has]
+            whose = f"a sound curve of {' and '.join(bare)}" if bare else "a pair"
+            side = side._replace(reason=f"no {split} {name} along {whose}")
         if not side.reason:
-            side = side._replace(reason=_apart(st, mt, f"{split} {name}"))
-        grid, sign = np.zeros(0), 1
-        if not side.reason:
-            sign = 1 if name == "loss" else declared[side.setting, name].direction
-            both = [line.abscissa for line in [*st.values(), *mt.values()]]
-            highest = min(abscissa.max() for abscissa in both)
-            lowest = max(abscissa.min() for abscissa in both)
-            grid = np.linspace(highest, lowest, points)
-        st, mt = (at_all(grid, side_lines.values()) for side_lines in (st, mt))
-        matched.append(Matched(side, grid, st, mt, sign))
+            pairs, side = _overlapping(pairs, side)
+        if side.reason:
+            none = np.zeros((0, 0))
+            matched.append(Matched(side, np.zeros(0), none, none, none, 1, 0.0))
+            continue
+        sign = 1 if name == "loss" else declared[side.setting, name].direction
+        start = min(cloud.start for pair in pairs.values() for cloud in pair)
+        grid = _grid([_range(*pair) for pair in pairs.values()], points)
+        st, mt = (at_all(grid, column) for column in zip(*pairs.values(), strict=True))
+        lost = np.isnan(st) | np.isnan(mt)
+        st, mt = (np.where(lost, np.nan, side) for side in (st, mt))
+        check = sign * np.array(
+            [
+                _isotonic(grid, two) - _isotonic(grid, first)
+                for first, two in pairs.values()
+            ]
+        )
+        side = side._replace(seeds=list(pairs))
+        matched.append(Matched(side, grid, st, mt, check, sign, start))
     return matched
 
 
-def lines_of(
-    df: Frame, split: str, name: str, scope: str = ""
-) -> dict[tuple[str, str, str], dict[int, Line]]:
-    """Collect lines of a value: ``(setting, variant, task) -> {seed: line}``."""
-    aligned = align(df)[[*CURVE, "step", "abscissa"]]
+def lasting(matched: Matched) -> np.ndarray:
+    """Mark the bins ``[P]`` in which a gap must be there to be early and to persist."""
+    begins = max(
+        matched.start + np.log(EARLY), matched.log_loss.min() + np.log(LASTING)
+    )
+    return matched.log_loss <= max(begins, matched.log_loss[-2:].max())
+
+
+def clouds_of(
+    df: Frame, split: str, name: str, scope: str = "", *, of: Sequence[str]
+) -> dict[tuple[str, str, str], dict[int, Cloud]]:
+    """Collect clouds of a value: ``(setting, variant, task) -> {seed: cloud}``.
+
+    Args:
+      df: records.
+      split: of the value.
+      name: of the value.
+      scope: of the value.
+      of: variants that are compared with each other.
+    """
+    df = df[df["variant"].isin(of)]
+    aligned = align(df)[[*CURVE, "step", "log_loss", "abscissa", "start"]]
     points = values(df, split, name, scope).merge(aligned, on=[*CURVE, "step"])
-    lines = {}
+    clouds = {}
     keys: Any = ["setting", "variant", "task", "seed"]
     for (setting, variant, task, seed), rows in points.groupby(keys):
-        line = Line(
-            rows["abscissa"].to_numpy(),
+        cloud = Cloud(
+            rows["log_loss"].to_numpy(),
             rows["value"].to_numpy(np.float64),
+            rows["abscissa"].to_numpy(),
+            float(rows["start"].iloc[0]),
         )
-        lines.setdefault((setting, variant, task), {})[seed] = line
-    return lines
+        clouds.setdefault((setting, variant, task), {})[int(seed)] = cloud
+    return clouds
 
 
-def at(log_loss: np.ndarray, line: Line) -> np.ndarray:
-    """Interpolate a line at abscissas ``[P]``; NaN outside and next to what is NaN.
+def local_linear(at: np.ndarray, x: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Regress values ``[N]`` on ``x``, locally linear, at ``[P]``; NaN outside of x.
 
-    >>> line = Line(np.array([2.0, 1.0, 1.0]), np.array([0.0, 4.0, 6.0]))
-    >>> at(np.array([3.0, 1.5, 1.0]), line)
-    array([nan, 2.5, 5. ])
+    Points count by the biweight of their distance. The kernel is wide enough for the
+    nearest point on either side (times `REACH`) and for all that are within `WIDTH`:
+    where points are rare this is close to interpolation. NaN where a point that counts
+    is.
+
+    >>> x = np.array([2.0, 1.0, 0.0])
+    >>> local_linear(np.array([3.0, 1.5, 0.5]), x, 1 + 2 * x)
+    array([nan,  4.,  2.])
     """
-    if not len(line.abscissa):
-        return np.full(len(log_loss), np.nan)
-    x, plateau = np.unique(line.abscissa, return_inverse=True)
-    mean = np.bincount(plateau, weights=line.value) / np.bincount(plateau)
-    return np.interp(log_loss, x, mean, left=np.nan, right=np.nan)
+    distance = np.abs(at[:, None] - x)
+    sides = (
+        np.where(on_side, distance, np.inf).min(axis=1, initial=np.inf)
+        for on_side in (x <= at[:, None], x >= at[:, None])
+    )
+    farther = np.maximum(*sides)
+    inside = np.isfinite(farther)
+    width = np.maximum(WIDTH, REACH * np.where(inside, farther, 0))[:, None]
+    weight = np.clip(1 - (distance / width) ** 2, 0, None) ** 2
+    total = weight.sum(axis=1, keepdims=True)
+    weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    undefined = (weight[:, np.isnan(value)] > 0).any(axis=1)
+    value = np.nan_to_num(value)
+    middle, mean = weight @ x, weight @ value
+    away = x - middle[:, None]
+    spread = (weight * away**2).sum(axis=1)
+    slope = np.divide(
+        (weight * away * value).sum(axis=1),
+        spread,
+        out=np.zeros(len(at)),
+        where=spread > 1e-12,
+    )
+    known = inside & ~undefined
+    return np.where(known, mean + slope * (at - middle), np.nan)
 
 
-def at_all(log_loss: np.ndarray, lines: Any) -> np.ndarray:
-    """Interpolate several lines: ``[n, P]``."""
-    rows = [at(log_loss, line) for line in lines] if len(log_loss) else []
+def at_all(log_loss: np.ndarray, clouds: Iterable[Cloud]) -> np.ndarray:
+    """Regress several clouds at the same log losses: ``[n, P]``."""
+    rows = [local_linear(log_loss, cloud.log_loss, cloud.value) for cloud in clouds]
     return np.array(rows).reshape(len(rows), len(log_loss))
 
 
-def _measured(lines: dict[int, Line], seeds: Sequence[int]) -> dict[int, Line]:
-    """Lines of the seeds without undefined points; of one point there is no line."""
+def _isotonic(log_loss: np.ndarray, cloud: Cloud) -> np.ndarray:
+    """Interpolate between the plateaus of the antitonic regression; NaN outside."""
+    x, plateau = np.unique(cloud.abscissa, return_inverse=True)
+    mean = np.bincount(plateau, weights=cloud.value) / np.bincount(plateau)
+    return np.interp(log_loss, x, mean, left=np.nan, right=np.nan)
+
+
+def _measured(clouds: dict[int, Cloud], seeds: Sequence[int]) -> dict[int, Cloud]:
+    """Clouds of the seeds without undefined points; of one point there is none."""
     measured = {}
     for seed in seeds:
-        if seed in lines:
-            finite = np.isfinite(lines[seed].value)
-            if finite.sum() > 1:
-                measured[seed] = Line(*(column[finite] for column in lines[seed]))
+        if seed in clouds:
+            x, value, abscissa, start = clouds[seed]
+            at = np.isfinite(value)
+            if at.sum() > 1:
+                measured[seed] = Cloud(x[at], value[at], abscissa[at], start)
     return measured
+
+
+def _range(st: Cloud, mt: Cloud) -> tuple[float, float]:
+    """Highest and lowest log loss that both runs pass, initialisation left out."""
+    begun = min(st.start, mt.start) + np.log(FALLEN)
+    highest = min(begun, st.log_loss.max(), mt.log_loss.max())
+    return highest, max(st.log_loss.min(), mt.log_loss.min())
+
+
+def _grid(ranges: Sequence[tuple[float, float]], points: int) -> np.ndarray:
+    """Grid over the losses that two pairs reach, or one where there is one."""
+    second = min(1, len(ranges) - 1)
+    highest = sorted((high for high, _ in ranges), reverse=True)[second]
+    lowest = sorted(low for _, low in ranges)[second]
+    return np.linspace(highest, lowest, points)
+
+
+def _overlapping(
+    pairs: dict[int, tuple[Cloud, Cloud]], side: Sides
+) -> tuple[dict[int, tuple[Cloud, Cloud]], Sides]:
+    """Pairs that share losses; the sides say why where none does."""
+    ranges = {seed: _range(*pair) for seed, pair in pairs.items()}
+    ranges = {seed: ends for seed, ends in ranges.items() if ends[0] > ends[1]}
+    if ranges and np.subtract(*_grid([*ranges.values()], 2)) > 0:
+        return {seed: pairs[seed] for seed in ranges}, side
+    texts = []
+    for place, name in enumerate(("ST", "MT")):
+        clouds = [pair[place] for pair in pairs.values()]
+        ends = np.exp([f(c.log_loss) for f in (np.max, np.min) for c in clouds])
+        texts.append(f"{name} from {ends.max():.4g} to {ends.min():.4g}")
+    why = f"no overlap of training losses (nats, seed by seed): {', '.join(texts)}"
+    return {}, side._replace(reason=why)
 
 
 def _unsound(variant: str, recorded: Frame) -> str:
@@ -186,23 +325,8 @@ def _unsound(variant: str, recorded: Frame) -> str:
     diverged = int(recorded["diverged_at"].notna().sum())
     return (
         f"no sound curve of {variant!r}: {diverged} of {len(recorded)} diverged, the "
-        f"others have fewer than 2 usable points"
+        f"others have fewer than 2 usable points after their loss has fallen by a tenth"
     )
-
-
-def _apart(st: dict[int, Line], mt: dict[int, Line], what: str) -> str:
-    """Explain why the curves share no range of training loss; empty where they do."""
-    texts, ranges = [], []
-    for name, lines in (("ST", st), ("MT", mt)):
-        if not lines:
-            return f"no {what} along a sound curve of {name}"
-        highest = min(line.abscissa.max() for line in lines.values())
-        lowest = max(line.abscissa.min() for line in lines.values())
-        ranges.append((lowest, highest))
-        texts.append(f"{name} from {np.exp(highest):.4g} to {np.exp(lowest):.4g}")
-    if min(high for _, high in ranges) > max(low for low, _ in ranges):
-        return ""
-    return f"no overlap of training losses (nats, all seeds): {', '.join(texts)}"
 
 
 def _held(df: Frame) -> str:

@@ -6,12 +6,21 @@ from functools import partial
 
 import numpy as np
 
-from mtl_jax.analysis.claims import MARGIN
-from mtl_jax.analysis.claims.explanation import explain
-from mtl_jax.analysis.claims.interval import Mean, paired_t, turned
-from mtl_jax.analysis.claims.paired import Paired, of_setting, why_not
+from mtl_jax.analysis.claims import MARGINS
+from mtl_jax.analysis.claims.explanation import Explained, explain
+from mtl_jax.analysis.claims.paired import (
+    MEASURES,
+    Paired,
+    means_of,
+    method_of,
+    of_setting,
+    usable,
+    why_not,
+)
+from mtl_jax.analysis.claims.persistence import PARTS
 from mtl_jax.analysis.claims.row import NOT_COMPARABLE
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.interval import Mean
 from mtl_jax.report import plots
 from mtl_jax.report.claims import UNITARY, Verdicts
 from mtl_jax.report.pictures import Looks, Picture
@@ -32,48 +41,68 @@ def pictures(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
 
 
 def _persistence(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
-    panels, margin = [], _margin(judged, "C1")
+    panels = []
     for setting in judged.settings:
-        tasks = of_setting(judged.evidence.gaps, setting)
-        known = [task for task in tasks if not why_not(task)]
-        if not known:
-            continue
-        known.sort(key=lambda task: task.values["late"].mean())
-        shown = _spread(known) if len(tasks) > MOST_ROWS else tasks
-        rows = {task.task: _gap_marks(task) for task in shown}
-        title = setting if len(judged.settings) > 1 else ""
-        panels.append(plots.Panel(title, "gap (% of ST), + MT worse", margin, rows))
+        for measure in MEASURES:
+            tasks = of_setting(judged.evidence.gaps[measure], setting)
+            known = usable(tasks)
+            if not known:
+                continue
+            means = dict(
+                zip(
+                    [task.task for task in known],
+                    zip(*(means_of(known, part) for part in PARTS), strict=True),
+                    strict=True,
+                )
+            )
+            known.sort(key=lambda task: task.values["late"].mean())
+            shown = _spread(known) if len(tasks) > MOST_ROWS else tasks
+            rows = {task.task: _gap_marks(task, means) for task in shown}
+            title = f"{setting}, {measure}" if len(judged.settings) > 1 else measure
+            label = f"gap (% of ST's {measure}), + MT worse"
+            panels.append(plots.Panel(title, label, MARGINS[measure], rows))
     if not panels:
         return
     thirds = {
         part: looks[UNITARY]._replace(label=f"{part} third")
-        for part in ("early", "late")
+        if UNITARY in looks
+        else SUM._replace(label=f"{part} third")
+        for part in PARTS
     }
+    margins = " and ".join(
+        f"{MARGINS[measure]:g}% of a {measure}" for measure in MEASURES
+    )
     text = (
-        f"The gap of every task early and late in the common range of training losses, "
-        f"percent of the loss that ST has there, with 95% t intervals over seeds. "
-        f"{_band(margin, '%')} A gap that persists lies outside in both, on one side."
-        f"{_some(judged.evidence.gaps)}"
+        f"The gap of every task in the part of the curve in which it must be there to "
+        f"be early and to persist (from a twentieth of the first training loss on), "
+        f"its first and its last third, percent of what ST has there, with moderated "
+        f"95% t intervals over seeds. Grey: negligible (up to {margins}). A gap that "
+        f"persists lies outside in both, on one side."
+        f"{_some(judged.evidence.gaps['loss'])}"
     )
     draw = partial(plots.intervals, panels, thirds, {"early": True, "late": False})
     yield Picture("claim-1", "C1: does a gap open early and persist?", text, draw)
 
 
-def _gap_marks(task: Paired) -> list[plots.Mark]:
+def _gap_marks(
+    task: Paired, means: Mapping[str, tuple[Mean, Mean]]
+) -> list[plots.Mark]:
     if why_not(task):
         return [plots.Mark("late", plots.Interval(0, 0, 0, why_not(task)))]
-    early, late = (_interval(paired_t(task.values[part])) for part in ("early", "late"))
+    early, late = map(_interval, means[task.task])
     return [plots.Mark("early", early, hollow=True), plots.Mark("late", late)]
 
 
 def _explanation(judged: Verdicts) -> Iterator[Picture]:
-    margin = _margin(judged, "C2")
-    panels, names = [], _names(judged.evidence.gaps)
-    for factor in judged.evidence.factors:
+    margin, gaps = _margin(judged, "C2"), judged.evidence.gaps["score"]
+    panels, names = [], _names(gaps)
+    for factor in judged.evidence.factors["score"]:
+        known = usable(factor.tasks)
+        explained = explain(known, MARGINS["score"], MARGINS["loss"])
         marks = {
-            (task.setting, task.task): _contrast_mark(task)
-            for task in factor.tasks
-            if not why_not(task) and explain(task, MARGIN).has_gap
+            (task.setting, task.task): _contrast_mark(task, result)
+            for task, result in zip(known, explained, strict=True)
+            if result.has_gap
         }
         panels.append((factor.name.replace("_", " "), marks))
     keys = dict.fromkeys(key for _, marks in panels for key in marks)
@@ -95,10 +124,10 @@ def _explanation(judged: Verdicts) -> Iterator[Picture]:
     text = (
         f"Tasks with a gap: how much MT differs from ST in a factor at the same "
         f"training loss, turned so that + is the direction that would explain the gap "
-        f"(more sharpness or Fisher trace, less coherence, where MT is worse), with "
-        f"95% t intervals over seeds. {_band(margin, 'as a log ratio')} A task left of "
-        f"its right end is a counterexample. {counted(len(keys), 'task')} of "
-        f"{len(judged.evidence.gaps)} had a gap to be explained"
+        f"(more of it, of coherence less, where MT is worse on the test score), with "
+        f"moderated 95% t intervals over seeds. {_band(margin, 'as a log ratio')} A "
+        f"task left of its right end is a counterexample. "
+        f"{counted(len(keys), 'task')} of {len(gaps)} had a gap to be explained"
         f"{f', {len(shown)} of them are shown' * (len(shown) < len(keys))}."
     )
     legend = dict.fromkeys(looks, False) if several else {}
@@ -107,11 +136,8 @@ def _explanation(judged: Verdicts) -> Iterator[Picture]:
     yield Picture("claim-2", "C2: do factors explain the gap?", text, draw)
 
 
-def _contrast_mark(task: Paired) -> plots.Mark:
-    sign = np.sign(task.values["gap"].mean())
-    return plots.Mark(
-        task.setting, _interval(turned(paired_t(task.values["contrast"]), sign))
-    )
+def _contrast_mark(task: Paired, explained: Explained) -> plots.Mark:
+    return plots.Mark(task.setting, _interval(explained.expected))
 
 
 def _harm(judged: Verdicts) -> Iterator[Picture]:
@@ -150,14 +176,15 @@ def _harm(judged: Verdicts) -> Iterator[Picture]:
             )
         )
     text = (
-        f"A point is a task, mean over seeds: its conflict (minus the mean cosine with "
-        f"the other tasks) against what MT does to its training loss at equal step, to "
-        f"its test loss at equal training loss (the gap), and to transfer. ρ: rank "
-        f"correlation over tasks, within settings, with its 95% interval; within "
-        f"±{_margin(judged, 'C3'):g} conflict predicts nothing. The claim expects "
-        f"ρ > 0 on the left and neither of the others."
+        f"A point is a task (of a target, an auxiliary set), mean over seeds: its "
+        f"conflict (minus the similarity of its gradient with the others') against "
+        f"what MT does to its training loss at equal step, to its test loss at equal "
+        f"training loss (the gap), and to transfer. ρ: rank correlation within "
+        f"settings (targets), with its 95% interval; within "
+        f"±{_margin(judged, 'C3'):g} conflict predicts nothing. The claim "
+        f"expects ρ > 0 on the left and neither of the others."
     )
-    draw = partial(plots.correlations, panels, looks, "conflict (− mean cosine)")
+    draw = partial(plots.correlations, panels, looks, "conflict (− similarity)")
     yield Picture("claim-3", "C3: what does conflict go with?", text, draw)
 
 
@@ -165,7 +192,9 @@ def _remedy(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
     table = judged.table[
         (judged.table["claim"] == "C4") & (judged.table["subject"] != "")
     ]
-    table = table[table["variant"].isin(list(looks))]
+    table = table[table["measure"] == "score"]
+    named = {method_of(variant): look for variant, look in looks.items()}
+    table = table[table["variant"].isin(list(named))]
     known = table[table["effect"].notna()]
     if not len(known[known["subject"] == "transfer"]):
         return
@@ -193,7 +222,7 @@ def _remedy(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
         + ("" if several else ", and the training loss at equal step (mean over tasks)")
         + ", with 95% t intervals over seeds. Grey: negligible."
     )
-    draw = partial(plots.intervals, panels, looks, {}, columns=3)
+    draw = partial(plots.intervals, panels, named, {}, columns=3)
     yield Picture("claim-4", "C4: do optimizers improve transfer?", text, draw)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis
+from mtl_jax.analysis.claims.explanation import FACTORS
 from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
 from mtl_jax.report import plots
 from mtl_jax.report.choice import Cell, Choice, choice_of
@@ -15,8 +16,8 @@ from mtl_jax.storage import disk, provenance, records
 from mtl_jax.types import InputError
 
 BASELINE = "single"
-HEADLINE = ("sharpness_l2", "sharpness_linf", "fisher_trace", "coherence")
-"""Factors that are shown first."""
+HEADLINE = tuple(FACTORS)
+"""Factors that are shown first: those of C2."""
 MOST_TASKS = 6
 """Tasks up to which every one has panels of its own."""
 MOST_FACTOR_TASKS = 3
@@ -38,7 +39,7 @@ class Versus(NamedTuple):
     contrasts: Frame
     """Empty if no factor was recorded."""
     conflict: Frame
-    """Effects, a row per task and pair of seeds; empty if no conflict was recorded."""
+    """Effects, a row per task and seed; empty if no conflict was recorded."""
     conflict_steps: Frame
     """The same step by step."""
 
@@ -185,12 +186,12 @@ def setting_of(workdir: Path) -> str:
 
 
 def correlations(all_of: Sequence[Findings]) -> tuple[Frame, Frame, Frame, Frame]:
-    """Correlate within every setting, and on average over several.
+    """Correlate over the tasks of every setting, and of all.
 
     Returns:
       gap with the contrasts of factors; conflict with the optimization effect and
-      with transfer, over (task, seed pair); conflict with the effect, step by step.
-      Tables of `analysis.correlate`, empty where there is nothing.
+      with transfer, means over steps; conflict with the effect, step by step. Tables
+      of `analysis.correlate`, empty where there is nothing.
     """
     compared = [versus for findings in all_of for versus in findings.versus.values()]
 

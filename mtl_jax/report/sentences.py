@@ -57,19 +57,37 @@ def _gap_of(findings: Findings, variant: str) -> str:
         count = counted(len(findings.tasks), "task")
         return f"{variant} not comparable in any of {count} ({reason})"
     whole, early, late = (mean.loc[name] for name in ("mean", "early", "late"))
-    tasks, agree = int(whole["tasks"]), mean.loc["sign_agreement"]["value"]
+    tasks = int(whole["tasks"])
     text = (
         f"{variant} {_estimate(whole)} nats{_zero(whole)}, early third "
-        f"{_estimate(early)}, late third {_estimate(late)}"
+        f"{_estimate(early)}, late third {_estimate(late)}{_opens(gaps)}"
     )
-    if math.isfinite(agree):
-        text += f", the same sign early and late in {agree:.0%} of seed pairs"
-    if whole["clusters"] == "tasks":
-        text += ", intervals over tasks alone: with one seed nothing is known of others"
+    if int(whole["seeds"]) < 2:
+        text += ", no interval: with one seed nothing is known of others"
     if tasks < len(findings.tasks):
         text += f", {len(findings.tasks) - tasks} of {len(findings.tasks)} tasks "
         text += "not comparable"
     return text
+
+
+def _opens(gaps: Frame) -> str:
+    """Tell where the gap opens: of one task exactly, of several how many and from."""
+    tasks = gaps[(gaps["task"] != "") & (gaps["statistic"] == "mean")]
+    open_ = tasks[tasks["opens_at"].notna()].sort_values("opens_at")
+    if not len(open_):
+        return ", opens (for good, beyond its band) in no task"
+    first, last = open_.iloc[-1], open_.iloc[0]
+
+    def at(row: Frame) -> str:
+        return (
+            f"{row['opens_at']:.3g} (step {row['opens_step']:.0f}, epoch "
+            f"{row['opens_epoch']:.3g})"
+        )
+
+    where = at(first) if len(open_) == 1 else f"{at(first)} to {at(last)}"
+    return (
+        f", opens in {len(open_)} of {len(tasks)} tasks at a training loss of {where}"
+    )
 
 
 def _transfer(findings: Findings) -> str:
@@ -111,9 +129,8 @@ def _factors(findings: Findings, table: Frame) -> str:
         for variant, rows in of_setting.groupby("variant", sort=False)
     ]
     return (
-        f"Factors (C2), Spearman's ρ of their contrast with the gap, MT against ST at "
-        f"the same training loss, and how many means of a task's run have the gap's "
-        f"sign: {'; '.join(parts)}."
+        f"Factors (C2), Spearman's ρ over tasks of their contrast with the gap, MT "
+        f"against ST at the same training loss: {'; '.join(parts)}."
     )
 
 
@@ -123,10 +140,9 @@ def _factors_of(variant: str, table: Frame) -> str:
     if not len(defined):
         return f"{variant} not comparable ({rows['reason'].iloc[0]})"
     by = rows.set_index("factor")
-    signs = table[table["statistic"] == "sign_agreement_of_means"].set_index("factor")
     names = [name for name in HEADLINE if name in by.index] or list(by.index[:4])
     said = [
-        f"{_words(name)} {_estimate(by.loc[name], 2)}{_signs(signs, name)}"
+        f"{_words(name)} {_estimate(by.loc[name], 2)}"
         if math.isfinite(by.loc[name]["value"])
         else f"{_words(name)} not comparable"
         for name in names
@@ -139,14 +155,6 @@ def _factors_of(variant: str, table: Frame) -> str:
         f"{variant} {', '.join(said)} (of {counted(len(rows), 'factor')} {sure} with "
         f"an interval without 0)"
     )
-
-
-def _signs(signs: Frame, name: str) -> str:
-    """``, 2 of 9``; empty where nothing is known."""
-    if name not in signs.index or not math.isfinite(signs.loc[name]["value"]):
-        return ""
-    count = int(signs.loc[name]["observations"])
-    return f" and {round(signs.loc[name]['value'] * count)} of {count}"
 
 
 def _conflict(findings: Findings, tables: Sequence[Frame]) -> str:

@@ -8,7 +8,7 @@ from mtl_jax.analysis.claims.paired import Paired
 from mtl_jax.analysis.claims.remedy import Remedy
 from tests.analysis.synthetic import curve, frame, line
 
-FALL = np.linspace(2.0, -1.0, 8)
+FALL = np.linspace(2.0, -2.0, 16)
 FACTORS = ("fisher_trace", "coherence")
 WORSE = {"coherence": -1}
 
@@ -131,7 +131,7 @@ def affected(rng, sizes, optimization, generalization, transfer):
             )
         }
         tasks_of_settings += [
-            Affected(f"s{place}", f"t{k}", conflict[k], effects, 3)
+            Affected(f"s{place}", f"t{k}", "", conflict[k], effects, 3)
             for k in range(tasks)
             for effects in [{name: values[k] for name, values in outcomes.items()}]
         ]

@@ -36,10 +36,10 @@ def test_conflict_beside_its_effects():
     np.testing.assert_allclose(table["conflict"], 0.1 * k)
     np.testing.assert_allclose(table["effect"], 0.1 * k, atol=1e-12)
     np.testing.assert_allclose(table["transfer"], -0.01 * k, atol=1e-12)
-    assert len(table) == 3 * 4 and set(table["step"]) == {-1}
+    assert len(table) == 3 * 2 and set(table["step"]) == {-1}
     assert set(table["transfer_name"]) == {"accuracy"}
     per_step = analysis.conflict_effects(records(), per_step=True)
-    assert len(per_step) == 3 * 4 * 3
+    assert len(per_step) == 3 * 2 * 3
     assert set(per_step["step"]) == {1, 2, 3}  # the conflict of step 0 is NaN
 
 
@@ -48,6 +48,7 @@ def test_correlations_with_optimization_and_transfer(per_step):
     table = analysis.conflict_effects(records(), per_step=per_step)
     harm = analysis.correlate(table, "conflict", "effect").set_index("statistic")
     assert harm["value"].to_dict() == pytest.approx(dict.fromkeys(harm.index, 1.0))
+    assert harm["reason"]["spearman"] == "few tasks"
     statistics = analysis.correlate(table, "conflict", "transfer").set_index(
         "statistic"
     )

@@ -14,11 +14,38 @@ NOISY = np.exp([2.0, 1.5, 1.8, 1.0, 0.2, 0.6, 0.5, -1.0])
 def test_abscissa_is_the_antitonic_regression_of_the_log_loss():
     steps = np.array([0, 1, 2, 3, 10, 30, 100, 300])
     aligned = analysis.align(frame(curve("single", NOISY, steps=steps)))
-    expected = IsotonicRegression(increasing=False).fit_transform(steps, np.log(NOISY))
+    fallen, at = NOISY[1:], steps[1:]  # the first is initialisation
+    expected = IsotonicRegression(increasing=False).fit_transform(at, np.log(fallen))
     np.testing.assert_allclose(aligned["abscissa"], expected)
-    np.testing.assert_allclose(aligned["log_loss"], np.log(NOISY))  # the raw cloud
+    np.testing.assert_allclose(aligned["log_loss"], np.log(fallen))  # the raw cloud
+    np.testing.assert_allclose(aligned["start"], np.log(NOISY[0]))
     assert (aligned["abscissa"].diff().dropna() <= 0).all()
-    assert aligned["abscissa"].nunique() == 5  # pools are equal to the last bit
+    assert aligned["abscissa"].nunique() == 4  # pools are equal to the last bit
+
+
+def test_initialisation_is_left_out_and_counted():
+    df = frame(curve("single", [2.0, 1.99, 1.9, 1.0, 1.95, 0.5]))
+    (row,) = analysis.curves(df).to_dict("records")
+    assert (row["initial"], row["points"], row["sound"]) == (3, 3, True)
+    assert analysis.align(df)["step"].tolist() == [3, 4, 5]  # a later spike is kept
+
+
+def test_all_of_the_training_data_where_every_curve_has_them():
+    def pair(variants):
+        curves = [curve(v, NOISY, seed=0) for v in ("single", "multi")]
+        whole = [dict(row, split="train", value=row["value"] / 2)
+                 for rows in curves for row in rows
+                 if row["split"] == "probe" and row["variant"] in variants]  # fmt: skip
+        return analysis.align(frame(*curves, whole))
+
+    np.testing.assert_allclose(pair(["single", "multi"])["loss"], [*NOISY[1:] / 2] * 2)
+    np.testing.assert_allclose(pair(["single"])["loss"], [*NOISY[1:]] * 2)
+
+
+def test_of_a_variant_with_a_target_the_target_counts():
+    df = frame(*(curve("multi:a/b", NOISY, task=task) for task in "ab"))
+    assert set(analysis.align(df.assign(target=""))["task"]) == {"a", "b"}
+    assert set(analysis.align(df.assign(target="a"))["task"]) == {"a"}
 
 
 def test_only_the_order_of_steps_matters():
@@ -42,9 +69,9 @@ def test_points_after_divergence_are_dropped_and_counted():
         curve("single", NOISY, seed=0, run=1, task="b"),  # the run of another task
     )
     first, other = analysis.curves(df).to_dict("records")
-    assert (first["points"], first["after_divergence"], first["unusable"]) == (6, 2, 0)
+    assert (first["points"], first["after_divergence"], first["unusable"]) == (5, 2, 0)
     assert first["diverged_at"] == 5 and not first["sound"]
-    assert (other["points"], other["after_divergence"]) == (8, 0) and other["sound"]
+    assert (other["points"], other["after_divergence"]) == (7, 0) and other["sound"]
     points = analysis.align(df)
     assert points[points["task"] == "a"]["step"].max() == 5
     assert points.groupby("task")["diverged"].all().tolist() == [True, False]
@@ -53,13 +80,13 @@ def test_points_after_divergence_are_dropped_and_counted():
 def test_losses_without_a_logarithm_are_dropped_and_counted():
     df = frame(curve("single", [2.0, np.nan, np.inf, 1.0, 0.0, -1.0]))
     (row,) = analysis.curves(df).to_dict("records")
-    assert (row["points"], row["after_divergence"], row["unusable"]) == (2, 0, 4)
-    assert analysis.align(df)["step"].tolist() == [0, 3]
+    assert (row["points"], row["after_divergence"], row["unusable"]) == (1, 0, 4)
+    assert analysis.align(df)["step"].tolist() == [3]
 
 
 def test_a_point_makes_no_curve():
     (row,) = analysis.curves(frame(curve("single", [2.0, 0.0]))).to_dict("records")
-    assert row["points"] == 1 and not row["sound"]
+    assert row["points"] == 0 and not row["sound"]
 
 
 @pytest.mark.parametrize("options", [{"rate": 1e-2}, {"batch_size": 64}])

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import analysis
-from mtl_jax.analysis.matching import Line, at
+from mtl_jax.analysis.gap import opening
+from mtl_jax.analysis.matching import local_linear
 from mtl_jax.types import InputError
 from tests.analysis.synthetic import curve, frame, line, power_laws
 
@@ -11,22 +12,39 @@ FALL = np.linspace(2.0, -1.0, 7)  # log losses
 
 def test_constant_gap_of_power_laws_is_exact():
     table = analysis.gap(frame(*power_laws({"a": 0.25, "b": -0.5}, seeds=(0, 1, 2))))
-    assert len(table) == 2 * 3 * 3 * 20 and table["comparable"].all()
+    assert len(table) == 2 * 3 * 20 and table["comparable"].all()
+    table = table.dropna()
     for task, gap in {"a": 0.25, "b": -0.5}.items():
         rows = table[table["task"] == task]
         np.testing.assert_allclose(rows["gap"], gap, atol=1e-12)
         np.testing.assert_allclose(rows["st"], line(rows["log_loss"]), atol=1e-12)
         np.testing.assert_allclose(rows["mt"], line(rows["log_loss"]) + gap, atol=1e-12)
+        np.testing.assert_allclose(rows["isotonic"], gap, atol=1e-12)
 
 
-def test_grid_spans_what_all_curves_share():
-    df = frame(
-        curve("single", np.exp(FALL), seed=0),
-        curve("single", np.exp(FALL[1:]), seed=1),
-        curve("multi", np.exp(FALL - 0.1)),
+def pairs(*ends):
+    """Pair runs of ST and MT, seed by seed, that end at these log losses."""
+    return frame(
+        *(
+            curve(v, np.exp(np.linspace(2.0, end, 30)), seed=seed)
+            for seed, end in enumerate(ends)
+            for v in ("single", "multi")
+        )
     )
-    grid = analysis.gap(df, points=5).query("st_seed == 0")["log_loss"]
-    np.testing.assert_allclose(grid, np.linspace(FALL[1], FALL[-1], 5))
+
+
+def test_a_seed_that_stops_earlier_leaves_later_losses_to_the_others():
+    df = pairs(-3.0, -2.0, -0.5)
+    curve_ = analysis.gap_curve(df).query("task == 'a'")
+    np.testing.assert_allclose(curve_["log_loss"].iloc[-1], -2.0)
+    early, late = curve_[curve_["log_loss"] > -0.4], curve_[curve_["log_loss"] < -0.6]
+    assert set(early["seeds"].iloc[1:]) == {3} and set(late["seeds"]) == {2}
+    assert analysis.gap_curve(pairs(-3.0)).log_loss.min() == pytest.approx(-3.0)
+
+
+def test_nothing_is_extrapolated_and_initialisation_is_left_out():
+    grid = analysis.gap_curve(pairs(-1.0, -1.0)).query("task == 'a'")["log_loss"]
+    assert grid.max() <= 2.0 + np.log(0.9) and grid.min() == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize(
@@ -51,38 +69,53 @@ def test_validation_gap():
     assert np.allclose(analysis.gap(df)["gap"], 0)
 
 
-def test_plateaus_count_with_their_mean():
+@pytest.mark.parametrize("count", [5, 50])
+def test_local_regression_is_exact_on_a_line_in_any_order(count):
+    rng = np.random.default_rng(0)
+    x = np.append(rng.normal(size=count), [-4.0, 4.0])
+    at = np.linspace(-4, 4, 9)
+    np.testing.assert_allclose(local_linear(at, x, 2 - 3 * x), 2 - 3 * at, atol=1e-9)
+
+
+def test_equal_losses_count_with_their_mean():
     x = np.array([2.0, 1.0, 1.0, 1.0, 0.0])
-    matched = at(
-        np.array([2.0, 1.5, 1.0, 0.5, 0.0]), Line(x, np.array([8, 1, 2, 6, 0]))
-    )
-    np.testing.assert_allclose(matched, [8, 5.5, 3, 1.5, 0])
+    at = local_linear(np.array([1.0]), x, np.array([8.0, 1, 2, 6, 4.0]))
+    np.testing.assert_allclose(at, 3.0)
 
 
-def test_training_loss_that_rises_in_between():
-    log_loss = np.array([2.0, 0.5, 1.5, 0.0])  # pools to 2, 1, 1, 0
-    df = frame(
-        curve("single", np.exp(log_loss), test=[4.0, 1.0, 3.0, 0.0]),
-        curve("multi", np.exp([2.0, 0.0]), test=[4.0, 0.0]),
-    )
-    table = analysis.gap(df, points=5)
-    np.testing.assert_allclose(table["st"], [4, 3, 2, 1, 0])
-    np.testing.assert_allclose(table["gap"], 0, atol=1e-12)
+@pytest.mark.parametrize("noisy", ["single", "multi"])
+def test_an_oscillating_loss_invents_no_gap(noisy):
+    """Move along one curve; the isotonic check sees a gap, and says so."""
+    rng = np.random.default_rng(0)
+    fall = np.linspace(1.0, -4.0, 60)
+
+    def run(variant, seed):
+        log_loss = fall + (variant == noisy) * rng.normal(size=60)
+        log_loss[0] = 2.0
+        log_loss = np.minimum(log_loss, 2.0)
+        test = 1 + 0.25 * np.exp(log_loss) + 0.02 * log_loss**2
+        return curve(variant, np.exp(log_loss), test=test, seed=seed)
+
+    df = frame(*(run(v, seed) for v in ("single", "multi") for seed in range(10)))
+    rows = analysis.gap_curve(df).query("task == 'a'")
+    assert abs(rows["gap"].mean()) < 0.005 < 0.03 < abs(rows["isotonic"].mean())
+    assert rows["differs"].mean() > 0.5
+
+
+def test_matchings_that_agree_say_nothing():
+    assert not analysis.gap_curve(frame(*power_laws({"a": 0.1}))).differs.any()
 
 
 @pytest.mark.parametrize(
     ("multi", "reason"),
     [
-        (
-            curve("multi", np.exp(FALL - 3.5)),
-            r"no overlap .* ST from 7.389 to 0.3679, MT",
-        ),
-        (curve("multi", np.exp(FALL - 3)), "no overlap"),  # touching in one point
-        (curve("multi", np.full(5, 2.0)), "no overlap"),
+        (curve("multi", np.exp(FALL - 3.5)), "no overlap .* ST from .* to 0.3679, MT"),
+        (curve("multi", np.full(5, 2.0)), "no sound curve of 'multi'"),
         (curve("multi", np.exp(FALL), diverged=6), "'multi': 1 of 1 diverged"),
         (curve("multi", [1.0, 0.0]), "no sound curve of 'multi'"),
         (curve("multi", np.exp(FALL), task="b"), "no curve of 'multi'"),
         (curve("multi", np.exp(FALL), test=np.nan), "no test loss along .* of MT"),
+        (curve("multi", np.exp(FALL), seed=1), "no seed of which both"),
     ],
 )
 def test_what_is_not_comparable_stays_in_the_table(multi, reason):
@@ -94,7 +127,7 @@ def test_what_is_not_comparable_stays_in_the_table(multi, reason):
     for table in (pairs, curves, summary):
         assert not table["comparable"].any()
         assert table["reason"].str.contains(reason, regex=True).all()
-    assert (len(pairs), len(curves), len(summary)) == (1, 1, 4)
+    assert (len(pairs), len(curves), len(summary)) == (1, 1, 3)
     assert np.isnan(pairs["gap"]).all() and np.isnan(summary["value"]).all()
     setting = analysis.gap_summary(df).query("task == ''")
     assert set(setting["reason"]) == {"no task is comparable"}
@@ -110,125 +143,115 @@ def test_a_variant_that_another_setting_lacks():
     }
 
 
+def test_a_variant_with_a_target_serves_that_task_alone():
+    rows = power_laws({"a": 0.1, "b": 0.2}, variants=("single", "multi:a/b"))
+    df = frame(*rows)
+    df["target"] = np.where(df["variant"] == "single", "", "a")
+    assert set(analysis.gap_curve(df, "multi:a/b")["task"]) == {"a", ""}
+
+
 def test_a_diverged_seed_is_left_out_and_counted():
     curves = power_laws({"a": 0.25}, seeds=(0, 1))
     curves.append(curve("multi", np.exp(FALL[:2]), test=9.0, seed=2, diverged=1))
     means = analysis.gap_curve(frame(*curves)).query("task == 'a'")
     np.testing.assert_allclose(means["gap"], 0.25)
-    assert means["mt_seeds"].unique() == 2 and means["mt_diverged"].unique() == 1
-    assert means["st_diverged"].unique() == 0
+    assert means["mt_diverged"].unique() == 1 and means["st_diverged"].unique() == 0
 
 
-def test_values_missing_at_some_points_are_bridged():
-    test = line(FALL) + 0.25
-    test[[0, 3]] = np.nan
-    df = frame(
-        curve("single", np.exp(FALL), test=line(FALL)),
-        curve("multi", np.exp(FALL), test=test),
-    )
-    table = analysis.gap(df)
-    np.testing.assert_allclose(table["gap"], 0.25)
-    assert table["log_loss"].max() == FALL[1]
-
-
-def test_mean_of_a_bin_is_that_of_all_pairs():
+def noisy(tasks="ab", seeds=3, gap=0.0, size=1.0):
     rng = np.random.default_rng(0)
-    curves = [
-        curve(v, np.exp(FALL + shift), test=rng.normal(size=7), seed=seed, task=task)
-        for v in ("single", "multi")
-        for seed in range(3)
-        for shift, task in enumerate("ab")
-    ]
-    df = frame(*curves)
-    pairs, means = analysis.gap(df), analysis.gap_curve(df)
-    expected = pairs.groupby(["task", "bin"])["gap"].mean()
+    return frame(
+        *(
+            curve(
+                v,
+                np.exp(FALL),
+                test=line(FALL) + gap * (v == "multi") + size * rng.normal(),
+                seed=seed,
+                task=task,
+            )
+            for v in ("single", "multi")
+            for seed in range(seeds)
+            for task in tasks
+        )
+    )
+
+
+def test_means_are_those_of_the_pairs_of_equal_seeds():
+    df = noisy()
+    rows, means = analysis.gap(df), analysis.gap_curve(df)
+    expected = rows.groupby(["task", "bin"])["gap"].mean()
     np.testing.assert_allclose(means.query("task != ''")["gap"], expected)
     over_tasks = means.query("task == ''")
     np.testing.assert_allclose(over_tasks["gap"], expected.groupby("bin").mean())
-    assert over_tasks["log_loss"].isna().all() and set(over_tasks["tasks"]) == {2}
     assert ((means["low"] <= means["gap"]) & (means["gap"] <= means["high"])).all()
-    assert set(over_tasks["clusters"]) == {"tasks and seeds"}
-    assert set(means.query("task == 'a'")["clusters"]) == {"seeds"}
+    assert set(over_tasks["tasks"]) == {2} and set(over_tasks["seeds"]) == {3}
 
 
-def test_a_setting_averages_its_comparable_tasks():
-    curves = power_laws({"a": 0.25, "b": -0.5})
-    curves += [curve(v, [b, b / 2], task="c") for v, b in (("single", 1), ("multi", 9))]
-    means = analysis.gap_curve(frame(*curves)).query("task == ''")
-    np.testing.assert_allclose(means["gap"], -0.125)
-    assert means["comparable"].all() and set(means["tasks"]) == {2}
-
-
-def test_seeds_are_counted():
-    curves = power_laws({"a": 0.1}, variants=("single",), seeds=(0, 1, 2))
-    curves += power_laws({"a": 0.1}, variants=("multi",), seeds=(0, 1))
-    curves += power_laws({"b": 0.1}, seeds=(0,))
-    summary = analysis.gap_summary(frame(*curves)).query("statistic == 'mean'")
-    columns = ["st_seeds", "mt_seeds", "tasks", "clusters"]
-    assert summary.set_index("task")[columns].T.to_dict("list") == {
-        "a": [3, 2, 1, "seeds"],
-        "b": [1, 1, 1, "none"],
-        "": [1, 1, 2, "tasks"],
-    }
+def test_the_band_is_wider_than_the_interval_of_a_point():
+    df = noisy("a")
+    band = analysis.gap_curve(df).query("task == 'a'").iloc[-1]
+    point = analysis.gap_summary(df).query("task == 'a' and statistic == 'late'")
+    assert band["high"] - band["low"] >= (point["high"] - point["low"]).item() > 0
 
 
 def test_a_single_seed_has_no_interval():
-    df = frame(*power_laws({"a": 0.25}, seeds=(0,)))
-    table = analysis.gap_curve(df)
+    table = analysis.gap_curve(frame(*power_laws({"a": 0.25}, seeds=(0,))))
     np.testing.assert_allclose(table["gap"], 0.25)
-    assert table[["low", "high"]].isna().all(axis=None)
-    assert set(table["clusters"]) == {"none"} and set(table["st_seeds"]) == {1}
-    # Tasks can still be resampled.
-    df = frame(*power_laws({"a": 0.25, "b": 0.75}, seeds=(0,)))
-    table = analysis.gap_summary(df).query("task == '' and statistic == 'mean'")
-    assert table[["value", "low", "high"]].round(9).to_numpy().tolist() == [
-        [0.5, 0.25, 0.75]
-    ]
-    assert set(table["clusters"]) == {"tasks"}
+    assert table[["low", "high"]].isna().all(axis=None) and set(table["seeds"]) == {1}
+    assert analysis.gap_summary(noisy("a", 1))["opens_at"].isna().all()
 
 
-def test_summary_of_a_gap_that_changes_its_sign():
-    grid = np.linspace(1.0, -1.0, 21)
-    sides = {"single": 0 * grid, "multi": grid}
-    curves = [
-        curve(v, np.exp(grid), test=test, seed=seed)
-        for v, test in sides.items()
-        for seed in (0, 1)
-    ]
-    summary = analysis.gap_summary(frame(*curves), points=21).query("task == 'a'")
-    summary = summary.set_index("statistic")["value"].to_dict()
-    expected = {"mean": 0, "early": 0.7, "late": -0.7, "sign_agreement": 0}
-    assert summary == pytest.approx(expected, abs=1e-12)
-
-
-def test_sign_agreement_counts_pairs_that_have_signs():
-    tests = {0: [1.0, 1.0], 1: [1.0, -1.0], 2: [0.0, 0.0]}
-    curves = [curve("single", [2.0, 1.0], test=0.0, seed=seed) for seed in (0, 1)]
-    curves += [curve("multi", [2.0, 1.0], test=t, seed=s) for s, t in tests.items()]
-    summary = analysis.gap_summary(frame(*curves), points=6)
-    summary = summary.query("task == 'a' and statistic == 'sign_agreement'").iloc[0]
-    assert (summary["value"], summary["low"], summary["high"]) == (0.5, 0, 1)
-    # Identical curves: no sign at all, and no warning.
-    curves = [curve(v, [2.0, 1.0], seed=s) for v in ("single", "multi") for s in (0, 1)]
-    summary = analysis.gap_summary(frame(*curves)).set_index("statistic").loc["mean"]
-    assert (summary[["value", "low", "high"]] == 0).all(axis=None)
-    summary = analysis.gap_summary(frame(*curves)).query(
-        "statistic == 'sign_agreement'"
+def test_where_a_gap_opens_with_step_and_epoch():
+    rng = np.random.default_rng(0)
+    fall = np.linspace(1.0, -5.0, 61)
+    open_ = np.clip(-1.0 - fall, 0, 1)  # 0 above a loss of 1/e
+    df = frame(
+        *(
+            curve(
+                v,
+                np.exp(fall),
+                test=1 + (v == "multi") * open_ + 0.01 * rng.normal(),
+                seed=seed,
+            )
+            for v in ("single", "multi")
+            for seed in range(5)
+        )
     )
-    assert summary[["value", "low", "high"]].isna().all(axis=None)
+    df["epoch"] = df["step"] / 10
+    rows = analysis.gap_summary(df).query("task == 'a'")
+    (at,), (step,), (epoch,) = (
+        rows[name].unique() for name in ("opens_at", "opens_step", "opens_epoch")
+    )
+    assert np.exp(-1.7) < at < np.exp(-1.0)
+    assert step == np.flatnonzero(np.exp(fall) <= at)[0] and epoch == step / 10
+    none = analysis.gap_summary(noisy("a", 5))
+    assert none["opens_at"].isna().all()
 
 
-def test_same_seed_same_interval():
-    rng = np.random.default_rng(1)
-    curves = [
-        curve(v, np.exp(FALL), test=rng.normal(size=7), seed=seed)
-        for v in ("single", "multi")
-        for seed in range(3)
-    ]
-    df = frame(*curves)
-    first, again, other = (analysis.gap_summary(df, seed=s) for s in (0, 0, 1))
-    assert first.equals(again) and not first.equals(other)
-    np.testing.assert_array_equal(first["value"], other["value"])
+def test_an_opening_lasts_to_the_end_on_one_side():
+    rows = analysis.gap_curve(noisy("a")).query("task == 'a'")
+    rows = rows.assign(low=1.0, high=2.0)
+    assert opening(rows) == pytest.approx(np.exp(rows["log_loss"].iloc[0]))
+    assert np.isnan(opening(rows.assign(low=[*[1.0] * 19, -1.0])))
+    turned = rows.assign(low=[-2.0, *[1.0] * 19], high=[-1.0, *[2.0] * 19])
+    assert opening(turned) == pytest.approx(np.exp(rows["log_loss"].iloc[1]))
+
+
+def test_early_and_late_are_of_the_part_in_which_a_gap_must_last():
+    """Let MT be worse by minus the log loss: from a twentieth of the first loss on."""
+    fall = np.linspace(0.0, -9.0, 91)
+    df = frame(
+        *(
+            curve(v, np.exp(fall), test=5 - (v == "multi") * fall, seed=seed)
+            for v in ("single", "multi")
+            for seed in (0, 1)
+        )
+    )
+    rows = analysis.gap_summary(df, points=90).query("task == 'a'")
+    value = rows.set_index("statistic")["value"]
+    assert value["mean"] == pytest.approx((-np.log(0.05) + 9) / 2, abs=0.1)
+    assert value["early"] == pytest.approx(4.0, abs=0.1)
+    assert value["late"] == pytest.approx(8.0, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -18,29 +18,30 @@ def test_difference_of_losses_at_equal_step():
     table = analysis.optimization_effect(frame(*curves)).query("task == 'a'")
     assert table["step"].tolist() == STEPS.tolist()
     np.testing.assert_allclose(table["effect"], effect, atol=1e-12)
-    # Seeds that lie 1 apart: pairs of both draws lie in [-1, 1].
-    np.testing.assert_allclose(table["high"] - table["low"], 2)
-    assert set(table["clusters"]) == {"seeds"} and set(table["mt_seeds"]) == {2}
+    # Paired by seed, all seeds have the same difference.
+    np.testing.assert_allclose(table["high"] - table["low"], 0, atol=1e-9)
+    assert set(table["seeds"]) == {2}
 
 
 def test_only_steps_that_all_sound_curves_have():
     df = frame(
         curve("single", LOSSES, steps=STEPS),
-        curve("multi", [3.0, np.inf, 3.0], steps=[0, 1, 10]),
-        curve("multi", [5.0, 5.0, 5.0, 5.0], steps=[0, 1, 10, 20], seed=1),
+        curve("single", LOSSES, steps=STEPS, seed=1),
+        curve("multi", [3.0, np.inf, 1.0, 0.9], steps=[0, 1, 10, 15]),
+        curve("multi", [5.0, 5.0, 3.0, 2.0], steps=[0, 1, 10, 20], seed=1),
         curve("multi", [9.0, 9.0], seed=2, diverged=1),
-        curve("single", [1.0, 1.0], steps=[0, 7], task="b"),
-        curve("multi", [1.5, 1.5], steps=[0, 7], task="b"),
+        curve("single", [1.0, 0.5, 0.4], steps=[0, 7, 8], task="b"),
+        curve("multi", [1.5, 1.0, 0.5], steps=[0, 7, 9], task="b"),
     )
     table = analysis.optimization_effect(df)
     of_a, of_b = (table[table["task"] == task] for task in "ab")
     assert of_a["step"].tolist() == [0, 10]
-    np.testing.assert_allclose(of_a["effect"], [2.0, 4 - 1.7])
-    assert set(of_a["mt_diverged"]) == {1} and set(of_a["mt_seeds"]) == {2}
+    np.testing.assert_allclose(of_a["effect"], [2.0, 2 - 1.7])
+    assert set(of_a["mt_diverged"]) == {1} and set(of_a["seeds"]) == {2}
     assert of_b["step"].tolist() == [0, 7]
     over_tasks = table[table["task"] == ""]
-    assert over_tasks["step"].tolist() == [0, 7, 10]
-    np.testing.assert_allclose(over_tasks["effect"], [1.25, 0.5, 4 - 1.7])
+    assert over_tasks["step"].tolist() == [0]  # at which every task has one
+    np.testing.assert_allclose(over_tasks["effect"], [0.75])
 
 
 @pytest.mark.parametrize(

@@ -493,6 +493,7 @@ class TestClaims:
     def test_verdicts_are_those_of_the_analysis(self, analysed, parsed):
         table = analysis.claims(analysed.records)
         rows = table[(table["setting"] == "") & (table["subject"] == "")]
+        rows = rows[rows["measure"] == "score"]
         for claim, verdict in rows[["claim", "verdict"]].itertuples(index=False):
             statement = claims.STATEMENTS[claim]
             assert f"{claim} {statement} {verdict}" in parsed.words
@@ -508,19 +509,19 @@ class TestClaims:
         assert not made.rows[0][0].note  # there is one setting
         early = next(row for row in made.rows if row[1].text == "early gap")
         row = judged.of("C1", "early", "s")
-        assert float(early[3].text.replace("−", "-")) == pytest.approx(
+        assert float(early[4].text.replace("−", "-")) == pytest.approx(
             row["effect"], abs=0.05
         )
-        assert early[1].note == "% of ST's loss" and early[5].text == "3"
-        assert early[2].text == row["verdict"]
+        assert early[1].note == "% of ST's score" and early[6].text == "3"
+        assert (early[2].text, early[3].text) == ("score", row["verdict"])
 
     def test_pictures_show_what_the_verdicts_rest_on(self, analysed, judged):
         drawn = claim_pictures.pictures(judged, looks(analysed.variants))
         first, _, last = (picture.draw.args[0] for picture in drawn)
-        (panel,) = first
-        gap = next(task for task in judged.evidence.gaps if task.task == "b")
+        _, panel = first
+        gap = next(task for task in judged.evidence.gaps["loss"] if task.task == "b")
         early, late = panel.rows["b"]
-        assert early.hollow and panel.margin == 5
+        assert early.hollow and (panel.title, panel.margin) == ("loss", 5)
         assert late.interval.value == pytest.approx(gap.values["late"].mean())
         transfer = judged.of("C4", "transfer")
         assert last[0].rows["multi-pcgrad"][0].interval.low == transfer["low"]

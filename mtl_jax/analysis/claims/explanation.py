@@ -4,25 +4,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from mtl_jax.analysis.claims.interval import (
-    ALPHA,
-    holm,
-    negligible,
-    p_above,
-    p_below,
-    p_nonzero,
-    paired_t,
-    turned,
-)
 from mtl_jax.analysis.claims.paired import (
+    MEASURES,
     Paired,
+    defined,
     fewest_seeds,
+    means_of,
+    measured_by,
     of_setting,
-    or_reason,
     reasons,
     said,
     share,
+    unit_of,
     usable,
 )
 from mtl_jax.analysis.claims.row import (
@@ -33,19 +28,38 @@ from mtl_jax.analysis.claims.row import (
     ClaimRow,
     counted,
     not_comparable,
-    p_written,
+    seeds_to_decide,
     verdict,
 )
 from mtl_jax.analysis.contrast import contrasts
-from mtl_jax.analysis.correlation import correlate
+from mtl_jax.analysis.correlation import Correlation, rank_correlation, unit_means
 from mtl_jax.analysis.curves import Frame, scopes
+from mtl_jax.analysis.interval import (
+    ALPHA,
+    Mean,
+    holm,
+    negligible,
+    p_above,
+    p_below,
+    p_nonzero,
+    turned,
+)
 from mtl_jax.types import InputError
 
-THEORY = {"sharpness_l2": 1, "sharpness_linf": 1, "fisher_trace": 1, "coherence": -1}
-"""Factors with the sign of the contrast that is expected to make MT worse
-(assumption)."""
+FACTORS = {
+    "adaptive_sharpness_linf": 1,
+    "gradient_covariance": 1,
+    "fisher_trace": 1,
+    "hessian_top_eigenvalue": 1,
+    "distance_from_start": 1,
+    "logit_norm": 1,
+    "coherence": -1,
+}
+"""Factors, each quantity once, with the sign of the contrast that is expected to make
+MT worse (assumption). Standard sharpness is left out: it is the norm of the gradient
+times a constant."""
 
-UNIT = "rank correlation, + as expected"
+UNIT = "rank correlation with the gap"
 
 AGREEING = 5
 """Fewest tasks that can show consistency: a coin agrees with so many once in 32."""
@@ -57,6 +71,9 @@ NEARLY_ALL = 0.8
 class Explained(NamedTuple):
     """Verdict of the seeds on a factor and a task's gap."""
 
+    gap: Mean
+    expected: Mean
+    """Contrast, + in the direction that would explain the gap."""
     has_gap: bool
     p: float
     """P value of a gap without the contrast that would explain it: the larger of
@@ -72,17 +89,29 @@ class Factor(NamedTuple):
     tasks: list[Paired]
     """``gap`` in percent, and ``contrast``: a log ratio, + where MT is expected to be
     worse."""
-    correlations: dict[str, tuple[float, float, float]]
-    """By setting: rank correlation with the ends of its interval."""
+    correlations: dict[str, Correlation]
+    """Correlations of contrast and gap over tasks, by setting (empty: over all)."""
 
 
-def explain(task: Paired, margin: float) -> Explained:
-    """Judge the gap and contrast of a task with two seeds; ``margin`` in percent."""
-    gap, contrast = (paired_t(task.values[name]) for name in ("gap", "contrast"))
-    least = np.log1p(margin / 100)
+def explain(
+    tasks: Sequence[Paired], margin: float, contrast_margin: float
+) -> list[Explained]:
+    """Judge the gaps and contrasts of tasks with two seeds; margins in percent."""
+    least = np.log1p(contrast_margin / 100)
+    return [
+        _explained(gap, contrast, margin, float(least))
+        for gap, contrast in zip(
+            means_of(tasks, "gap"), means_of(tasks, "contrast"), strict=True
+        )
+    ]
+
+
+def _explained(gap: Mean, contrast: Mean, margin: float, least: float) -> Explained:
     expected = turned(contrast, np.sign(gap.value))
     has_gap = p_nonzero(gap) <= ALPHA and not negligible(gap, margin)
     return Explained(
+        gap,
+        expected,
         has_gap,
         max(p_nonzero(gap), p_below(expected, least)) if has_gap else 1.0,
         has_gap and p_above(expected) <= ALPHA and not negligible(expected, least),
@@ -91,71 +120,95 @@ def explain(task: Paired, margin: float) -> Explained:
 
 def observe(
     df: Frame,
-    gaps: Sequence[Paired],
-    variant: str,
+    gaps: dict[str, list[Paired]],
+    variants: Sequence[str],
     baseline: str,
     split: str,
     points: int,
-    *,
-    seed: int,
-    resamples: int,
-) -> list[Factor]:
-    """Collect the factors of `THEORY` that were recorded of a variant."""
-    names = set(df[(df["split"] == "probe") & (scopes(df) == "task")]["name"])
-    return [
-        _factor(df, name, gaps, variant, baseline, split, points, seed, resamples)
-        for name in THEORY
-        if name in names
-    ]
+) -> dict[str, list[Factor]]:
+    """Collect the factors of `FACTORS` that were recorded, by measure."""
+    probe = df[(df["split"] == "probe") & (scopes(df) == "task")]
+    names = [name for name in FACTORS if name in set(probe["name"])]
+    return {
+        measure: [
+            _factor(name, *_table(df, name, variants, baseline, split, points, measure),
+                    gaps[measure])
+            for name in names
+        ]
+        for measure in MEASURES
+    }  # fmt: skip
 
 
-def _factor(
+def _table(
     df: Frame,
     name: str,
-    gaps: Sequence[Paired],
-    variant: str,
+    variants: Sequence[str],
     baseline: str,
     split: str,
     points: int,
-    seed: int,
-    resamples: int,
-) -> Factor:
-    try:
-        table = contrasts(df, [name], variant, baseline, split, points=points)
-    except InputError as error:
-        why = said(error)
+    measure: str,
+) -> tuple[Frame, str]:
+    """Contrasts of a factor beside the gap, + is MT worse; or why there are none."""
+    judged = measured_by(df, split, measure)
+    frames, why = [], ""
+    for variant in variants:
+        for of in dict.fromkeys(judged.values()):
+            try:
+                table = contrasts(
+                    df, [name], variant, baseline, split, of, points=points
+                )
+            except InputError as error:
+                why = said(error)
+                continue
+            keys = zip(table["setting"], table["task"], strict=True)
+            table = table[[judged[key] == of for key in keys]]
+            table = table.assign(gap=table["gap"] * (1 if of == "loss" else -1))
+            table["task"] = [unit_of(variant, task) for task in table["task"]]
+            frames.append(table)
+    return (pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()), why
+
+
+def _factor(name: str, table: Frame, why: str, gaps: Sequence[Paired]) -> Factor:
+    if not len(table):
         return Factor(
             name, [gap._replace(reason=gap.reason or why) for gap in gaps], {}
         )
-    table["contrast"] *= THEORY[name]
-    tasks = or_reason(df, lambda: [_contrast(table, gap) for gap in gaps])
-    spearman = correlate(table, within=("task", "bin"), seed=seed, resamples=resamples)
-    spearman = spearman[spearman["statistic"] == "spearman"]
-    ends = spearman[["value", "low", "high"]].itertuples(index=False, name=None)
-    correlations = dict(zip(spearman["setting"], ends, strict=True))
-    if len(correlations) == 1:  # one setting is all settings
-        correlations[""] = next(iter(correlations.values()))
+    tasks = [_contrast(table, gap, FACTORS[name]) for gap in gaps]
+    means = unit_means(table, "contrast", "gap")
+    correlations = {
+        setting: rank_correlation(of["contrast"], of["gap"])
+        for setting, of in means.groupby("setting")
+    }
+    correlations[""] = rank_correlation(
+        means["contrast"], means["gap"], means["setting"].tolist()
+    )
     return Factor(name, tasks, correlations)
 
 
-def _contrast(table: Frame, gap: Paired) -> Paired:
+def _contrast(table: Frame, gap: Paired, sign: int) -> Paired:
     """Gap and mean contrast, over the bins in which every seed has one."""
     if gap.reason or not gap.seeds:
         return gap
     rows = table[(table["setting"] == gap.setting) & (table["task"] == gap.task)]
-    rows = rows[(rows["st_seed"] == rows["mt_seed"]) & rows["comparable"]]
-    by_bin = rows.pivot(index="mt_seed", columns="bin", values="contrast")
+    rows = rows[rows["comparable"] & rows["lasting"].astype(bool)]
+    by_bin = rows.pivot(index="seed", columns="bin", values="contrast")
     by_bin = by_bin.reindex(index=gap.seeds).dropna(axis="columns")
     if not by_bin.size:
         missing = rows[rows["missing"] != ""]["missing"].mode()
         why = missing.iloc[0] if len(missing) else "not recorded"
         return gap._replace(reason=f"no bin with the factor of all seeds ({why})")
-    contrast = by_bin.mean(axis="columns").to_numpy()
-    return gap._replace(values={"gap": gap.values["mean"], "contrast": contrast})
+    contrast = sign * by_bin.mean(axis="columns").to_numpy()
+    values = {"gap": gap.values["mean"], "contrast": contrast}
+    return defined(gap._replace(values=values))
 
 
 def judge(
-    factors: Sequence[Factor], settings: Sequence[str], variant: str, margin: float
+    factors: Sequence[Factor],
+    settings: Sequence[str],
+    variant: str,
+    margin: float,
+    measure: str = "loss",
+    contrast_margin: float = 5.0,
 ) -> list[ClaimRow]:
     """Judge every factor and all together, in every setting and over all.
 
@@ -163,94 +216,106 @@ def judge(
       factors: as observed.
       settings: their names.
       variant: MT.
-      margin: percent, of gaps and of contrasts.
+      margin: percent, of gaps.
+      measure: that the gaps are of.
+      contrast_margin: percent, of contrasts.
     """
     rows = []
+    least = float(np.log1p(contrast_margin / 100))
     for setting in [*settings, ""]:
-        parts = [_row(factor, setting, variant, margin) for factor in factors]
-        rows += [*parts, _whole(parts, setting, variant, margin)]
+        base = ClaimRow("C2", setting, variant, measure, "", unit=UNIT, margin=least)
+        parts = [_row(factor, base, margin, contrast_margin) for factor in factors]
+        rows += [*parts, _whole(parts, base)]
     return rows
 
 
-def _row(factor: Factor, setting: str, variant: str, margin: float) -> ClaimRow:
+def _row(
+    factor: Factor, base: ClaimRow, margin: float, contrast_margin: float
+) -> ClaimRow:
     """Judge a factor: counterexamples against tasks that agree."""
-    tasks = of_setting(factor.tasks, setting)
+    tasks = of_setting(factor.tasks, base.setting)
     judged = usable(tasks)
-    value, low, high = factor.correlations.get(setting, (np.nan,) * 3)
-    row = ClaimRow("C2", setting, variant, factor.name, value, UNIT, low, high)
+    row = base._replace(subject=factor.name)
+    if base.setting in factor.correlations:
+        of = factor.correlations[base.setting]
+        row = row._replace(effect=of.value, low=of.low, high=of.high)
     row = row._replace(
         tasks=len(judged), seeds=fewest_seeds(judged), reason=reasons(tasks)
     )
-    explained = [explain(task, margin) for task in judged]
+    explained = explain(judged, margin, contrast_margin)
     with_gap = [
-        task for task, result in zip(judged, explained, strict=True) if result.has_gap
+        (task, result)
+        for task, result in zip(judged, explained, strict=True)
+        if result.has_gap
     ]
     if not with_gap:
         why = f"none of {counted(len(judged), 'task')} has a gap to be explained"
         why = why if judged else row.reason or "no task"
         return not_comparable(row, why)
     p = holm([result.p for result in explained])
-    counter, agree = (
-        sum(q <= ALPHA for q in p),
-        sum(result.agrees for result in explained),
-    )
+    counter = sum(q <= ALPHA for q in p)
+    agree = sum(result.agrees for result in explained)
     consistent = (
         agree >= AGREEING
         and agree >= NEARLY_ALL * len(with_gap)
         and not any(result.p <= ALPHA for result in explained)
     )
-    told = (
-        f"Of {counted(len(with_gap), 'task')} with a gap, {factor.name} at equal "
-        f"training loss does not differ as expected in {counter} (smallest "
-        f"{p_written(min(p))} after Holm over tasks) and does in {agree}; contrast and "
-        f"gap correlate with {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}) "
-        f"within tasks and bins."
-    )
-    expected = [task.values["gap"] * task.values["contrast"] > 0 for task in with_gap]
-    return row._replace(
-        margin=float(np.log1p(margin / 100)),
+    expected = [
+        task.values["gap"] * task.values["contrast"] > 0 for task, _ in with_gap
+    ]
+    row = row._replace(
         sign_consistency=share(expected),
         p=min(p),
+        supporting=counter,
+        opposing=agree,
         verdict=verdict(counter > 0, consistent),
-        statement=told,
     )
+    if row.verdict != INCONCLUSIVE:
+        return row
+    if agree == len(with_gap) < AGREEING:
+        return row._replace(needed=AGREEING, needed_of="tasks")
+    undecided = [
+        result.expected
+        for _, result in with_gap
+        if not result.agrees and result.p > ALPHA
+    ]
+    needed = seeds_to_decide(undecided, row.seeds, base.margin)
+    return row._replace(needed=needed, needed_of="seeds" * bool(needed))
 
 
-def _whole(
-    parts: Sequence[ClaimRow], setting: str, variant: str, margin: float
-) -> ClaimRow:
+def _whole(parts: Sequence[ClaimRow], row: ClaimRow) -> ClaimRow:
     """Judge all factors: each must fail, and one that holds is enough against it."""
-    judged = [row for row in parts if row.verdict != NOT_COMPARABLE]
-    row = ClaimRow("C2", setting, variant, "", unit=UNIT)
+    judged = [part for part in parts if part.verdict != NOT_COMPARABLE]
     left_out = [
         f"{r.subject}: {r.reason}" for r in parts if r.verdict == NOT_COMPARABLE
     ]
     if not judged:
         told = dict.fromkeys(r.reason for r in parts)
-        why = "; ".join(told) or f"no factor of {', '.join(THEORY)} was recorded"
+        why = "; ".join(told) or f"no factor of {', '.join(FACTORS)} was recorded"
         return not_comparable(row, why)
     by = {
-        name: [r.subject for r in judged if r.verdict == name]
-        for name in (SUPPORTED, CONTRADICTED, INCONCLUSIVE)
+        name: sum(part.verdict == name for part in judged)
+        for name in (SUPPORTED, CONTRADICTED)
     }
-    strongest = max(judged, key=lambda r: np.nan_to_num(r.effect, nan=-2.0))
-    texts = {
-        SUPPORTED: "what does not explain the gap consistently",
-        CONTRADICTED: "what does",
-        INCONCLUSIVE: "undecided",
-    }
-    told = "; ".join(f"{texts[k]}: {', '.join(by[k])}" for k in by if by[k])
-    return row._replace(
+    strongest = max(
+        judged,
+        key=lambda r: np.nan_to_num(FACTORS.get(r.subject, 1) * r.effect, nan=-2),
+    )
+    undecided = [part for part in judged if part.needed]
+    needed = max(undecided, key=lambda part: part.needed, default=row)
+    whole = row._replace(
         effect=strongest.effect,
         low=strongest.low,
         high=strongest.high,
-        margin=float(np.log1p(margin / 100)),
         tasks=max(r.tasks for r in judged),
         seeds=min(r.seeds for r in judged),
         sign_consistency=float(np.mean([r.sign_consistency for r in judged])),
         p=max(r.p for r in judged),
-        verdict=verdict(len(by[SUPPORTED]) == len(judged), bool(by[CONTRADICTED])),
-        statement=f"At equal training loss, {told}; the highest correlation is that of "
-        f"{strongest.subject}.",
+        supporting=by[SUPPORTED],
+        opposing=by[CONTRADICTED],
+        verdict=verdict(by[SUPPORTED] == len(judged), by[CONTRADICTED] > 0),
         reason="; ".join(left_out),
     )
+    if whole.verdict != INCONCLUSIVE:
+        return whole
+    return whole._replace(needed=needed.needed, needed_of=needed.needed_of)

@@ -1,15 +1,20 @@
 """Paired numbers: one per seed that both variants have, task by task."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mtl_jax.analysis.claims.interval import Mean, paired_t
 from mtl_jax.analysis.claims.row import counted
-from mtl_jax.analysis.curves import Frame
-from mtl_jax.analysis.matching import match
+from mtl_jax.analysis.curves import Frame, score_names
+from mtl_jax.analysis.gap import STATISTICS, parts, sections
+from mtl_jax.analysis.interval import Mean, paired_t
+from mtl_jax.analysis.matching import Matched, match
+from mtl_jax.analysis.moderation import moderated
 from mtl_jax.types import InputError
+
+MEASURES = ("score", "loss")
+"""Measures that claims are judged on: the score, as in the paper, and the loss."""
 
 
 class Paired(NamedTuple):
@@ -20,12 +25,39 @@ class Paired(NamedTuple):
 
     setting: str
     task: str
+    """Name, with the group where it trained in one."""
     seeds: list[int]
     """Seeds ``n`` of sound curves in both variants."""
     values: dict[str, np.ndarray]
     """Numbers per seed ``[n]``, by name."""
     reason: str = ""
     """Reason why there are none; empty where there are some."""
+
+
+def variants_of(df: Frame, method: str) -> list[str]:
+    """List the variants of a method: the plain one and those of groups of tasks."""
+    return [name for name in df["variant"].unique() if method_of(name) == method]
+
+
+def method_of(variant: str) -> str:
+    """Return the method of a variant, without its group.
+
+    >>> method_of("multi:fish/9.2"), method_of("multi-pcgrad")
+    ('multi', 'multi-pcgrad')
+    """
+    return variant.partition(":")[0]
+
+
+def unit_of(variant: str, task: str) -> str:
+    """Name a task, with the group where it is one of several.
+
+    >>> unit_of("multi", "fish"), unit_of("multi:fish/9.2", "fish")
+    ('fish', 'fish/9.2')
+    """
+    group = variant.partition(":")[2]
+    if not group or group.startswith(f"{task}/"):
+        return group or task
+    return f"{task} ({group})"
 
 
 def why_not(task: Paired) -> str:
@@ -56,6 +88,17 @@ def of_setting(tasks: Sequence[Paired], setting: str) -> list[Paired]:
     return [task for task in tasks if setting in ("", task.setting)]
 
 
+def means_of(tasks: Sequence[Paired], name: str) -> list[Mean]:
+    """Average over seeds, with variances moderated over the tasks of a setting."""
+    means = [paired_t(np.zeros(0))] * len(tasks)
+    for setting in dict.fromkeys(task.setting for task in tasks):
+        at = [k for k, task in enumerate(tasks) if task.setting == setting]
+        drawn = moderated([tasks[k].values[name] for k in at])
+        for k, mean in zip(at, drawn, strict=True):
+            means[k] = mean
+    return means
+
+
 def over_tasks(tasks: Sequence[Paired], name: str) -> Mean:
     """Average over tasks, with an interval over the seeds that all of them have."""
     if not tasks:
@@ -80,33 +123,60 @@ def share(agree: Sequence[np.ndarray]) -> float:
     return float(np.mean(units)) if len(units) else float("nan")
 
 
-def gaps(
-    df: Frame, variant: str, baseline: str, split: str, points: int
-) -> list[Paired]:
-    """Compute gaps as `gap_summary`, percent of ST's loss: early, late and mean."""
+def measured_by(df: Frame, split: str, measure: str) -> dict[tuple[str, str], str]:
+    """Name what judges every (setting, task): its first score, or the loss.
 
-    def measured() -> list[Paired]:
+    A task without a score has the loss for either measure.
+    """
+    return {
+        key: names[0] if names and measure == "score" else "loss"
+        for key, names in score_names(df, split).items()
+    }
+
+
+def gaps(
+    df: Frame,
+    variants: Sequence[str],
+    baseline: str,
+    split: str,
+    points: int,
+    measure: str,
+) -> list[Paired]:
+    """Compute gaps as `gap_summary`, percent of ST's; + is MT *worse*."""
+    names = measured_by(df, split, measure)
+
+    def measured(variant: str) -> list[Paired]:
         return [
-            _gap(pair) for pair in match(df, variant, baseline, split, "loss", points)
+            _gap(pair, name, variant)
+            for name in dict.fromkeys(names.values())
+            for pair in match(df, variant, baseline, split, name, points)
+            if names[pair.sides.setting, pair.sides.task] == name
         ]
 
-    return or_reason(df, measured)
+    return [
+        task
+        for variant in variants or [""]
+        for task in or_reason(df, lambda v=variant: measured(v))
+    ]
 
 
-def _gap(pair: Any) -> Paired:
+def _gap(pair: Matched, name: str, variant: str) -> Paired:
     side = pair.sides
+    unit = unit_of(variant, side.task)
     if side.reason:
-        return Paired(side.setting, side.task, [], {}, side.reason)
-    seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
-    st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
-    gap, loss = pair.gap[st, mt], pair.st[st]
-    third = max(1, round(gap.shape[-1] / 3))
-    parts = {"early": slice(third), "late": slice(-third, None), "mean": slice(None)}
+        return Paired(side.setting, unit, [], {}, side.reason)
+    worse = (1 if name == "loss" else -1) * parts(pair)
+    known = np.asarray(np.isfinite(worse).all(axis=1))
+    if not known.any():
+        why = "no seed comes to all of the curve in which a gap must last"
+        return Paired(side.setting, unit, [], {}, why)
+    size = sections(pair, pair.st)[known]
     values = {
-        name: percent(gap[:, part].mean(axis=-1), loss[:, part])
-        for name, part in parts.items()
+        part: percent(worse[known, place], size[:, place])
+        for place, part in enumerate(STATISTICS)
     }
-    return Paired(side.setting, side.task, seeds, values)
+    seeds = [seed for seed, yes in zip(side.seeds, known, strict=True) if yes]
+    return Paired(side.setting, unit, seeds, values)
 
 
 def percent(difference: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -5,18 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_jax.analysis.claims.interval import (
-    ALPHA,
-    Mean,
-    holm,
-    mean_of,
-    negligible,
-    p_nonzero,
-    paired_t,
-)
 from mtl_jax.analysis.claims.paired import (
     Paired,
     fewest_seeds,
+    means_of,
     of_setting,
     over_tasks,
     reasons,
@@ -24,18 +16,24 @@ from mtl_jax.analysis.claims.paired import (
     usable,
 )
 from mtl_jax.analysis.claims.row import (
+    INCONCLUSIVE,
     NOT_COMPARABLE,
     ClaimRow,
-    counted,
     not_comparable,
-    p_written,
+    seeds_to_decide,
     unless_opposed,
     verdict,
     with_mean,
-    written,
+)
+from mtl_jax.analysis.interval import (
+    ALPHA,
+    Mean,
+    holm,
+    mean_of,
+    negligible,
+    p_nonzero,
 )
 
-UNIT = "% of ST's loss"
 PARTS = ("early", "late")
 
 
@@ -53,16 +51,21 @@ class Gap(NamedTuple):
     """It is there early and late, with opposite signs."""
 
 
-def gap_of(task: Paired, margin: float) -> Gap:
-    """Judge the early and late gap of a task with two seeds or more."""
-    early, late = (paired_t(task.values[part]) for part in PARTS)
+def gaps_of(tasks: Sequence[Paired], margin: float) -> list[Gap]:
+    """Judge the early and late gaps of tasks with two seeds or more."""
+    early, late = (means_of(tasks, part) for part in PARTS)
+    return [_gap(*both, margin) for both in zip(early, late, strict=True)]
+
+
+def _gap(early: Mean, late: Mean, margin: float) -> Gap:
     both = max(p_nonzero(early), p_nonzero(late))
     alike = early.value * late.value > 0
     return Gap(
         early,
         late,
         both if alike else 1.0,
-        negligible(early, margin) or negligible(late, margin),
+        # Either is enough, so each at half the level.
+        any(negligible(mean, margin, ALPHA / 2) for mean in (early, late)),
         not alike and both <= ALPHA,
     )
 
@@ -80,7 +83,11 @@ def with_lasting(task: Paired) -> Paired:
 
 
 def judge(
-    tasks: Sequence[Paired], settings: Sequence[str], variant: str, margin: float
+    tasks: Sequence[Paired],
+    settings: Sequence[str],
+    variant: str,
+    margin: float,
+    measure: str = "loss",
 ) -> list[ClaimRow]:
     """Judge every setting, and all together.
 
@@ -89,13 +96,15 @@ def judge(
       settings: their names.
       variant: MT.
       margin: percent.
+      measure: that the gaps are of.
     """
     rows, results = [], []
+    base = ClaimRow("C1", "", variant, measure, "", unit=f"% of ST's {measure}")
     for setting in settings:
         group = of_setting(tasks, setting)
         shown = [with_lasting(task) for task in usable(group)]
         means = {part: over_tasks(shown, part) for part in (*PARTS, "lasting")}
-        block = _rows(group, setting, variant, margin, means)
+        block = _rows(group, base._replace(setting=setting), margin, means)
         rows += block
         if block[-1].verdict != NOT_COMPARABLE:
             results.append((block[-1], means))
@@ -103,50 +112,45 @@ def judge(
         part: mean_of([means[part] for _, means in results])
         for part in (*PARTS, "lasting")
     }
-    overall = _rows(tasks, "", variant, margin, means)
+    overall = _rows(tasks, base, margin, means)
     overall[-1] = unless_opposed(overall[-1], [row for row, _ in results])
     return rows + overall
 
 
 def _rows(
-    tasks: Sequence[Paired],
-    setting: str,
-    variant: str,
-    margin: float,
-    means: dict[str, Mean],
+    tasks: Sequence[Paired], base: ClaimRow, margin: float, means: dict[str, Mean]
 ) -> list[ClaimRow]:
     """Judge the early gap, the late one and both together."""
     judged = usable(tasks)
-    base = ClaimRow(
-        "C1", setting, variant, "", tasks=len(judged), seeds=fewest_seeds(judged)
+    base = base._replace(
+        tasks=len(judged), seeds=fewest_seeds(judged), reason=reasons(tasks)
     )
-    base = base._replace(reason=reasons(tasks))
     if not judged:
         base = not_comparable(base, base.reason or "no task")
         return [base._replace(subject=part) for part in (*PARTS, "")]
-    gaps = [gap_of(task, margin) for task in judged]
+    gaps = gaps_of(judged, margin)
     rows = [_part(base, part, judged, gaps, margin, means[part]) for part in PARTS]
     p = holm([gap.p for gap in gaps])
     lasting = [not g.absent and q <= ALPHA for g, q in zip(gaps, p, strict=True)]
-    worse = sum(
-        gap.late.value > 0 for gap, lasts in zip(gaps, lasting, strict=True) if lasts
-    )
-    gone = sum(gap.absent or gap.reversed for gap in gaps)
-    agree = [task.values["early"] * task.values["late"] > 0 for task in judged]
-    said = (
-        f"In {sum(lasting)} of {counted(len(judged), 'task')} a gap opens early and "
-        f"persists (MT worse in {worse}, better in {sum(lasting) - worse}; smallest "
-        f"{p_written(min(p))} after Holm over tasks), in {gone} it is absent, fades "
-        f"or turns; in the direction of the early gap, the late one is on average "
-        f"{written(means['lasting'], UNIT)}."
-    )
+    gone = [gap.absent or gap.reversed for gap in gaps]
     whole = base._replace(
-        sign_consistency=share(agree),
+        sign_consistency=share(
+            [task.values["early"] * task.values["late"] > 0 for task in judged]
+        ),
         p=min(p),
-        verdict=verdict(any(lasting), gone == len(judged)),
-        statement=said,
+        supporting=sum(lasting),
+        opposing=sum(gone),
+        verdict=verdict(any(lasting), all(gone)),
     )
-    return [*rows, with_mean(whole, means["lasting"], UNIT, margin)]
+    if whole.verdict == INCONCLUSIVE:
+        open_ = [
+            max(gap.early, gap.late, key=lambda mean: mean.error)
+            for gap, yes, no in zip(gaps, lasting, gone, strict=True)
+            if not yes and not no
+        ]
+        needed = seeds_to_decide(open_, base.seeds, margin)
+        whole = whole._replace(needed=needed, needed_of="seeds" * bool(needed))
+    return [*rows, with_mean(whole, means["lasting"], base.unit, margin)]
 
 
 def _part(
@@ -165,16 +169,12 @@ def _part(
         np.sign(task.values[part]) == np.sign(task.values[part].mean())
         for task in tasks
     ]
-    said = (
-        f"The {part} gap is there in {sum(there)} of {counted(len(tasks), 'task')} "
-        f"(smallest {p_written(min(p))} after Holm over tasks) and negligible in "
-        f"{sum(absent)}; its mean is {written(mean, UNIT)}."
-    )
     row = base._replace(
         subject=part,
         sign_consistency=share(agree),
         p=min(p),
+        supporting=sum(there),
+        opposing=sum(absent),
         verdict=verdict(any(there), all(absent)),
-        statement=said,
     )
-    return with_mean(row, mean, UNIT, margin)
+    return with_mean(row, mean, base.unit, margin)

@@ -5,9 +5,42 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import chdtrc
 
-from mtl_jax.analysis.claims.interval import (
+from mtl_jax.analysis.claims.paired import (
+    Paired,
+    defined,
+    fewest_seeds,
+    means_of,
+    method_of,
+    of_setting,
+    or_reason,
+    over_tasks,
+    percent,
+    reasons,
+    said,
+    share,
+    unit_of,
+    usable,
+    variants_of,
+    why_not,
+)
+from mtl_jax.analysis.claims.row import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NO_EFFECT,
+    NOT_COMPARABLE,
+    SUPPORTED,
+    ClaimRow,
+    not_comparable,
+    seeds_to_decide,
+    verdict,
+    with_mean,
+)
+from mtl_jax.analysis.curves import Frame, values
+from mtl_jax.analysis.interval import (
     ALPHA,
+    ROUNDING,
     Mean,
     holm,
     mean_of,
@@ -15,41 +48,13 @@ from mtl_jax.analysis.claims.interval import (
     p_above,
     p_below,
     p_nonzero,
-    paired_t,
 )
-from mtl_jax.analysis.claims.paired import (
-    Paired,
-    defined,
-    fewest_seeds,
-    of_setting,
-    or_reason,
-    over_tasks,
-    percent,
-    places,
-    reasons,
-    said,
-    share,
-    usable,
-    why_not,
-)
-from mtl_jax.analysis.claims.row import (
-    CONTRADICTED,
-    NOT_COMPARABLE,
-    SUPPORTED,
-    ClaimRow,
-    counted,
-    not_comparable,
-    p_written,
-    verdict,
-    with_mean,
-    written,
-)
-from mtl_jax.analysis.curves import Frame, values
+from mtl_jax.analysis.moderation import moderated
 from mtl_jax.analysis.optimization import effects
-from mtl_jax.analysis.transfer import Tested, by_task, tested
+from mtl_jax.analysis.transfer import Tested, tested
 from mtl_jax.types import InputError
 
-TRANSFER = "% (Delta_m)"
+TRANSFER = {"score": "% (Delta_m)", "loss": "% (Delta_m of the loss)"}
 OPTIMIZATION = "% of the training loss"
 
 
@@ -58,8 +63,8 @@ class Remedy(NamedTuple):
 
     variant: str
     transfer: list[Paired]
-    """``delta_m`` (percent, + is better) of a setting, of which the task is empty; and
-    ``better``, the share of its tasks that are."""
+    """``delta_m`` (percent, + is better) of a setting, of which the task is empty (with
+    groups of tasks, a group); and ``better``, the share of its tasks that are."""
     optimization: list[Paired]
     """``D`` of every task: the difference of training losses at equal step, percent; +
     is worse."""
@@ -75,46 +80,75 @@ class Better(NamedTuple):
     """P value of no improvement by the margin."""
 
 
-def observe(df: Frame, unitary: str, baseline: str, split: str) -> list[Remedy]:
-    """Collect effects of every variant but the baseline and the sum of losses."""
-    known = dict.fromkeys(df["variant"])
-    others = [name for name in known if name not in (unitary, baseline)]
-    return [
-        Remedy(
-            name,
-            _delta_m(df, name, unitary, split),
-            or_reason(df, lambda other=name: _losses(df, other, unitary)),
-        )
-        for name in others
-    ]
+def observe(
+    df: Frame, unitary: str, baseline: str, split: str
+) -> dict[str, list[Remedy]]:
+    """Collect effects of every method but the baseline and the sum, by measure."""
+    methods = dict.fromkeys(map(method_of, df["variant"].unique()))
+    remedies: dict[str, list[Remedy]] = {measure: [] for measure in TRANSFER}
+    for method in methods:
+        if method in (unitary, baseline):
+            continue
+        pairs = [(v, _sum_of(v, unitary)) for v in variants_of(df, method)]
+        optimization = [
+            task
+            for pair in pairs
+            for task in or_reason(df, lambda pair=pair: _losses(df, *pair))
+        ]
+        for measure, remedy in remedies.items():
+            transfer = [
+                result
+                for pair in pairs
+                for result in _delta_m(df, *pair, split, measure)
+            ]
+            remedy.append(Remedy(method, transfer, optimization))
+    return remedies
 
 
-def _delta_m(df: Frame, variant: str, unitary: str, split: str) -> list[Paired]:
+def _sum_of(variant: str, unitary: str) -> str:
+    """The sum of losses on the same group of tasks."""
+    _, colon, group = variant.partition(":")
+    return unitary + colon + group
+
+
+def _delta_m(
+    df: Frame, variant: str, unitary: str, split: str, measure: str
+) -> list[Paired]:
     """Delta_m of every setting, seed by seed; their mean is that of `delta_m`."""
     settings = df["setting"].unique().tolist()
+    unit = unit_of(variant, "")
     try:
         tests = tested(df, variant, unitary, split)
     except InputError as error:
-        return [Paired(setting, "", [], {}, said(error)) for setting in settings]
+        return [Paired(setting, unit, [], {}, said(error)) for setting in settings]
     return [
-        defined(_of_tests(setting, [test for test in tests if test.setting == setting]))
+        defined(
+            _of_tests(
+                setting, unit, [t for t in tests if t.setting == setting], measure
+            )
+        )
         for setting in settings
     ]
 
 
-def _of_tests(setting: str, tests: Sequence[Tested]) -> Paired:
-    tasks = by_task(tests)
-    scores = [*chain(*tasks)]
-    whys = [f"{test.task}: {test.reason}" for test in scores if test.reason]
-    if whys or not scores:
-        return Paired(setting, "", [], {}, "; ".join(whys) or "no task")
-    seeds = sorted(set.intersection(*({*test.st} & {*test.mt} for test in scores)))
+def _of_tests(setting: str, unit: str, tests: Sequence[Tested], measure: str) -> Paired:
+    tasks = []
+    for name in dict.fromkeys(test.task for test in tests):
+        of_task = [test for test in tests if test.task == name]
+        scores = [test for test in of_task if test.name != "loss"]
+        losses = [test for test in of_task if test.name == "loss"]
+        tasks.append(scores if scores and measure == "score" else losses)
+    used = [*chain(*tasks)]
+    whys = [f"{test.task}: {test.reason}" for test in used if test.reason]
+    if whys or not used:
+        return Paired(setting, unit, [], {}, "; ".join(whys) or "no task")
+    seeds = sorted(set.intersection(*({*test.st} & {*test.mt} for test in used)))
     if not seeds:
-        return Paired(setting, "", [], {}, "")
+        return Paired(setting, unit, [], {}, "")
     by = [np.mean([_relative(o, seeds) for o in task], axis=0) for task in tasks]
     improved = np.mean([gain > 0 for gain in by], axis=0)
     return Paired(
-        setting, "", seeds, {"delta_m": np.mean(by, axis=0), "better": improved}
+        setting, unit, seeds, {"delta_m": np.mean(by, axis=0), "better": improved}
     )
 
 
@@ -130,30 +164,51 @@ def _losses(df: Frame, variant: str, unitary: str) -> list[Paired]:
     paired = []
     for effect in effects(df, variant, unitary):
         side = effect.sides
+        unit = unit_of(variant, side.task)
         if side.reason:
-            paired.append(Paired(side.setting, side.task, [], {}, side.reason))
+            paired.append(Paired(side.setting, unit, [], {}, side.reason))
             continue
-        seeds = sorted(set(side.st_seeds) & set(side.mt_seeds))
-        st, mt = places(side.st_seeds, seeds), places(side.mt_seeds, seeds)
-        at = np.isfinite(effect.values).all(axis=(0, 1))
-        difference = effect.values[st, mt][:, at].mean(axis=-1)
+        at = np.isfinite(effect.values).all(axis=0)
         whole = losses[
             (losses["setting"] == side.setting)
             & (losses["task"] == side.task)
             & losses["step"].isin(effect.labels["step"][at])
-            & losses["seed"].isin(seeds)
+            & losses["seed"].isin(side.seeds)
         ]
+        difference = effect.values[:, at].mean(axis=-1)
         shown = {"D": percent(difference, whole["value"].to_numpy())}
-        paired.append(Paired(side.setting, side.task, seeds, shown))
+        paired.append(Paired(side.setting, unit, side.seeds, shown))
     return paired
 
 
-def improvement(setting: Paired, margin: float) -> Better:
-    """Judge Delta_m of an SMTO in a setting with two seeds or more."""
-    mean = paired_t(setting.values["delta_m"])
+def _better(mean: Mean, margin: float) -> Better:
+    """Judge Delta_m of an SMTO in a setting."""
     p_not = p_below(mean, margin)
     # An improvement that is surely below the margin is none.
     return Better(mean, 1.0 if p_not <= ALPHA else p_above(mean), p_not)
+
+
+def improvements(
+    remedies: Sequence[Sequence[Paired]], margin: float
+) -> list[list[Better]]:
+    """Judge Delta_m of every SMTO in settings with two seeds or more.
+
+    The variance is moderated over the SMTOs of a setting.
+    """
+    keys = dict.fromkeys(
+        (item.setting, item.task) for group in remedies for item in group
+    )
+    judged: list[list[Better]] = [[] for _ in remedies]
+    for key in keys:
+        places, units = [], []
+        for place, group in enumerate(remedies):
+            for item in group:
+                if (item.setting, item.task) == key:
+                    places.append(place)
+                    units.append(item.values["delta_m"])
+        for place, mean in zip(places, moderated(units), strict=True):
+            judged[place].append(_better(mean, margin))
+    return judged
 
 
 def judge(
@@ -161,6 +216,7 @@ def judge(
     settings: Sequence[str],
     margin: float,
     margin_delta_m: float,
+    measure: str = "score",
 ) -> list[ClaimRow]:
     """Judge every SMTO and all together, in every setting and over all.
 
@@ -169,128 +225,149 @@ def judge(
       settings: their names.
       margin: percent of the training loss.
       margin_delta_m: percent.
+      measure: that transfer is of.
     """
     rows = []
     for setting in [*settings, ""]:
-        transfer = _transfers(remedies, setting, margin_delta_m)
-        optimization = _optimizations(remedies, setting, margin)
+        base = ClaimRow("C4", setting, "", measure, "")
+        optimization = _optimizations(remedies, base, margin)
+        transfer = _transfers(remedies, base, margin_delta_m, optimization)
         rows += [*chain(*zip(transfer, optimization, strict=True))]
-        rows.append(_whole(transfer, optimization, setting))
+        rows.append(_whole(transfer, optimization, base))
     return rows
 
 
 def _transfers(
-    remedies: Sequence[Remedy], setting: str, margin: float
+    remedies: Sequence[Remedy],
+    base: ClaimRow,
+    margin: float,
+    optimization: Sequence[ClaimRow],
 ) -> list[ClaimRow]:
     """Judge whether each SMTO improves transfer, in all settings that can be judged."""
-    usables = [usable(of_setting(remedy.transfer, setting)) for remedy in remedies]
-    improvements = [
-        [improvement(setting, margin) for setting in group] for group in usables
-    ]
-    # It has to improve in all settings: the largest p. To fail in one is enough: the
-    # smallest, times their number.
-    p = holm(
-        [max((result.p for result in results), default=1.0) for results in improvements]
-    )
+    groups = [usable(of_setting(item.transfer, base.setting)) for item in remedies]
+    judged = improvements(groups, margin)
+    # It has to improve in all settings: the largest p.
+    p = holm([max((result.p for result in results), default=1.0) for results in judged])
     rows = []
-    for remedy, group, results, adjusted in zip(
-        remedies, usables, improvements, p, strict=True
+    for remedy, group, results, adjusted, trained in zip(
+        remedies, groups, judged, p, optimization, strict=True
     ):
-        row = ClaimRow("C4", setting, remedy.variant, "transfer")
-        row = row._replace(reason=_why(of_setting(remedy.transfer, setting)))
+        row = base._replace(variant=remedy.variant, subject="transfer")
+        row = row._replace(reason=_why(of_setting(remedy.transfer, base.setting)))
         if not group:
             rows.append(not_comparable(row, row.reason))
             continue
-        p_not = min(1.0, len(group) * min(result.p_not for result in results))
+        p_not = _jointly([result.p_not for result in results])
         mean = mean_of([result.mean for result in results])
-        row = row._replace(
-            tasks=len(usable(of_setting(remedy.optimization, setting))),
-            seeds=fewest_seeds(group),
-            sign_consistency=share([setting.values["better"] for setting in group]),
-            p=adjusted,
-            verdict=verdict(p_not <= ALPHA, adjusted <= ALPHA),
-            statement=f"{remedy.variant} against the sum of losses, in "
-            f"{counted(len(group), 'setting')}: {written(mean, TRANSFER)}; "
-            f"{p_written(adjusted)} that it improves{' in each' if not setting else ''}"
-            f" (Holm over SMTOs), {p_written(p_not)} that it fails to by {margin:g} %.",
+        idle = trained.verdict == NO_EFFECT and not any(
+            (np.abs(item.values["delta_m"]) > ROUNDING).any() for item in group
         )
-        rows.append(with_mean(row, mean, TRANSFER, margin))
+        row = row._replace(
+            tasks=len(usable(of_setting(remedy.optimization, base.setting))),
+            seeds=fewest_seeds(group),
+            sign_consistency=share([item.values["better"] for item in group]),
+            p=adjusted,
+            supporting=sum(result.p_not <= ALPHA for result in results),
+            opposing=sum(result.p <= ALPHA for result in results),
+            verdict=NO_EFFECT if idle else verdict(p_not <= ALPHA, adjusted <= ALPHA),
+        )
+        if row.verdict == INCONCLUSIVE:
+            needed = seeds_to_decide([r.mean for r in results], row.seeds, margin)
+            row = row._replace(needed=needed, needed_of="seeds" * bool(needed))
+        rows.append(with_mean(row, mean, TRANSFER[base.measure], margin))
     return rows
 
 
+def _jointly(p: Sequence[float]) -> float:
+    """Combine p values of no improvement, of which one true one is enough (Fisher).
+
+    What is to be refuted is an improvement in every setting, and settings are
+    independent.
+    """
+    if len(p) == 1 or min(p) == 0:
+        return min(p)
+    statistic = -2 * float(np.sum(np.log(p)))
+    return float(chdtrc(2 * len(p), statistic))
+
+
 def _optimizations(
-    remedies: Sequence[Remedy], setting: str, margin: float
+    remedies: Sequence[Remedy], base: ClaimRow, margin: float
 ) -> list[ClaimRow]:
     """Judge whether each SMTO changes the training loss of a task."""
-    usables = [usable(of_setting(remedy.optimization, setting)) for remedy in remedies]
-    means = [[paired_t(task.values["D"]) for task in group] for group in usables]
+    groups = [usable(of_setting(item.optimization, base.setting)) for item in remedies]
+    drawn = iter(means_of([*chain(*groups)], "D"))
+    means = [[next(drawn) for _ in group] for group in groups]
     p = iter(holm([p_nonzero(mean) for results in means for mean in results]))
     rows = []
-    for remedy, group, results in zip(remedies, usables, means, strict=True):
-        row = ClaimRow("C4", setting, remedy.variant, "optimization")
-        row = row._replace(reason=_why(of_setting(remedy.optimization, setting)))
+    for remedy, group, results in zip(remedies, groups, means, strict=True):
+        row = base._replace(variant=remedy.variant, subject="optimization")
+        row = row._replace(reason=_why(of_setting(remedy.optimization, base.setting)))
         if not group:
             rows.append(not_comparable(row, row.reason))
             continue
         adjusted = [next(p) for _ in group]
         same = [negligible(mean, margin) for mean in results]
         changed = [q <= ALPHA and not no for q, no in zip(adjusted, same, strict=True)]
-        worse = sum(
-            mean.value > 0 for mean, yes in zip(results, changed, strict=True) if yes
-        )
         names = dict.fromkeys(task.setting for task in group)
         mean = mean_of([over_tasks(of_setting(group, name), "D") for name in names])
         agree = [np.sign(o.values["D"]) == np.sign(o.values["D"].mean()) for o in group]
+        decided = SUPPORTED if any(changed) else INCONCLUSIVE
         row = row._replace(
             tasks=len(group),
             seeds=fewest_seeds(group),
             sign_consistency=share(agree),
             p=min(adjusted),
-            verdict=verdict(any(changed), all(same)),
-            statement=f"{remedy.variant} against the sum of losses: the training loss "
-            f"at equal step differs in {sum(changed)} of {counted(len(group), 'task')} "
-            f"(higher in {worse}; smallest {p_written(min(adjusted))} after Holm over "
-            f"SMTOs and tasks), on average by {written(mean, OPTIMIZATION)}.",
+            supporting=sum(changed),
+            opposing=sum(same),
+            verdict=NO_EFFECT if all(same) else decided,
         )
         rows.append(with_mean(row, mean, OPTIMIZATION, margin))
     return rows
 
 
 def _whole(
-    transfer: Sequence[ClaimRow], optimization: Sequence[ClaimRow], setting: str
+    transfer: Sequence[ClaimRow], optimization: Sequence[ClaimRow], row: ClaimRow
 ) -> ClaimRow:
-    """Judge all SMTOs: none may improve, and optimization must change under one."""
-    row = ClaimRow("C4", setting, "", "")
-    judged = [row for row in transfer if row.verdict != NOT_COMPARABLE]
-    trained = [row for row in optimization if row.verdict != NOT_COMPARABLE]
+    """Judge all SMTOs: none may improve, and optimization must change under one.
+
+    One that never differs from the sum has no say.
+    """
+    known = [item for item in transfer if item.verdict != NOT_COMPARABLE]
+    trained = [item for item in optimization if item.verdict != NOT_COMPARABLE]
     left_out = [
-        row for row in [*transfer, *optimization] if row not in judged + trained
+        item for item in [*transfer, *optimization] if item not in known + trained
     ]
-    why = "; ".join(f"{row.variant} ({row.subject}): {row.reason}" for row in left_out)
-    if not judged or not trained:
+    why = "; ".join(
+        f"{item.variant} ({item.subject}): {item.reason}" for item in left_out
+    )
+    if not known or not trained:
         return not_comparable(row, why or "no SMTO was trained")
-    best = max(judged, key=lambda row: row.effect)
-    none = sum(row.verdict == SUPPORTED for row in judged)
-    improve = [row.variant for row in judged if row.verdict == CONTRADICTED]
-    change = [row.variant for row in trained if row.verdict == SUPPORTED]
-    same = all(row.verdict == CONTRADICTED for row in trained)
-    return row._replace(
+    judged = [item for item in known if item.verdict != NO_EFFECT]
+    best = max(judged or known, key=lambda item: item.effect)
+    none = sum(item.verdict == SUPPORTED for item in judged)
+    improve = sum(item.verdict == CONTRADICTED for item in judged)
+    change = any(item.verdict == SUPPORTED for item in trained)
+    decided = verdict(bool(judged) and none == len(judged) and change, improve > 0)
+    nothing = all(item.verdict == NO_EFFECT for item in trained) and not improve
+    row = row._replace(
         effect=best.effect,
         unit=best.unit,
         low=best.low,
         high=best.high,
         margin=best.margin,
         tasks=best.tasks,
-        seeds=min(row.seeds for row in judged),
+        seeds=min(item.seeds for item in known),
         sign_consistency=best.sign_consistency,
-        p=min(row.p for row in judged),
-        verdict=verdict(none == len(judged) and bool(change), bool(improve) or same),
-        statement=f"Of {counted(len(judged), 'SMTO')}, {len(improve)} reliably "
-        f"improve transfer ({', '.join(improve) or 'none'}), {none} surely do not, and "
-        f"{len(change)} change optimization; the best for transfer is {best.variant}: "
-        f"{best.effect:+.3g} {best.unit}.",
+        p=min(item.p for item in known),
+        supporting=none,
+        opposing=improve,
+        verdict=NO_EFFECT if nothing else decided,
         reason=why,
     )
+    needed = max((item.needed for item in judged), default=0)
+    if row.verdict == INCONCLUSIVE and needed:
+        row = row._replace(needed=needed, needed_of="seeds")
+    return row
 
 
 def _why(tasks: Sequence[Paired]) -> str:

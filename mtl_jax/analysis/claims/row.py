@@ -1,16 +1,21 @@
-"""A row of the table of claims, and the words and numbers in it."""
+"""A row of the table of claims."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
-from mtl_jax.analysis.claims.interval import LEVEL, Mean
+from mtl_jax.analysis.interval import ALPHA, LEVEL, Mean
 
 SUPPORTED = "supported"
 CONTRADICTED = "contradicted"
 INCONCLUSIVE = "inconclusive"
+NO_EFFECT = "had no effect"
 NOT_COMPARABLE = "not comparable"
+
+MOST_SEEDS = 1_000
+"""Number of seeds from which on nobody would train them."""
 
 
 class ClaimRow(NamedTuple):
@@ -21,6 +26,8 @@ class ClaimRow(NamedTuple):
     setting: str
     """Empty: all settings together."""
     variant: str
+    measure: str
+    """``score`` or ``loss``, of test data."""
     subject: str
     """Part or factor that is judged; empty: the claim itself."""
     effect: float = np.nan
@@ -31,14 +38,22 @@ class ClaimRow(NamedTuple):
     margin: float = np.nan
     """Negligible effect, in its unit."""
     tasks: int = 0
-    """Number of tasks that could be compared."""
+    """Number of units that could be compared: tasks, groups of tasks, optimizers."""
     seeds: int = 0
-    """Common ones, of the task with the fewest."""
+    """Common ones, of the unit with the fewest."""
     sign_consistency: float = np.nan
     p: float = np.nan
     """Adjusted within the claim (`claims` says how)."""
+    supporting: int = 0
+    """Units that speak for it."""
+    opposing: int = 0
+    """Units that speak against it."""
     verdict: str = NOT_COMPARABLE
-    statement: str = ""
+    needed: int = 0
+    """About how many would decide what is undecided, of ``needed_of``; 0 where nothing
+    is, or where it cannot be told."""
+    needed_of: str = ""
+    """``seeds``, ``tasks`` or ``sets``."""
     reason: str = ""
     """Cause why something could not be compared, or what keeps from a verdict."""
 
@@ -59,9 +74,7 @@ def verdict(supported: bool, contradicted: bool) -> str:
 
 def not_comparable(row: ClaimRow, why: str) -> ClaimRow:
     """Replace the verdict by a reason."""
-    return row._replace(
-        verdict=NOT_COMPARABLE, reason=why, statement=f"Not comparable: {why}."
-    )
+    return row._replace(verdict=NOT_COMPARABLE, reason=why)
 
 
 def unless_opposed(row: ClaimRow, settings: Sequence[ClaimRow]) -> ClaimRow:
@@ -77,17 +90,28 @@ def unless_opposed(row: ClaimRow, settings: Sequence[ClaimRow]) -> ClaimRow:
     return row._replace(verdict=INCONCLUSIVE, reason=reason)
 
 
-def written(mean: Mean, unit: str) -> str:
-    """Write an effect with its interval in words."""
-    number = f"{mean.value:+.3g} {unit}"
-    if np.isnan(mean.low):
-        return f"{number} (no interval)"
-    return f"{number} (95% interval {mean.low:+.3g} to {mean.high:+.3g})"
+def seeds_to_decide(means: Sequence[Mean], seeds: int, margin: float) -> int:
+    """Estimate the seeds that would decide half of what is undecided.
 
+    With them, by the standard deviations that were measured, an interval around the
+    mean as it is now would leave out 0 or lie within the margin, whichever needs less.
+    0 where nothing is known, `MOST_SEEDS` where it is more.
 
-def p_written(p: float) -> str:
-    """Write a p value in words."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    >>> seeds_to_decide([Mean(1.0, 2.0, 2.0)], 3, 5.0)
+    5
+    """
+    counts = []
+    for mean in means:
+        if not mean.error > 0:
+            continue
+        distance = max(abs(mean.value), margin - abs(mean.value))
+        tries = np.arange(2, MOST_SEEDS + 1)
+        df = mean.df + tries - seeds
+        tail = ALPHA / 2 if abs(mean.value) * 2 > margin else ALPHA
+        reach = stdtrit(np.maximum(df, 1), 1 - tail) * mean.error
+        enough = reach * np.sqrt(seeds / tries) < distance
+        counts.append(int(tries[enough][0]) if enough.any() else MOST_SEEDS)
+    return int(np.median(counts)) if counts else 0
 
 
 def counted(number: int, noun: str) -> str:

@@ -56,7 +56,7 @@ def gap(
     ]
     if compared:
         handles += [
-            Patch(color=MUTED, alpha=0.25, linewidth=0, label="gap; its 95% interval"),
+            Patch(color=MUTED, alpha=0.25, linewidth=0, label="gap; its 95% band"),
             Line2D([], [], color=MUTED, linewidth=4, label="common range", alpha=0.6),
         ]
     made = sheet(len(tasks), len(rows), legend=handles, narrow=narrow, height=1.95)

@@ -1,7 +1,8 @@
 """Means with their t intervals, and what an interval says of a quantity.
 
-Everything is decided at `LEVEL`, by two-sided p values: one is at most `ALPHA` exactly
-where the interval leaves the limit out.
+Differences are decided at `LEVEL`, by two-sided p values: one is at most `ALPHA`
+exactly where the interval leaves the limit out. That something is negligible is decided
+by two one-sided tests, each at `ALPHA` (Schuirmann, 1987).
 """
 
 from collections.abc import Sequence
@@ -29,15 +30,18 @@ class Mean(NamedTuple):
     @property
     def low(self) -> float:
         """Return the lower end of the interval."""
-        return self.value - self._reach()
+        return self.value - self.reach()
 
     @property
     def high(self) -> float:
         """Return the upper end of the interval."""
-        return self.value + self._reach()
+        return self.value + self.reach()
 
-    def _reach(self) -> float:
-        return float(stdtrit(self.df, (1 + LEVEL) / 2)) * self.error
+    def reach(self, tail: float = (1 - LEVEL) / 2) -> float:
+        """Return how far a one-sided limit with this error lies from the value."""
+        if not self.error > 0:
+            return self.error
+        return float(stdtrit(self.df, 1 - tail)) * self.error
 
 
 NO_MEAN = Mean(np.nan, np.nan, np.nan)
@@ -98,9 +102,15 @@ def turned(mean: Mean, sign: float) -> Mean:
     return mean._replace(value=sign * mean.value)
 
 
-def negligible(mean: Mean, margin: float) -> bool:
-    """Tell whether the interval lies inside ``(-margin, margin)``."""
-    return mean.low > -margin and mean.high < margin
+def negligible(mean: Mean, margin: float, tail: float = ALPHA) -> bool:
+    """Tell whether both one-sided tests say that the mean is within the margin.
+
+    Args:
+      mean: a difference.
+      margin: from which on it matters.
+      tail: level of either test.
+    """
+    return abs(mean.value) + mean.reach(tail) < margin
 
 
 def holm(p: Sequence[float]) -> list[float]:
