@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.curves import CURVE, Frame, score_names, values
+from mtl_jax.analysis.curves import CURVE, Frame, counted, score_names, values
 from mtl_jax.analysis.measures import measures
 
 

@@ -198,7 +198,7 @@ def _training_losses(df: Frame) -> Frame:
         )
         for split in ("probe", "train")
     )  # fmt: skip
-    whole = [key for key, count in train.items() if count == probe.get(key, 0)]
+    whole = [key for key, count in train.items() if count >= probe.get(key, 0)]
     key = pd.MultiIndex.from_frame(df[["setting", "task"]])
     split = np.where(key.isin(whole), "train", "probe")
     of_split = wanted & (df["task"] != "") & (df["split"] == split)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax.analysis.aggregates import AGGREGATES, aggregates, labels
-from mtl_jax.analysis.claims.interval import ROUNDING, paired_t
 from mtl_jax.analysis.curves import Frame, need_one_rate
+from mtl_jax.analysis.interval import ROUNDING, paired_t
 from mtl_jax.analysis.measures import measures
 
 METHOD_END = ":"

@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mtl_jax import analysis
-from mtl_jax.analysis.aggregates import counted
-from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.curves import Frame, counted
 from mtl_jax.console import eta
 from mtl_jax.console.eta import Pace
 from mtl_jax.options import check_items, is_whole, one_of
