@@ -4,8 +4,9 @@
   mtl-jax reproduce --config=reproduce:small --config.data.dir=DATA --workdir=DIR
 
 smoke: digits, minutes on 2 CPU cores. small: digits, Fashion MTL and MNISTS with a
-coarse grid and short training, an hour or two on 2 CPU cores. paper: the paper's grid,
-every setting as its config has it, and more multi-task optimizers; for accelerators.
+coarse grid, Adam only and short training, an hour or two on 2 CPU cores. paper: the
+paper's grid with its three optimizers, every setting as its config has it, and more
+multi-task optimizers; for accelerators.
 
 Fields of a study stand under its name:
 --config.studies.mnists.base.data.partial=True (see configs/sweeps/default.py).
@@ -59,6 +60,7 @@ def get_config(budget: str = "small") -> ConfigDict:
 def _smoke(study: Any) -> None:
     study.base.variants = FEW
     study.base.steps = 200
+    study.grid.optimizers = ("adam",)
     study.grid.learning_rates = (1e-2, 1e-3, 1e-4)
     study.grid.batch_sizes = (16, 64)
     study.grid.options.cagrad.c = (0.2, 0.8)
@@ -69,6 +71,7 @@ def _small(study: Any) -> None:
     study.base.steps = 1_000
     study.base.trajectory.dense = 2  # a CPU spends most of its time on looking
     study.base.trajectory.count = 14
+    study.grid.optimizers = ("adam",)
     study.grid.learning_rates = (1e-2, 5e-3, 1e-3, 5e-4)
     study.grid.batch_sizes = (16, 64)
     study.grid.options.cagrad.c = (0.2, 0.8)
@@ -77,3 +80,4 @@ def _small(study: Any) -> None:
 def _paper(study: Any) -> None:
     study.base.variants = MANY
     study.base.trajectory.count = 40
+    study.grid.optimizers = ("sgd", "momentum", "adam")

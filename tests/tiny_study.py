@@ -22,6 +22,7 @@ CHANGES = {
     "base.steps_per_dispatch": 4,
     "base.factors.names": (),
     "grid.learning_rates": (1e-2, 1e-3),
+    "grid.optimizers": ("adam",),
     "grid.batch_sizes": (8, 16),
     "grid.points": 3,
     "final.seeds": (1, 2),
@@ -53,7 +54,8 @@ class Pretender:
     """An engine that writes the records of trials without training them.
 
     The best validation accuracy of a task is what ``scores`` says of (variant, task,
-    learning rate, batch size), otherwise .1.
+    learning rate, batch size, optimizer), or of the same without the optimizer,
+    otherwise .1.
     """
 
     def __init__(self, scores: Mapping[tuple, float] | None = None) -> None:
@@ -78,6 +80,7 @@ class Pretender:
             for task, rate in runs:
                 key = (one.variant, task, rate, config.batch_size)
                 score = self.scores.get(key, 0.1)
+                score = self.scores.get((*key, config.optimizer.name), score)
                 run = runs.index((task, rate)) if one.variant == "single" else seed
                 rows += curve(
                     one.variant, [2.0, 1.0, 0.5], accuracy=[0.0, score, 0.05],

@@ -15,7 +15,7 @@ from mtl_jax.storage import disk
 
 TABLE, SELECTION = "candidates.csv", "selection.json"
 CHECKSUM = "candidates (crc32)"
-WORDS = ("setting", "variant", "task", "by", "options")
+WORDS = ("setting", "variant", "task", "by", "optimizer", "options")
 """Columns of text, also where it looks like a number."""
 
 
@@ -46,10 +46,3 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         na_values={"validation": [""]},
     )
     return table, content
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy both files to another folder."""
-    for name in (TABLE, SELECTION):
-        with disk.whole(target / name) as file:
-            file.write((source / name).read_bytes())

@@ -1,13 +1,15 @@
 """The grids of a study: the trials of its sweep, and those of what was chosen.
 
-Every variant tries every learning rate with every batch size, so all have the same
-number of candidates: an equal tuning budget. Where a multi-task optimizer has options
-to tune, each candidate has one combination of their values, spread over the grid as in
-a Latin square: candidate (i, j) has combination (i + j) modulo their number.
+Every variant tries every learning rate with every batch size and every optimizer, so
+all have the same number of candidates: an equal tuning budget. Where a multi-task
+optimizer has options to tune, each candidate has one combination of their values,
+spread over the grid as in a Latin square: candidate (i, j) has combination (i + j)
+modulo their number.
 """
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,10 +18,11 @@ import pandas as pd
 
 from mtl_jax import smto
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.options import check_items, name_list, one_of
+from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
 from mtl_jax.training import variants
 from mtl_jax.training.groups import GROUP, SINGLE
+from mtl_jax.training.optimizers import OPTIMIZERS
 from mtl_jax.types import Config, InputError
 
 KINDS: dict[type, tuple[Any, str]] = {
@@ -33,7 +36,7 @@ SWEPT = ("validation",)
 
 
 def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
-    """List the trials that try all candidates, the cheapest first.
+    """List the trials that try all candidates, cheapest first; none of a single one.
 
     Args:
       study: as `configs/sweeps/default.py` makes it.
@@ -43,33 +46,34 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
       InputError: options that are not there, or do not fit in the grid.
     """
     grid, trials = study.grid, []
-    for names in families(study, tasks):
-        for j, batch_size in enumerate(grid.batch_sizes):
-            tried = combinations(study, names[0])
-            for k, options in enumerate(tried):
-                rates = [
-                    rate
-                    for i, rate in enumerate(grid.learning_rates)
-                    if (i + j) % len(tried) == k
-                ]
-                if rates:
-                    changes = {
-                        "learning_rates": tuple(rates),
-                        "seeds": tuple(grid.seeds),
-                        "evaluate": SWEPT,
-                        "factors.names": (),
-                        "trajectory.dense": 0,
-                        "trajectory.count": grid.points,
-                        "trajectory.epochs": 0.0,
-                        "trajectory.loss_levels": (),
-                        "checkpoint.keep_points": False,
-                        "checkpoint.keep_last": 1,
-                    }
-                    runs = len(rates) * len(tasks) * len(names)
-                    trials.append(
-                        _trial(study, names, batch_size, options, changes, runs)
-                    )
-    return sorted(trials, key=lambda trial: trial.cost)
+    common = {
+        "seeds": tuple(grid.seeds),
+        "evaluate": SWEPT,
+        "factors.names": (),
+        "trajectory.dense": 0,
+        "trajectory.count": grid.points,
+        "trajectory.epochs": 0.0,
+        "trajectory.loss_levels": (),
+        "checkpoint.keep_points": False,
+        "checkpoint.keep_last": 1,
+    }
+    places = enumerate(grid.batch_sizes)
+    for optimizer, names, (j, batch_size) in itertools.product(
+        optimizers(study), families(study, tasks), places
+    ):
+        tried = combinations(study, names[0])
+        for k, options in enumerate(tried):
+            rates = tuple(
+                rate
+                for i, rate in enumerate(grid.learning_rates)
+                if (i + j) % len(tried) == k
+            )
+            if rates:
+                cell = (names, optimizer, batch_size, options)
+                changes = {**common, "learning_rates": rates}
+                runs = len(rates) * len(tasks) * len(names)
+                trials.append(_trial(study, *cell, changes, runs))
+    return sorted(trials, key=lambda trial: trial.cost) if has_choice(study) else []
 
 
 def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
@@ -80,7 +84,7 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
     Args:
       study: as in `sweep`.
       tasks: as in `sweep`.
-      chosen: rows of `analysis.candidates`.
+      chosen: rows of `analysis.candidates`, with the ``optimizer`` of each.
     """
     trials = []
     for names in families(study, tasks):
@@ -90,14 +94,14 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
         for name in names:
             of_name = chosen[variants.is_of(name, chosen["variant"], chosen["task"])]
             keys = [
-                (int(row.batch_size), _combination(study, row, len(tried)))
-                for row in of_name.itertuples()
+                (r.optimizer, int(r.batch_size), _combination(study, r, len(tried)))
+                for r in of_name.itertuples()
             ]
             for cell in dict.fromkeys(keys):
                 here = of_name[[key == cell for key in keys]]
                 rates = () if is_single else tuple(here["learning_rate"].unique())
                 plans.setdefault((*cell, rates), {})[name] = here
-        for (batch_size, k, _), members in plans.items():
+        for (optimizer, batch_size, k, _), members in plans.items():
             here = pd.concat(members.values())
             rates = tuple(dict.fromkeys(here["learning_rate"]))
             changes: dict[str, Any] = {
@@ -109,8 +113,8 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
                 pairs = zip(here["task"], here["learning_rate"], strict=True)
                 changes["single_runs"] = tuple(pairs)
                 runs = len(here)
-            listed = list(members)
-            trials.append(_trial(study, listed, batch_size, tried[k], changes, runs))
+            cell = (list(members), optimizer, batch_size, tried[k])
+            trials.append(_trial(study, *cell, changes, runs))
     return trials
 
 
@@ -124,6 +128,49 @@ def families(study: Config, tasks: Sequence[str]) -> list[list[str]]:
         method = name.partition(GROUP)[0] if GROUP in name else f"{name}{GROUP}"
         by_method.setdefault(method, []).append(name)
     return list(by_method.values())
+
+
+def has_choice(study: Config) -> bool:
+    """Tell whether there is more than one candidate of every variant."""
+    grid = study.grid
+    cells = len(grid.learning_rates) * len(grid.batch_sizes) * len(optimizers(study))
+    return cells > 1
+
+
+def only(study: Config, tasks: Sequence[str]) -> Frame:
+    """Return the table of `analysis.candidates` where there is no choice."""
+    grid, (optimizer,) = study.grid, optimizers(study)
+    candidate = {
+        "learning_rate": grid.learning_rates[0],
+        "batch_size": grid.batch_sizes[0],
+        "by": "",
+        "validation": math.nan,
+        "runs": 0,
+        "diverged": 0,
+        "chosen": True,
+        "optimizer": optimizer,
+    }
+    rows = []
+    for name in variants.expand(study.base, tasks):
+        label, task = variants.label(name), name.partition(GROUP)[2]
+        alone = [task] if task else list(tasks)
+        for of_row in alone if label == SINGLE else [""]:
+            rows.append(
+                {"setting": study.base.setting, "variant": label, "task": of_row}
+            )
+    return pd.DataFrame([{**row, **candidate} for row in rows])
+
+
+def optimizers(study: Config) -> tuple[str, ...]:
+    """List the names of the optimizers that are tried.
+
+    Raises:
+      InputError: one is not known, or there is none.
+    """
+    names = some_of("grid.optimizers", study.grid.optimizers, OPTIMIZERS)
+    if not names:
+        raise InputError("grid.optimizers is empty; name at least one, such as adam.")
+    return names
 
 
 def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
@@ -199,6 +246,7 @@ def _combination(study: Config, row: Any, count: int) -> int:
 def _trial(
     study: Config,
     names: Sequence[str],
+    optimizer: str,
     batch_size: int,
     options: dict[str, Any],
     changes: dict[str, Any],
@@ -214,6 +262,7 @@ def _trial(
         {
             "variants": tuple(names),
             "smto.name": "",
+            "optimizer.name": optimizer,
             "batch_size": batch_size,
             "single_runs": (),
             **changes,
@@ -222,6 +271,7 @@ def _trial(
     )
     parts = [_name(names, changes["learning_rates"])]
     parts += [_word(f"{name}{value}") for name, value in options.items()]
+    parts.append(optimizer)
     cost = config.steps * batch_size * runs * len(config.seeds)
     return Trial("-".join([*parts, f"b{batch_size}"]), config, options, cost)
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis
 from mtl_jax.analysis.curves import Frame, counted
+from mtl_jax.analysis.measures import measures
 from mtl_jax.console import eta
 from mtl_jax.console.eta import Pace
 from mtl_jax.options import check_items, is_whole, one_of
@@ -28,6 +30,12 @@ from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resol
 from mtl_jax.types import Config, InputError
 
 FINAL = "final"
+RULE = (
+    f"{analysis.RULE} All this is done for every optimizer; then one of them is taken "
+    f"for all variants: that of the best mean of these values over tasks, then over "
+    f"variants (of a loss or an error, less is better). One with a chosen candidate of "
+    f"which every run diverged is taken last; of equals, the first in the grid."
+)
 LOOKING = 2.0
 """Times that training takes when everything is looked at, before it is measured."""
 
@@ -59,7 +67,8 @@ def run(
     made = check(config)
     tasks = made.setting.tasks
     with workdir.claim(path) as folder:
-        if not any((folder / SWEEP).glob(f"*/{workdir.CONFIG}")):
+        trained = [folder.glob(f"{s}/*/{workdir.CONFIG}") for s in (SWEEP, FINAL)]
+        if not any(map(any, trained)):
             # No trial was trained: a study that was refused does not bind the folder.
             (folder / STUDY).unlink(missing_ok=True)
         later = {f"base.{name}": value for name, value in fields().items()}
@@ -73,8 +82,7 @@ def run(
         swept = grid.sweep(config, tasks)
         if signal := engine(swept, folder / SWEEP, announce):
             return signal
-        names = variants.expand(config.base, tasks)
-        table = choose(config, names, swept, folder)
+        table = choose(config, tasks, swept, folder)
         chosen = table[table["chosen"]]
         for row in chosen.itertuples():
             say(_sentence(row))
@@ -118,6 +126,7 @@ def check(config: Config) -> Experiment:
             seeds=tuple(seeds),
             single_runs=(),
         )
+        union.optimizer.name = grid.optimizers(config)[0]
         made = resolve(union)
     sizes = tuple(map(len, made.splits["train"]))
     for candidate in grid.sweep(config, made.setting.tasks):
@@ -126,40 +135,74 @@ def check(config: Config) -> Experiment:
 
 
 def choose(
-    config: Config, names: Sequence[str], swept: list[Trial], folder: Path
+    config: Config, tasks: Sequence[str], swept: list[Trial], folder: Path
 ) -> Frame:
     """Choose by validation, and write down the candidates, the rule and the choice.
 
     Args:
       config: of the study.
-      names: of its variants, one for every group of tasks.
-      swept: trials of its sweep.
+      tasks: names of the setting's tasks.
+      swept: trials of its sweep; none where there is one candidate.
       folder: of the study.
 
     Returns:
-      `analysis.candidates` of the sweep, with the ``options`` of each.
+      `analysis.candidates` of every optimizer's sweep, with ``optimizer`` and
+      ``options`` of each; chosen are some of one optimizer.
     """
-    df = counted(_read(swept, folder / SWEEP))
-    table = analysis.candidates(df, config.select.by or None, config.select.over)
+    means: dict[str, float] = {}
+    if swept:
+        tables: list[Frame] = []
+        for optimizer in grid.optimizers(config):
+            trials = [t for t in swept if t.config.optimizer.name == optimizer]
+            df = counted(_read(trials, folder / SWEEP))
+            by, over = config.select.by or None, config.select.over
+            ranked = analysis.candidates(df, by, over)
+            tables.append(ranked.assign(optimizer=optimizer))
+            means[optimizer] = _mean_validation(df, ranked)
+        table: Frame = pd.concat(tables, ignore_index=True)
+    else:
+        table = grid.only(config, tasks)
+        means = dict.fromkeys(grid.optimizers(config), np.nan)
+    best = max(means, key=means.__getitem__)
+    table["chosen"] &= table["optimizer"] == best
     table["options"] = [
         grid.text(grid.options_of(config, row)) for row in table.itertuples()
     ]
+    names = variants.expand(config.base, tasks)
     place = {variants.label(name): i for i, name in enumerate(names)}
     table = table.sort_values("variant", key=lambda c: c.map(place), kind="stable")
     rates, sizes = config.grid.learning_rates, config.grid.batch_sizes
     table["at_edge"] = (
         table["learning_rate"].isin([min(rates), max(rates)]) & (len(rates) > 2)
     ) | (table["batch_size"].isin([min(sizes), max(sizes)]) & (len(sizes) > 2))
-    kept = ["variant", "task", "learning_rate", "batch_size", "options", "by"]
-    kept += ["validation", "at_edge"]
+    kept = ["variant", "task", "optimizer", "learning_rate", "batch_size", "options"]
+    kept += ["by", "validation", "at_edge"]
     content = {
-        "rule": analysis.RULE,
+        "rule": RULE,
         "over": config.select.over,
+        "optimizer": best,
+        "optimizers": {k: v if np.isfinite(v) else None for k, v in means.items()},
         "candidates_each": int(table.groupby(["variant", "task"]).size().max()),
         "chosen": table[table["chosen"]][kept].to_dict("records"),
     }
     candidates.write(folder, table, content)
     return table
+
+
+def _mean_validation(df: Frame, table: Frame) -> float:
+    """Mean of the chosen values, signed so that more is better; -inf of diverged ones.
+
+    Of tasks first, then of variants: each has as much of a say as any other.
+    """
+    chosen, declared = table[table["chosen"]], measures(df)
+    values: dict[str, list[float]] = {}
+    for row in chosen.itertuples():
+        lost = row.runs == row.diverged or not np.isfinite(row.validation)
+        value = -np.inf
+        if not lost:
+            value = declared[row.setting, row.by].direction * row.validation
+        values.setdefault(row.variant, []).append(value)
+    return float(np.mean([np.mean(of_tasks) for of_tasks in values.values()]))
 
 
 def remaining(
@@ -176,7 +219,11 @@ def remaining(
     Returns:
       None where there is nothing to go by.
     """
-    estimate = trial.remaining(grid.sweep(config, tasks), folder / SWEEP, like)
+    swept = grid.sweep(config, tasks)
+    if not swept:
+        finals = grid.final(config, tasks, grid.only(config, tasks))
+        return trial.remaining(finals, folder / FINAL, like)
+    estimate = trial.remaining(swept, folder / SWEEP, like)
     if estimate is None:
         return None
     seconds, pace = estimate
@@ -210,8 +257,11 @@ def _seconds(estimate: tuple[float, Pace] | None) -> float | None:
 
 def _sentence(row: Any) -> str:
     what = row.variant + f", {row.task}" * bool(row.task)
-    cell = f"learning rate {row.learning_rate:g}, batch {row.batch_size}"
+    cell = f"{row.optimizer}, learning rate {row.learning_rate:g}"
+    cell += f", batch {row.batch_size}"
     cell += f", {row.options}" * bool(row.options)
+    if not row.by:
+        return f"{what}: {cell}, the only candidate"
     edge = " (at the edge of the grid)" * row.at_edge
     return f"chosen for {what}: {cell}, validation {row.by} {row.validation:.4g}{edge}"
 
@@ -232,10 +282,13 @@ def _gather(
         sessions += provenance.sessions(folder / FINAL / trained.name)
     base = copy.deepcopy(config.base)
     base.seeds = tuple(config.final.seeds)
+    (base.optimizer.name,) = chosen["optimizer"].unique()
     fields = workdir.identity(base, data)
     workdir.write_json(selected / workdir.CONFIG, disk.sealed(fields))
     provenance.write_sessions(selected, data, sessions)
-    candidates.copy(folder, selected)
+    table, content = candidates.read(folder)  # of one run: what its optimizer tried
+    tried: Frame = table[table["optimizer"] == content["optimizer"]]
+    candidates.write(selected, tried, content)
 
 
 def _read(trials: list[Trial], folder: Path) -> Frame:

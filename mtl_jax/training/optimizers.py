@@ -12,6 +12,14 @@ from mtl_jax.types import InputError, PyTree
 OptimizerMaker = Callable[[Any], optax.GradientTransformation]
 """A learning rate, or a schedule of it, to an optimizer: any chain of optax."""
 
+
+def momentum(
+    learning_rate: Any, momentum: float = 0.9, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Make gradient descent with a momentum, .9 as in the paper; optax's without."""
+    return optax.sgd(learning_rate, momentum, nesterov)
+
+
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adabelief": optax.adabelief,
     "adadelta": optax.adadelta,
@@ -23,6 +31,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "amsgrad": optax.amsgrad,
     "lamb": optax.lamb,
     "lion": optax.lion,
+    "momentum": momentum,
     "nadam": optax.nadam,
     "nadamw": optax.nadamw,
     "novograd": optax.novograd,
@@ -62,7 +71,7 @@ LIMITS = {
 
 
 def options(name: str) -> dict[str, Any]:
-    """Return the numbers that an optimizer can be given, with optax's defaults.
+    """Return the numbers that an optimizer can be given, with their defaults.
 
     >>> options("sgd")
     {'momentum': 0.0, 'nesterov': False}

@@ -51,6 +51,30 @@ def test_options_are_spread_evenly():
     }
 
 
+def test_every_candidate_is_tried_with_every_optimizer():
+    names = ("sgd", "momentum", "adam")
+    trials = grid.sweep(config(grid__optimizers=names), TASKS)
+    assert len({trial.name for trial in trials}) == len(trials)
+    alone = candidates(grid.sweep(config(), TASKS))
+    for name in names:
+        of_optimizer = [t for t in trials if t.config.optimizer.name == name]
+        assert Counter(candidates(of_optimizer)) == Counter(alone)
+        assert all(name in trial.name.split("-") for trial in of_optimizer)
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ((), "grid.optimizers is empty; name at least one"),
+        (("adam", "momentun"), "'momentun' is not one of: .*mean 'momentum'"),
+        (("adam,adam",), "grid.optimizers 'adam' is named twice"),
+    ],
+)
+def test_optimizers_that_are_none(names, match):
+    with pytest.raises(InputError, match=match):
+        grid.sweep(config(grid__optimizers=names), TASKS)
+
+
 def test_a_sweep_looks_at_validation_only():
     for trial in grid.sweep(config(), TASKS):
         assert trial.config.evaluate == ("validation",)
@@ -68,7 +92,7 @@ def test_cost_counts_the_examples_of_all_tasks():
 
 
 def test_what_was_chosen_is_trained_with_its_options():
-    study = config()
+    study = config(grid__optimizers=("momentum", "adam"))
     rows = [
         ("single", "digits_0", 1e-2, 8),
         ("single", "digits_1", 1e-2, 8),
@@ -80,18 +104,20 @@ def test_what_was_chosen_is_trained_with_its_options():
     chosen = pd.DataFrame(
         rows, columns=["variant", "task", "learning_rate", "batch_size"]
     )
+    chosen["optimizer"] = "momentum"
     trained = {trial.name: trial for trial in grid.final(study, TASKS, chosen)}
-    assert set(trained) == {"single-b8", "single-b16", "multi-cagrad-c0.4-b8",
-                          "multi-cagrad-c0.2-b8"}  # fmt: skip
-    single = trained["single-b8"].config
+    cagrad = [f"multi-cagrad-c{c}-momentum-b8" for c in (0.4, 0.2)]
+    assert set(trained) == {"single-momentum-b8", "single-momentum-b16", *cagrad}
+    assert {t.config.optimizer.name for t in trained.values()} == {"momentum"}
+    single = trained["single-momentum-b8"].config
     assert single.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-2))
     runs = variants.make("single", single, TASKS, [100] * len(TASKS))
     assert runs.task_ids.tolist() == [[0], [1]] * 2
-    joint = trained["multi-cagrad-c0.4-b8"].config
+    joint = trained[cagrad[0]].config
     assert joint.learning_rates == (1e-2,) and joint.smto.cagrad.c == 0.4
     assert joint.seeds == (1, 2)
     assert joint.evaluate == ("probe", "validation", "test")
-    assert trained["multi-cagrad-c0.2-b8"].config.learning_rates == (1e-4,)
+    assert trained[cagrad[1]].config.learning_rates == (1e-4,)
 
 
 def test_groups_of_a_method_are_tried_and_trained_together():

@@ -46,13 +46,13 @@ class TestChoice:
         assert set(df["seed"]) == {1, 2}
         assert analysis.transfer(df)["comparable"].all()
         content = json.loads((tmp_path / "s" / candidates.SELECTION).read_text())
-        assert content["rule"] == analysis.RULE and content["candidates_each"] == 4
+        assert content["rule"] == study.RULE and content["candidates_each"] == 4
         assert {
             (r["variant"], r["task"], r["learning_rate"], r["batch_size"])
             for r in content["chosen"]
         } == set(BEST)
-        assert any("chosen for multi, digits_2: learning rate 0.001, batch 8" in text
-                   for text in said)  # fmt: skip
+        words = "chosen for multi, digits_2: adam, learning rate 0.001, batch 8"
+        assert any(words in text for text in said)
 
     def test_per_model(self, tmp_path):
         engine = Pretender(BEST)
@@ -62,7 +62,58 @@ class TestChoice:
         joint = {("multi", task, 1e-2, 16) for task in TASKS}
         assert cells(df[df["variant"] == "multi"]) == joint
         names = [trained.name for trained in engine.trained]
-        assert names.count("multi-b16") == 2 and names.count("multi-b8") == 1
+        assert names.count("multi-adam-b16") == 2
+        assert names.count("multi-adam-b8") == 1
+
+    def test_one_optimizer_for_all_variants(self, tmp_path):
+        # Adam is better for multi-task runs, momentum by more for one single task.
+        scores = {(*cell, "adam"): score for cell, score in BEST.items()}
+        scores |= {(*cell, "momentum"): score - 0.05 for cell, score in BEST.items()}
+        scores[("single", "digits_2", 1e-2, 8, "momentum")] = 0.99
+        scores[("multi", "digits_0", 1e-3, 16, "momentum")] = 0.89
+        engine = Pretender(scores)
+        config = tiny_study.config(grid__optimizers=("adam", "momentum"))
+        said: list[str] = []
+        study.run(config, tmp_path / "s", engine, said.append)
+        content = json.loads((tmp_path / "s" / candidates.SELECTION).read_text())
+        assert content["optimizer"] == "momentum" and content["candidates_each"] == 8
+        means = {"adam": (0.8 + 0.93) / 2}  # of three tasks, then of two variants
+        means["momentum"] = ((0.85 + 0.75 + 0.99) / 3 + (0.89 + 0.85 + 0.94) / 3) / 2
+        assert content["optimizers"] == pytest.approx(means)
+        assert {row["optimizer"] for row in content["chosen"]} == {"momentum"}
+        assert any("single, digits_2: momentum, learning rate 0.01" in t for t in said)
+        finals = [t for t in engine.trained if t.config.seeds == (1, 2)]
+        assert {t.config.optimizer.name for t in finals} == {"momentum"}
+        chosen = {("single", "digits_2", 1e-2, 8), ("multi", "digits_0", 1e-3, 16)}
+        selected = tmp_path / "s" / study.SELECTED
+        assert chosen <= cells(records.read(selected))
+        assert json.loads((selected / "config.json").read_text())["optimizer.name"] == (
+            "momentum"
+        )
+        whole, _ = candidates.read(tmp_path / "s")
+        of_run, _ = candidates.read(selected)
+        assert len(whole) == 2 * len(of_run) == 48
+        assert set(of_run["optimizer"]) == {"momentum"}
+        assert len(of_run[of_run["chosen"]]) == whole["chosen"].sum() == 6
+
+    def test_an_optimizer_that_diverges_is_taken_last(self, tmp_path, monkeypatch):
+        config = tiny_study.config(grid__optimizers=("adam", "momentum"))
+        pretend = Pretender({(*cell, "adam"): 0.99 for cell in BEST})
+
+        def diverge(trained):
+            rows = Pretender._rows(pretend, trained)
+            adam = trained.config.optimizer.name == "adam"
+            if adam and trained.variant == "multi":
+                runs = {(row["learning_rate"], row["seed"]): row for row in rows}
+                mark = {"step": 12, "split": "train", "task": "", "name": "diverged"}
+                rows += [{**row, **mark, "value": 1.0} for row in runs.values()]
+            return rows
+
+        monkeypatch.setattr(pretend, "_rows", diverge)
+        study.run(config, tmp_path / "s", pretend, lambda _: None)
+        content = json.loads((tmp_path / "s" / candidates.SELECTION).read_text())
+        assert content["optimizer"] == "momentum"
+        assert content["optimizers"] == {"adam": None, "momentum": pytest.approx(0.1)}
 
     def test_a_second_time_nothing_is_trained(self, tmp_path):
         engine, config = Pretender(BEST), tiny_study.config()

@@ -68,6 +68,14 @@ def test_defaults_are_those_of_optax(name):
     )
 
 
+def test_momentum_is_the_heavy_ball():
+    (first, second, third), grads = steps_of(make_optimizer("momentum")(0.1)), [3, 4]
+    np.testing.assert_allclose(first, -0.1 * np.array(grads), rtol=1e-6)
+    np.testing.assert_allclose(second, 1.9 * first, rtol=1e-6)
+    np.testing.assert_allclose(third, 2.71 * first, rtol=1e-6)
+    assert optimizers.options("momentum") == {"momentum": 0.9, "nesterov": False}
+
+
 def test_schedule_and_clipping():
     schedule = make_schedule("linear", steps=4, warmup_steps=2, final_fraction=0.5)
     chosen = make_optimizer("sgd", schedule, clip_norm=1.0)(0.1)
