@@ -18,8 +18,8 @@ def get_config(budget: str = "small") -> ConfigDict:
     base = cifar100.get_config()
     variants = tuple(f"single:{target}" for target in TARGETS)
     variants += tuple(f"multi:{target}/random" for target in TARGETS)
-    epochs, every = (200.0, 1.0) if budget == "paper" else (40.0, 4.0)
-    study = protocol.study(base, budget, variants, epochs=epochs, every=every)
+    epochs, spacing = (200.0, 1.0) if budget == "paper" else (40.0, 4.0)
+    study = protocol.study(base, budget, variants, epochs=epochs, spacing=spacing)
     if budget != "paper":
         base.data.partial = True
         base.model.name = "cnn"

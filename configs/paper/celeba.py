@@ -17,7 +17,9 @@ FEW = ("Blurry", "Eyeglasses", "Double_Chin", "Gray_Hair")
 def get_config(budget: str = "small") -> ConfigDict:
     base = celeba.get_config()
     epochs = 40.0 if budget == "paper" else 4.0
-    study = protocol.study(base, budget, ("single", "multi"), epochs=epochs, every=1.0)
+    study = protocol.study(
+        base, budget, ("single", "multi"), epochs=epochs, spacing=1.0
+    )
     if budget == "paper":
         base.stop_loss = 1e-4
     else:

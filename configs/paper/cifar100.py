@@ -14,8 +14,8 @@ from . import protocol
 def get_config(budget: str = "small") -> ConfigDict:
     base = cifar100.get_config()
     variants = ("single", "multi", *(protocol.OPTIMIZERS if budget == "paper" else ()))
-    epochs, every = (200.0, 1.0) if budget == "paper" else (60.0, 3.0)
-    study = protocol.study(base, budget, variants, epochs=epochs, every=every)
+    epochs, spacing = (200.0, 1.0) if budget == "paper" else (60.0, 3.0)
+    study = protocol.study(base, budget, variants, epochs=epochs, spacing=spacing)
     if budget == "paper":
         base.stop_loss = 1e-6
     else:

@@ -19,7 +19,7 @@ def get_config(budget: str = "small") -> ConfigDict:
     is_paper = budget == "paper"
     base = cityscapes.get_config("paper" if is_paper else "kurin")
     epochs = 100.0 if is_paper else 4.0
-    study = protocol.study(base, budget, VARIANTS, epochs=epochs, every=1.0)
+    study = protocol.study(base, budget, VARIANTS, epochs=epochs, spacing=1.0)
     if not is_paper:
         base.data.size = (32, 64)
         base.model.deeplab.widths = (8, 16, 16, 16)

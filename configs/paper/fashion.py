@@ -12,7 +12,7 @@ from .. import fashion_mtl
 from . import protocol
 
 RATES = {"momentum": 1e-2, "adam": 1e-3}
-"""Of small budgets: chosen by validation after 15 epochs, of those that reach 1e-4."""
+"""Rates of small budgets, chosen by validation after 15 epochs."""
 VARIANTS = ("single:fashion_1", "multi:fashion_1/each")
 
 
@@ -21,7 +21,7 @@ def get_config(budget: str = "small") -> ConfigDict:
     for optimizer, rate in RATES.items():
         base = fashion_mtl.get_config()
         epochs = 300.0 if budget == "paper" else 24.0
-        study = protocol.study(base, budget, VARIANTS, epochs=epochs, every=1.0)
+        study = protocol.study(base, budget, VARIANTS, epochs=epochs, spacing=1.0)
         if budget == "paper":
             study.grid.optimizers = (optimizer,)
             base.stop_loss = 1e-4

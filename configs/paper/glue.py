@@ -19,9 +19,9 @@ from . import protocol
 
 def get_config(budget: str = "small") -> ConfigDict:
     base = glue.get_config()
-    epochs, every = (20.0, 1.0) if budget == "paper" else (0.5, 0.05)
+    epochs, spacing = (20.0, 1.0) if budget == "paper" else (0.5, 0.05)
     study = protocol.study(
-        base, budget, ("single", "multi"), epochs=epochs, every=every
+        base, budget, ("single", "multi"), epochs=epochs, spacing=spacing
     )
     if budget != "paper":
         base.data.tasks = ("cola", "mrpc", "rte", "sst2", "stsb")

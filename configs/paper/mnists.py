@@ -17,7 +17,7 @@ def get_config(budget: str = "small") -> ConfigDict:
     base = mnists.get_config()
     base.data.partial = True
     epochs = 100.0 if budget == "paper" else 8.0
-    study = protocol.study(base, budget, VARIANTS, epochs=epochs, every=1.0)
+    study = protocol.study(base, budget, VARIANTS, epochs=epochs, spacing=1.0)
     if budget != "paper":
         protocol.one_candidate(study, "adam", 1e-3, 128)
     return protocol.experiment(("figure_4", "table_1"), {"mnists": study})

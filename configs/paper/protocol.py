@@ -21,7 +21,7 @@ OPTIMIZERS = ("multi-mgda", "multi-pcgrad", "multi-gradnorm")
 
 
 def study(
-    base: Any, budget: str, variants: tuple[str, ...], *, epochs: float, every: float
+    base: Any, budget: str, variants: tuple[str, ...], *, epochs: float, spacing: float
 ) -> Any:
     """Make a study of a setting.
 
@@ -30,14 +30,14 @@ def study(
       budget: one of `BUDGETS`.
       variants: of the study.
       epochs: of training, but for smoke: 2.
-      every: epochs from point to point.
+      spacing: epochs from point to point.
     """
     one_of("budget", budget, BUDGETS)
     base.variants = variants
     base.epochs = epochs
     base.trajectory.dense = 0
     base.trajectory.count = 0
-    base.trajectory.epochs = every
+    base.trajectory.epochs = spacing
     base.evaluate = ("train", "validation", "test")
     base.factors.names = (*base.factors.names, "distance_from_start", "logit_norm")
     made: Any = sweeps.get_config(base)

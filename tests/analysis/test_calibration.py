@@ -30,7 +30,7 @@ def test_a_gap_that_opens_is_found_whatever_the_final_loss():
     planted = [v for what, v in of(rows, "supported").items() if "20%" in what]
     assert len(planted) == 4 and min(planted) >= 0.9
     nothing = [v for what, v in of(rows, "supported").items() if " 0%" in what]
-    assert max(nothing) <= 0.1
+    assert max(nothing) <= 0.15  # of 20; .05 of 200
 
 
 def test_matching_has_no_bias():
