@@ -177,14 +177,6 @@ def targets(df: Frame) -> list[tuple[str, str]]:
     ]
 
 
-def counted(df: Frame) -> Frame:
-    """Keep the tasks that count: of a variant with a target, the target alone."""
-    if "target" not in df:
-        return df
-    target = df["target"].fillna("")
-    return df[(target == "") | (df["task"] == "") | (df["task"] == target)]
-
-
 def headline(
     df: Frame, split: str, score: str = ""
 ) -> dict[str, list[tuple[str, str]]]:

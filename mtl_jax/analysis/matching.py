@@ -102,9 +102,9 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
             f"variants in the records: {', '.join(known)}."
         )
     served = set(df["task"])
-    if "target" in df:
+    if "group" in df:
         of_variant = counted(df[df["variant"] == variant])
-        if (of_variant["target"].fillna("") != "").any():
+        if (of_variant["group"].fillna("") != "").any():
             served = set(of_variant["task"])
     compared = []
     df = df[df["variant"].isin([variant, baseline])]

@@ -26,7 +26,8 @@ CELL = ["setting", "variant", "learning_rate", "batch_size"]
 CHOICE = ["setting", "variant", "task"]
 OVER = ("model", "task")
 RULE = (
-    "The value of a run is its best validation value, up to divergence; that of a "
+    "The value of a run is its best validation value, up to divergence (of equal "
+    "points, the one with the lower validation loss, then the first); that of a "
     "candidate is the mean over its seeds. The best candidate is chosen; one of which "
     "every run diverged, only where there is no other; of equals, the smaller learning "
     "rate, then the smaller batch size. Test data have no say."
@@ -34,7 +35,10 @@ RULE = (
 
 
 def best_points(df: Frame, by: str | None = None) -> Frame:
-    """Select the point of every curve that is best in validation, first of equals.
+    """Select the point of every curve that is best in validation.
+
+    Of equal points it is the one with the lower validation loss, then the first: a
+    score of few examples has many ties, and the first of them stops a curve early.
 
     Args:
       df: records.
@@ -50,6 +54,8 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
     """
     names, declared, frames = score_names(df, "validation"), measures(df), []
     chosen = {key: by or judged_by(scores) for key, scores in names.items()}
+    losses = values(df, "validation", "loss").rename(columns={"value": "loss"})
+    losses = losses[[*CURVE, "step", "loss"]]
     for name in sorted(set(chosen.values())):
         rows = values(df, "validation", name)
         keys = zip(rows["setting"], rows["task"], strict=True)
@@ -57,17 +63,47 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
         rows = rows[np.isfinite(rows["value"])].assign(by=name)
         directions = [declared[setting, name].direction for setting in rows["setting"]]
         rows["worse"] = -np.array(directions, float) * rows["value"]
-        frames.append(rows)
+        frames.append(rows.merge(losses, how="left", on=[*CURVE, "step"]))
     if not sum(map(len, frames)):
         raise InputError(
             f"the records hold no {by or 'loss'!r} of split 'validation'; it chooses "
             f"the point of a run."
         )
-    best = pd.concat(frames).sort_values([*CURVE, "worse", "step"])
+    best = pd.concat(frames).sort_values([*CURVE, "worse", "loss", "step"])
     best = best.drop_duplicates(CURVE).rename(columns={"value": "validation"})
     best["diverged"] = best["diverged_at"].notna()
     columns = [*CURVE, "by", "step", "validation", "diverged"]
     return best[columns].reset_index(drop=True)
+
+
+def best_values(df: Frame, split: str = "test", by: str | None = None) -> Frame:
+    """Read every score, and the loss, at its best validation point.
+
+    Each at the best point of its own (`best_points`): the loss is not read where the
+    score is best, nor the other way round. A score that validation lacks is read where
+    the validation loss is lowest.
+
+    Args:
+      df: records.
+      split: of the values.
+      by: name of the validation value that chooses the point of all of them.
+
+    Returns:
+      A row per curve and name: setting, variant, learning_rate, batch_size, seed, task;
+      name; by; step; value (of the split); diverged (the run did, later).
+
+    Raises:
+      InputError: as `best_points`.
+    """
+    validated = {name for of in score_names(df, "validation").values() for name in of}
+    names = {name for of in score_names(df, split).values() for name in of}
+    frames = []
+    for name in sorted({"loss", *names}):
+        best = best_points(df, by or (name if name in validated else "loss"))
+        rows = values(df, split, name)[[*CURVE, "step", "value"]]
+        frames.append(rows.merge(best, on=[*CURVE, "step"]).assign(name=name))
+    columns = [*CURVE, "name", "by", "step", "value", "diverged"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:

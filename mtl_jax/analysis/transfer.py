@@ -1,32 +1,18 @@
 """Transfer: how well tasks do on test data, together against alone."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.bootstrap import (
-    RESAMPLES,
-    Pairs,
-    draw,
-    estimate,
-    mean_of_tasks,
-    strict_interval,
-    weighted_mean,
-    with_sample,
-)
-from mtl_jax.analysis.curves import (
-    CURVE,
-    Frame,
-    compared,
-    need_one_rate,
-    score_names,
-    values,
-)
+from mtl_jax.analysis.aggregates import labels
+from mtl_jax.analysis.curves import Frame, counted, need_one_rate, score_names
+from mtl_jax.analysis.deltas import counterpart
+from mtl_jax.analysis.interval import NO_MEAN, Mean, paired_t
 from mtl_jax.analysis.measures import measures
-from mtl_jax.analysis.selection import best_points
+from mtl_jax.analysis.moderation import moderated
+from mtl_jax.analysis.selection import best_values
 from mtl_jax.types import InputError
 
 SIDE = ["setting", "variant", "task"]
@@ -52,70 +38,74 @@ class Tested(NamedTuple):
     """Reason why they cannot be compared; empty where they can."""
 
     @property
-    def pairs(self) -> Pairs:
-        """Compare MT with ST, seed by seed: ``[n_st, n_mt]``; + is MT better."""
-        st, mt = (np.array([*side.values()]) for side in (self.st, self.mt))
-        difference = self.direction * (mt[None, :] - st[:, None])
-        return Pairs(list(self.st), list(self.mt), difference)
+    def seeds(self) -> list[int]:
+        """List the seeds that both have."""
+        return sorted(self.st.keys() & self.mt.keys())
+
+    def sides(self, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values of ST and of MT at these seeds."""
+        st, mt = (np.array([of[seed] for seed in seeds]) for of in (self.st, self.mt))
+        return st, mt
+
+
+class Deltas(NamedTuple):
+    """Delta_m of a variant in a setting, task by task and seed by seed."""
+
+    seeds: list[int]
+    """Seeds ``n`` that have all values of all tasks in both variants."""
+    percent: np.ndarray
+    """``[T, n]``, of the size of ST's mean; + is MT better."""
+    reason: str
+    """Reason why there is none; empty where there is."""
 
 
 def transfer(
-    df: Frame,
-    baseline: str = "single",
-    split: str = "test",
-    by: str | None = None,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    df: Frame, baseline: str = "single", split: str = "test", by: str | None = None
 ) -> Frame:
     """Compare test values at the best-validation point: variants against the baseline.
 
-    All scores of a task, and its loss. The point is the first best one in validation
-    (`best_points`). A run that diverged counts with the points it had until then: it
-    could have been stopped there. Intervals: 95% percentiles over seeds.
+    All scores of a task, and its loss, each at the best point of its own
+    (`selection.best_values`). A run that diverged counts with the points it had until
+    then: it could have been stopped there. Of a variant with a target, the target
+    alone. Intervals: 95% t of the differences, paired by seed.
 
     Args:
       df: records.
-      baseline: the variant that the others are held against.
+      baseline: the variant that the others are held against; with groups of tasks, the
+        one of this method that trains the same group, where there is one.
       split: of the values.
-      by: name of the validation value that chooses the points; None for the only score
-        of the task and, where there are none or several, the loss.
-      seed: of the bootstrap.
-      resamples: of the bootstrap.
+      by: name of the validation value that chooses the points of all values.
 
     Returns:
-      setting, variant, baseline, split, task, name; by; st, mt (means over seeds, in
-      the value's own unit); difference (MT minus ST, with the sign in which + is MT
-      *better*: turned where less is better, so of the loss, too), low, high; st_seeds,
-      mt_seeds, st_diverged, mt_diverged; clusters; comparable; reason.
+      setting, variant, baseline, split, task, name; by; st, mt (means over the seeds
+      that both have, in the value's own unit); difference (MT minus ST, with the sign
+      in which + is MT *better*: turned where less is better, so of the loss, too), low,
+      high; st_seeds, mt_seeds, seeds (that both have; where there are none, means are
+      over all, without interval), st_diverged, mt_diverged; comparable; reason (why
+      there is no difference, or no interval).
 
     Raises:
       InputError: nothing to compare, no values of the split, or several rates.
     """
     rows = []
-    for variant in _others(df, baseline):
-        names = {"variant": variant, "baseline": baseline, "split": split}
-        for test in tested(df, variant, baseline, split, by):
-            st, mt = (_mean([*side.values()]) for side in (test.st, test.mt))
-            row = {
-                "setting": test.setting,
-                **names,
-                "task": test.task,
-                "name": test.name,
-            }
+    for variant, against in _pairs(df, baseline):
+        for test in tested(df, variant, against, split, by):
+            seeds = test.seeds
+            st, mt = test.sides(seeds)
+            if not seeds:
+                st, mt = (np.array([*side.values()]) for side in (test.st, test.mt))
+            mean = paired_t(test.direction * (mt - st)) if seeds else NO_MEAN
+            st, mt = _mean(st), _mean(mt)
+            row = {"setting": test.setting, "variant": variant, "baseline": against}
+            row |= {"split": split, "task": test.task, "name": test.name}
             row |= {"by": test.by, "st": st, "mt": mt}
-            row |= {"difference": np.nan, "low": np.nan, "high": np.nan}
+            row |= {"difference": test.direction * (mt - st)}
+            row |= {"low": mean.low, "high": mean.high}
             row |= {"st_seeds": len(test.st), "mt_seeds": len(test.mt)}
+            row |= {"seeds": len(seeds)}
             row |= {"st_diverged": test.st_diverged, "mt_diverged": test.mt_diverged}
-            row |= {"clusters": "none", "comparable": not test.reason}
-            if not test.reason:
-                difference = estimate([test.pairs], seed=seed, resamples=resamples)
-                row |= {
-                    "difference": float(difference.value),
-                    "clusters": difference.clusters,
-                }
-                row |= {"low": float(difference.low), "high": float(difference.high)}
-            rows.append({**row, "reason": test.reason})
+            row |= {"comparable": not test.reason}
+            rows.append({**row, "reason": test.reason or few(len(seeds))})
     return pd.DataFrame(rows)
 
 
@@ -126,192 +116,208 @@ def delta_m(
     by: str | None = None,
     *,
     over_tasks: bool = False,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Frame:
     """Compute relative test performance of every variant, in percent; + is MT *better*.
 
     ``100 / T * sum_t mean_m s (M_mt - M_st) / |M_st|`` with s = -1 where less is better
-    (Maninis et al., 2019, Eq. 4, there without 100), of means over seeds at the points
-    of `transfer`; averaged over the scores of a task first. A task without a score
-    counts with its loss. Others use the opposite sign.
+    (Maninis et al., 2019, Eq. 4, there without 100), of means over the seeds that all
+    have, at the points of `transfer`; averaged over the scores of a task first. A task
+    without a score counts with its loss. Others use the opposite sign.
 
-    A resample in which a mean of ST is 0 has no Delta_m: it may lie anywhere, and where
-    that is more than a tail of the resamples there is no interval.
+    Intervals: 95% t over seeds, paired, with the variance moderated over the variants
+    that are held against the same baseline. A score of ST that is 0 in a run makes
+    Delta_m undefined: it is never that of the other tasks.
 
     Args:
       df: records.
-      baseline: the variant that the others are held against.
+      baseline: as in `transfer`.
       split: of the values.
       by: as in `transfer`.
-      over_tasks: resample tasks, too: the interval for tasks like these instead of for
-        these tasks.
-      seed: of the bootstrap.
-      resamples: of the bootstrap.
+      over_tasks: take tasks as a sample: the t interval over the means of tasks, for
+        tasks like these instead of for these tasks.
 
     Returns:
       setting, variant, baseline, split; delta_m, low, high (percent); tasks; st_seeds,
-      mt_seeds (fewest of a task), st_diverged, mt_diverged (curves); clusters;
-      comparable (all tasks are, and no mean of ST is 0); reason (why there is no
-      Delta_m, or no interval though there are seeds).
+      mt_seeds (fewest of a task), seeds (that all have), st_diverged, mt_diverged
+      (curves); comparable; reason (why there is no Delta_m, or no interval).
 
     Raises:
       InputError: as `transfer`.
     """
-    rows = []
-    for variant in _others(df, baseline):
-        tests = tested(df, variant, baseline, split, by)
+    rows, parts = [], []
+    for variant, against in _pairs(df, baseline):
+        tests = tested(df, variant, against, split, by)
         for setting in dict.fromkeys(test.setting for test in tests):
             tasks = by_task([test for test in tests if test.setting == setting])
-            deltas, clusters, reason = _deltas(tasks, over_tasks, seed, resamples)
-            low, high = strict_interval(deltas[1:])
+            part = deltas_of(tasks)
+            parts.append(part)
+            too_few = few(part.percent.shape[0 if over_tasks else 1], over_tasks)
             rows.append(
                 {
                     "setting": setting,
                     "variant": variant,
-                    "baseline": baseline,
+                    "baseline": against,
                     "split": split,
-                    "delta_m": deltas[0],
-                    "low": low,
-                    "high": high,
                     "tasks": len(tasks),
-                    "st_seeds": min(len(_seeds(task, "st")) for task in tasks),
-                    "mt_seeds": min(len(_seeds(task, "mt")) for task in tasks),
+                    "st_seeds": min(len(test.st) for task in tasks for test in task),
+                    "mt_seeds": min(len(test.mt) for task in tasks for test in task),
+                    "seeds": len(part.seeds),
                     "st_diverged": sum(task[0].st_diverged for task in tasks),
                     "mt_diverged": sum(task[0].mt_diverged for task in tasks),
-                    "clusters": clusters,
-                    "comparable": bool(np.isfinite(deltas[0])),
-                    "reason": reason,
+                    "comparable": not part.reason,
+                    "reason": part.reason or too_few,
                 }
             )
-    return pd.DataFrame(rows)
+    keys = [(row["setting"], row["baseline"]) for row in rows]
+    units = [np.mean(p.percent, axis=1 if over_tasks else 0) for p in parts]
+    means = _moderated(keys, units, alone=over_tasks)
+    table = pd.DataFrame(rows)
+    for place, end in enumerate(("value", "low", "high")):
+        name = "delta_m" if end == "value" else end
+        table.insert(4 + place, name, [getattr(mean, end) for mean in means])
+    return table
+
+
+def deltas_of(tasks: Sequence[Sequence[Tested]]) -> Deltas:
+    """Compute Delta_m task by task and seed by seed.
+
+    Args:
+      tasks: values of every task that count, as `by_task` groups them.
+    """
+    tests = [test for task in tasks for test in task]
+    reasons = [f"{test.task}: {test.reason}" for test in tests if test.reason]
+    seeds = sorted(set.intersection(*(set(test.seeds) for test in tests)))
+    if not reasons and not seeds:
+        reasons = ["no seed has all scores of both variants"]
+    for test in tests if not reasons else ():
+        st, _ = test.sides(seeds)
+        zero = [str(seed) for seed, value in zip(seeds, st, strict=True) if not value]
+        if zero or not st.mean():
+            where = f"in seed {', '.join(zero)}" if zero else "on average"
+            reasons.append(f"{test.task}: the {test.name} of ST is 0 {where}")
+    if reasons:
+        return Deltas([], np.zeros((len(tasks), 0)), "; ".join(reasons))
+    percent = [np.mean([_percent(test, seeds) for test in task], 0) for task in tasks]
+    return Deltas(seeds, np.stack(percent), "")
 
 
 def tested(
     df: Frame, variant: str, baseline: str, split: str, by: str | None = None
 ) -> list[Tested]:
-    """Collect values of every (setting, task, name) at the best-validation points."""
-    need_one_rate(df)
-    best = best_points(df, by)
-    names, declared = score_names(df, split), measures(df)
-    at_best = {
-        name: _by_side(values(df, split, name).merge(best, on=[*CURVE, "step"]))
-        for name in {"loss", *chain(*names.values())}
-    }
-    if not any(at_best.values()):
+    """Collect values of every (setting, task, name) at the best-validation points.
+
+    Of a variant that trains a group of tasks, only the tasks of the group that count.
+    """
+    need_one_rate(counted(df))
+    best = best_values(df, split, by)
+    if not len(best):
         raise InputError(
             f"the records hold no values of split {split!r} at the points that "
             f"validation chose."
         )
-    judge = best.groupby(["setting", "task"])["by"].first().to_dict()
-    diverged = best[best["diverged"]].groupby(SIDE).size().to_dict()
+    names, declared = score_names(df, split), measures(df)
+    served = _served(df, variant)
+    groups = {key: rows for key, rows in best.groupby([*SIDE, "name"])}
     tests = []
     for (setting, task), scores in names.items():
-        keys = [(setting, name, task) for name in (baseline, variant)]
+        if served and (setting, task) not in served:
+            continue
         for name in [*scores, "loss"]:
-            st, mt = (at_best[name].get(key, {}) for key in keys)
-            st_diverged, mt_diverged = (diverged.get(key, 0) for key in keys)
-            bare = [
-                key[1] for key, side in zip(keys, (st, mt), strict=True) if not side
+            sides = [
+                groups.get((setting, side, task, name), best.iloc[:0])
+                for side in (baseline, variant)
             ]
-            reason = f"no {split} {name} of {' and '.join(map(repr, bare))}"
+            st, mt = map(_by_seed, sides)
+            pairs = zip((baseline, variant), (st, mt), strict=True)
+            bare = [repr(side) for side, known in pairs if not known]
+            reason = f"no {split} {name} of {' and '.join(bare)}"
+            judges = pd.concat(sides)["by"]
             tests.append(
                 Tested(
                     setting,
                     task,
                     name,
                     declared[setting, name].direction,
-                    judge.get((setting, task), ""),
+                    judges.iloc[0] if len(judges) else "",
                     st,
                     mt,
-                    st_diverged,
-                    mt_diverged,
+                    int(sides[0]["diverged"].sum()),
+                    int(sides[1]["diverged"].sum()),
                     reason if bare else "",
                 )
             )
     return tests
 
 
-def _by_side(rows: Frame) -> dict[Any, dict[int, float]]:
-    """``(setting, variant, task) -> {seed: value}``, without what is not finite."""
-    rows = rows[np.isfinite(rows["value"])].sort_values("seed")
-    return {
-        key: dict(zip(values["seed"].tolist(), values["value"].tolist(), strict=True))
-        for key, values in rows.groupby(SIDE)
-    }
-
-
-def _others(df: Frame, baseline: str) -> list[str]:
-    others = compared(df, baseline)
-    if baseline not in set(df["variant"]) or not others:
-        raise InputError(
-            f"nothing to hold against the baseline {baseline!r}; the records are of: "
-            f"{', '.join(df['variant'].unique())}."
-        )
-    return others
-
-
 def by_task(tests: Sequence[Tested]) -> list[list[Tested]]:
     """Group values for Delta_m: per task its scores, or its loss if it has none."""
-    tasks = [[test for test in tests if test.task == t] for t in _tasks(tests)]
+    names = dict.fromkeys(test.task for test in tests)
+    tasks = [[test for test in tests if test.task == name] for name in names]
     return [[o for o in task if o.name != "loss"] or task for task in tasks]
 
 
-def _tasks(tests: Sequence[Tested]) -> list[str]:
-    return list(dict.fromkeys(test.task for test in tests))
+def few(count: int, over_tasks: bool = False) -> str:
+    """Explain why there is no interval; empty where there is.
 
-
-def _seeds(task: Sequence[Tested], side: str) -> list[int]:
-    """Seeds that have every value of a task."""
-    return sorted(set.intersection(*(set(getattr(test, side)) for test in task)))
-
-
-def _deltas(
-    tasks: Sequence[Sequence[Tested]], over_tasks: bool, seed: int, resamples: int
-) -> tuple[np.ndarray, str, str]:
-    """Delta_m of the sample and of the resamples ``[1 + R]``, clusters, reason.
-
-    NaN where it is not defined, of which the reason tells if it matters.
+    >>> few(1), few(3)
+    ('1 common seed, fewer than 2', '')
     """
-    st_seeds = [_seeds(task, "st") for task in tasks]
-    mt_seeds = [_seeds(task, "mt") for task in tasks]
-    reasons = [
-        f"{test.task}: {test.reason}" for t in tasks for test in t if test.reason
+    noun = "task" if over_tasks else "common seed"
+    return f"{count} {noun}{'s' * (count != 1)}, fewer than 2" * (count < 2)
+
+
+def _percent(test: Tested, seeds: Sequence[int]) -> np.ndarray:
+    """Differences in percent of the size of ST's mean ``[n]``; + is better."""
+    st, mt = test.sides(seeds)
+    return 100 * test.direction * (mt - st) / abs(st.mean())
+
+
+def _moderated(
+    keys: Sequence[Any], units: Sequence[np.ndarray], *, alone: bool
+) -> list[Mean]:
+    """Means of units; those of one key share what is known of their variance."""
+    if alone:
+        return [paired_t(unit) for unit in units]
+    means = [NO_MEAN] * len(units)
+    for key in dict.fromkeys(keys):
+        at = [i for i, other in enumerate(keys) if other == key and len(units[i])]
+        for i, mean in zip(at, moderated([units[i] for i in at]), strict=True):
+            means[i] = mean
+    return means
+
+
+def _by_seed(rows: Frame) -> dict[int, float]:
+    """Values by seed, without what is not finite."""
+    rows = rows[np.isfinite(rows["value"])].sort_values("seed")
+    return dict(zip(rows["seed"].tolist(), rows["value"].tolist(), strict=True))
+
+
+def _served(df: Frame, variant: str) -> set[tuple[str, str]]:
+    """Tasks that count of a variant with groups; none of one without."""
+    groups = labels(df).query("group != ''")["variant"]
+    if variant not in set(groups):
+        return set()
+    rows = counted(df[(df["variant"] == variant) & (df["task"] != "")])
+    keys = rows[["setting", "task"]].drop_duplicates()
+    return set(keys.itertuples(index=False, name=None))
+
+
+def _pairs(df: Frame, baseline: str) -> list[tuple[str, str]]:
+    """Variants with what each is held against, in the order of the records."""
+    variants = list(df["variant"].unique())
+    against = {name: counterpart(name, baseline, variants) for name in variants}
+    pairs = [
+        (name, other)
+        for name, other in against.items()
+        if name != other and other in variants
     ]
-    if not reasons and not all(st_seeds + mt_seeds):
-        reasons = ["no seed has all scores of a task"]
-    if reasons:
-        return np.full(1, np.nan), "none", "; ".join(reasons)
-    draws = draw(
-        st_seeds, mt_seeds, over_tasks=over_tasks, seed=seed, resamples=resamples
-    )
-    relative, reasons = [], []
-    for t, task in enumerate(tasks):
-        changes = []
-        for test in task:
-            st = _means(draws.st[t], [test.st[s] for s in st_seeds[t]])
-            mt = _means(draws.mt[t], [test.mt[s] for s in mt_seeds[t]])
-            if not st[0]:
-                why = f"{test.task}: the mean {test.name} of ST is 0"
-                return np.full(1, np.nan), "none", why
-            changes.append(
-                test.direction * (mt - st) / np.where(st, np.abs(st), np.nan)
-            )
-        relative.append(np.mean(changes, axis=0))
-        lost = np.isnan(relative[t]).mean()
-        if lost:
-            why = "a mean of ST is 0, or of no seed"
-            reasons.append(f"{task[0].task}: in {lost:.1%} of resamples {why}")
-    deltas = 100 * mean_of_tasks(draws, np.stack(relative, axis=1))
-    has_interval = np.isfinite(strict_interval(deltas[1:])[0])
-    return deltas, draws.clusters, "" if has_interval else "; ".join(reasons)
+    if not pairs:
+        raise InputError(
+            f"nothing to hold against the baseline {baseline!r}; the records are of: "
+            f"{', '.join(variants)}."
+        )
+    return pairs
 
 
-def _means(draws: np.ndarray, values: Sequence[float]) -> np.ndarray:
-    """Mean of the sample and of the resamples ``[1 + R]``."""
-    rows = np.broadcast_to(values, (len(draws) + 1, len(values)))
-    return weighted_mean(with_sample(draws), rows)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

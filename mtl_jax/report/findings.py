@@ -9,7 +9,7 @@ import pandas as pd
 
 from mtl_jax import analysis
 from mtl_jax.analysis.claims.explanation import FACTORS
-from mtl_jax.analysis.curves import CURVE, RUN, Frame, scopes, score_names, values
+from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names
 from mtl_jax.report import plots
 from mtl_jax.report.choice import Cell, Choice, choice_of
 from mtl_jax.storage import disk, provenance, records
@@ -167,7 +167,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         seeds={v: sorted(df[df["variant"] == v]["seed"].unique()) for v in variants},
         cells={v: _cells(df, v, tasks) for v in variants},
         scores=scores,
-        at_best=_at_best(df),
+        at_best=_or_empty(lambda: analysis.best_values(df)),
         transfer=_or_empty(lambda: analysis.transfer(df, BASELINE)),
         delta_m=_or_empty(lambda: analysis.delta_m(df, BASELINE)),
         delta_m_of_sum=_or_empty(
@@ -271,23 +271,6 @@ def _cells(df: Frame, variant: str, tasks: list[str]) -> dict[Cell, list[str]]:
         if task in cells:
             tasks_by_cell.setdefault(cells[task], []).append(task)
     return tasks_by_cell
-
-
-def _at_best(df: Frame) -> Frame:
-    """Test values at the best-validation points, by curve and name."""
-    best = _or_empty(lambda: analysis.best_points(df))
-    if not len(best):
-        return best
-    names = {"loss"} | {
-        n for scores in score_names(df, "test").values() for n in scores
-    }
-    frames = [
-        values(df, "test", name)[[*CURVE, "step", "value"]]
-        .merge(best[[*CURVE, "step", "by"]], on=[*CURVE, "step"])
-        .assign(name=name)
-        for name in sorted(names)
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def _config(workdir: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _gap(findings: Findings, looks: Looks) -> Picture:
         text += (
             "Thick lines: means over seeds at the same training loss, inside the "
             "common range (bar at the foot; nothing is extrapolated); shaded: the gap "
-            "between them. Last row: the gap with its 95% bootstrap interval over "
+            "between them. Last row: the gap with its 95% t interval over "
             "seeds; above 0 MT is worse. "
         )
     else:
@@ -156,7 +156,7 @@ def _effects(findings: Findings, looks: Looks) -> Iterator[Picture]:
         plots.task_effects, [p for p in panels if p[2]], findings.tasks, looks
     )
     text = (
-        "Every task with its 95% bootstrap interval over seeds. Mind the signs: of the "
+        "Every task with its 95% t interval, paired by seed. Mind the signs: of the "
         "gap + is MT worse, of transfer + is MT better."
     )
     yield Picture("task-effects", "Effects task by task", text, draw)
@@ -192,9 +192,9 @@ def _ranking(findings: Findings, looks: Looks) -> Iterator[Picture]:
     )
     text = (
         f"All {len(variants)} MT variants, the best first, means over tasks with 95% "
-        f"bootstrap intervals. {len(variants)} intervals are looked at together: some "
-        f"will miss zero by chance, and variants whose intervals overlap widely are "
-        f"not told apart."
+        f"t intervals over seeds. {len(variants)} intervals are looked at together: "
+        f"some will miss zero by chance, and variants whose intervals overlap widely "
+        f"are not told apart."
     )
     yield Picture("ranking", "Multi-task optimizers compared", text, draw)
 
@@ -251,7 +251,8 @@ def _transfers(findings: Findings) -> tuple[str, str, TaskEffects]:
                 factor = 100 / abs(row["st"]) if row["st"] else math.nan
             ends = (factor * row[end] for end in ("difference", "low", "high"))
             of_variant = effects.setdefault(row["variant"], {})
-            of_variant[row["task"]] = _interval(tuple(ends), row["reason"])
+            reason = "" if row["comparable"] else row["reason"]
+            of_variant[row["task"]] = _interval(tuple(ends), reason)
     label = "% of ST" if relative else units.pop()
     return "transfer (test score)", f"MT − ST ({label}), + better", effects
 

@@ -49,10 +49,10 @@ def tasks(findings: Findings, looks: Mapping[str, Look]) -> Table:
                 row.append(_difference(findings, task, name, variant, measure))
             rows.append(row)
     note = (
-        "At each run's best-validation point, mean over n seeds. Differences are MT "
-        "minus ST, turned where less is better, so + always means MT better, in the "
-        "unit of the value (of %: percentage points); in brackets 95% bootstrap "
-        "intervals over seeds."
+        "Each value at its best validation point, mean over n seeds. Differences are "
+        "MT minus ST, turned where less is better, so + always means MT better, in the "
+        "unit of the value (of %: percentage points); in brackets 95% t intervals, "
+        "paired by seed."
     )
     return Table("tasks", "Tasks and variants", head, rows, note)
 
@@ -105,7 +105,8 @@ def delta_m(findings: Findings, looks: Mapping[str, Look]) -> Table:
     note = (
         "Relative change of test scores in percent, averaged over the scores of a task "
         "first, then over tasks (Maninis et al., 2019); + is better (others use the "
-        "opposite sign). Counts: baseline, variant."
+        "opposite sign); 95% t intervals over seeds, paired, variances moderated over "
+        "variants. Counts: baseline, variant."
     )
     return Table("delta-m", "Δm", head, rows, note)
 

@@ -22,10 +22,36 @@ def sweep(values, variant="multi", name="accuracy", **options):
     ]
 
 
-def test_first_of_the_best_points():
-    df = frame(curve("single", PROBE, accuracy=[0.1, 0.9, 0.9], validation=[3, 2, 1]))
+def test_of_equal_points_the_one_of_the_lower_loss_then_the_first():
+    losses = [0.5, 2, 1, 1, 3]
+    probe = [4.0, 3.0, 2.0, 1.0, 0.5]
+    accuracy = [0.1, 0.9, 0.9, 0.9, 0.9]
+    df = frame(curve("single", probe, accuracy=accuracy, validation=losses))
     (row,) = analysis.best_points(df).to_dict("records")
-    assert (row["by"], row["step"], row["validation"]) == ("accuracy", 1, 0.9)
+    assert (row["by"], row["step"], row["validation"]) == ("accuracy", 2, 0.9)
+    (row,) = analysis.best_points(df, by="loss").to_dict("records")
+    assert (row["by"], row["step"]) == ("loss", 0)
+
+
+def test_each_value_is_read_at_the_best_point_of_its_own():
+    scores = {"accuracy": [0.1, 0.3, 0.2], "f1": [0.4, 0.2, 0.3]}
+    df = frame(curve("single", PROBE, validation=[3, 2, 1], test=[7, 8, 9], **scores))
+    table = analysis.best_values(df).set_index("name")
+    assert table["step"].to_dict() == {"accuracy": 1, "f1": 0, "loss": 2}
+    assert table["value"].to_dict() == {"accuracy": 0.3, "f1": 0.4, "loss": 9}
+    table = analysis.best_values(df, by="f1").set_index("name")
+    assert set(table["step"]) == {0} and set(table["by"]) == {"f1"}
+
+
+def test_a_score_that_validation_lacks_is_read_at_the_best_loss():
+    rows = curve("single", PROBE, validation=[3, 1, 2], accuracy=[0.1, 0.2, 0.3])
+    rows = [r for r in rows if (r["name"], r["split"]) != ("accuracy", "validation")]
+    table = analysis.best_values(frame(rows)).set_index("name")
+    assert table.loc["accuracy", ["by", "value"]].tolist() == ["loss", 0.2]
+
+
+def test_the_loss_chooses_where_told():
+    df = frame(curve("single", PROBE, accuracy=[0.1, 0.9, 0.9], validation=[3, 2, 1]))
     (row,) = analysis.best_points(df, by="loss").to_dict("records")
     assert (row["by"], row["step"], row["validation"]) == ("loss", 2, 1)
 

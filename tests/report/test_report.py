@@ -187,7 +187,7 @@ def test_names_are_escaped(path, parsed):
 
 def test_seeds_and_what_their_intervals_are_worth(parsed):
     assert "3 (single), 3 (multi), 3 (multi-pcgrad)" in parsed.words
-    assert "80, 87 and 93 times in 100" in parsed.words
+    assert "95% t intervals of differences that are paired by seed" in parsed.words
     assert "n = 3" in parsed.words
 
 

@@ -9,14 +9,13 @@ from mtl_jax.analysis.aggregates import (
     AGGREGATES,
     FACTORS,
     are,
-    counted,
     epochs,
     headline,
     labels,
     targets,
     training_loss,
 )
-from mtl_jax.analysis.curves import CURVE, Frame, need_one_rate, values
+from mtl_jax.analysis.curves import CURVE, Frame, counted, need_one_rate, values
 from mtl_jax.analysis.deltas import deltas
 from mtl_jax.analysis.measures import measures
 
