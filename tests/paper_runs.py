@@ -1,10 +1,13 @@
 """Runs that nobody made, as the paper makes them: a target and its auxiliary tasks."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtl_jax.storage import records
 from mtl_jax.storage.records import Row
 
 UPDATES = 19.53
@@ -88,6 +91,19 @@ def rows(
                         )  # fmt: skip
                     )
     return made
+
+
+def write(path: Path, made: Sequence[Row], **config: Any) -> Path:
+    """Make a workdir with these records."""
+    path.mkdir(parents=True)
+    by_step: dict[int, list[Row]] = {}
+    for row in made:
+        by_step.setdefault(row.step, []).append(row)
+    records.write_anew(path, by_step)
+    fields = {"setting": made[0].setting, "steps": max(by_step), **config}
+    (path / "config.json").write_text(json.dumps(fields))
+    (path / "run.json").write_text(json.dumps({"data": {}, "sessions": []}))
+    return path
 
 
 def _values(

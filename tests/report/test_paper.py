@@ -8,7 +8,11 @@ import pytest
 
 from mtl_jax.analysis import paper
 from mtl_jax.analysis.aggregates import aggregates
+from mtl_jax.report import findings, page
+from mtl_jax.report import paper as report_paper
+from mtl_jax.report.paper import experiments, folder
 from mtl_jax.storage import records
+from mtl_jax.types import InputError
 from tests import paper_runs
 
 T_95 = {1: 12.706204736432102, 2: 4.302652729911275}
@@ -18,12 +22,7 @@ T_95 = {1: 12.706204736432102, 2: 4.302652729911275}
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("paper") / "run"
-    path.mkdir()
-    by_step = {}
-    for row in paper_runs.rows():
-        by_step.setdefault(row.step, []).append(row)
-    records.write_anew(path, by_step)
-    return path
+    return paper_runs.write(path, paper_runs.rows())
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +234,149 @@ def test_temperature():
         np.testing.assert_allclose(row[columns].astype(float), expected, rtol=1e-9)
         assert row["transfer_low"] < row["transfer"] < row["transfer_high"]
         assert np.isnan(table.loc["single", rate / size]["transfer"])
+
+
+def test_numbers_of_the_page(df, plain):
+    """What Table 1 shows is what was recomputed, rounded."""
+    (section,) = make_sections([df], "table_1")
+    (table,) = section.tables
+    for row, variant in zip(table.rows, list(paper_runs.VARIANTS)[1:], strict=True):
+        st, mt = (sides(plain, v, "score") for v in ("single", variant))
+        assert row[2].text == signed((mt - st).mean(), 2)
+        error = T_95[2] * np.std(mt - st, ddof=1) / np.sqrt(3)
+        ends = [signed((mt - st).mean() + e, 2).lstrip("+") for e in (-error, error)]
+        assert f"[{ends[0]}, {ends[1]}]" in row[2].note
+        for cell, (factor, digits) in zip(
+            row[3:6],
+            {"sharpness": 3, "covariance": 1, "fisher": 2}.items(),
+            strict=True,
+        ):
+            st, mt = (sides(plain, v, factor) for v in ("single", variant))
+            assert float(cell.text.replace("−", "-")) == pytest.approx(
+                mt.mean() - st.mean(), abs=0.6 * 10.0**-digits
+            )
+
+
+def signed(value, digits):
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def make_sections(settings, *names):
+    chosen = experiments.studied(settings, settings)
+    return [experiments.EXPERIMENTS[name](chosen) for name in names]
+
+
+def sentences(settings, name):
+    (section,) = make_sections(settings, name)
+    return " ".join(section.sentences)
+
+
+def renamed(rows, **names):
+    """Give tasks other names."""
+    frame: Any = pd.DataFrame(rows)
+    for old, new in names.items():
+        frame["task"] = frame["task"].replace(old, new)
+        frame["target"] = frame["target"].replace(old, new)
+    for column in ("variant", "group"):
+        for old, new in (("a/b", "fashion_1/fashion_2"),
+                         ("a/c", "fashion_1/noisy_fashion")):  # fmt: skip
+            frame[column] = frame[column].str.replace(old, new, regex=False)
+    return frame
+
+
+def test_what_agrees_with_figure_1_is_said():
+    text = sentences([renamed(paper_runs.rows(), a="fashion_1")], "figure_1")
+    assert text.count("agrees") == 3 and "does not" not in text
+    turned = {"multi:a/b": -0.04, "multi:a/c": 0.03, "multi-pcgrad:a/b": 0.0}
+    frame = renamed(paper_runs.rows(gain=turned, noise=0.002), a="fashion_1")
+    text = sentences([frame], "figure_1")
+    assert text.count("does not agree") == 2 and text.count("not decided here") == 1
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    variants = {"single": ("", ""), "multi": ("", "")}
+    rows = paper_runs.rows(variants, setting="cifar100", gain={"multi": 0.03})
+    frame = renamed(rows, a="fish", b="fruit_and_vegetables")
+    (section,) = make_sections([frame], "table_1")
+    notes = [[cell.note for cell in row] for row in section.tables[0].rows]
+    assert "paper +3.49" in notes[0][2] and "paper −8.81" in notes[1][2]
+    assert "paper +0.170" in notes[1][3] and "paper +790.0" in notes[1][4]
+    text = " ".join(section.sentences)
+    assert "of the paper's sign here in 1, of the other in 1" in text
+    theirs = section.frames["table_1_paper"].set_index("target")
+    assert theirs.loc["fish", "paper_covariance"] == 10.8
+
+
+def test_relations_over_auxiliary_sets():
+    sets = {f"multi:a/{k}.{i}": ("a/" + "+".join("bcdefghij"[:k]), "a")
+            for k in (1, 4, 9) for i in (1, 2, 3)}  # fmt: skip
+    near = {name: 0.8 - 0.05 * place for place, name in enumerate(sets)}
+    variants = {"single": ("", ""), **sets}
+    rows = paper_runs.rows(variants, epochs=5, gain={}, similarity=near)
+    (section,) = make_sections([pd.DataFrame(rows)], "figures_5_6")
+    table = section.frames["figures_5_6_correlations"].set_index("measured")
+    # Factors fall by a tenth from variant to variant, as similarity does.
+    assert (table.loc[["sharpness", "covariance", "fisher"], "rho"] > 0.9).all()
+    assert abs(table.loc["score", "rho"]) < 0.9 and set(table["sets"]) == {9}
+    assert "0 of 3 factors rise clearly" in " ".join(section.sentences)
+    assert sorted(set(section.frames["figures_5_6"]["auxiliaries"])) == [1, 4, 9]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Place pictures, for a desk and a phone, but render none: that takes the time."""
+
+    def lay_out(figure, **_):
+        figure.draw_without_rendering()
+        return b"picture"
+
+    monkeypatch.setattr(page.plots, "svg", lay_out)
+    monkeypatch.setattr(page.plots, "png", lambda *_: b"picture")
+    monkeypatch.setattr(page, "pictures", lambda *_: [])
+    monkeypatch.setattr(page.claim_pictures, "pictures", lambda *_: [])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_folder_of_all_experiments(tmp_path):
+    variants = {"single": ("", ""), "multi:a/b": ("a/b", "a")}
+    paths = [
+        paper_runs.write(tmp_path / name, paper_runs.rows(variants, epochs=4))
+        for name in ("adam", "momentum")
+    ]
+    names = tuple(experiments.EXPERIMENTS)
+    path = report_paper.write(paths, names, tmp_path / "out")
+    assert path == tmp_path / "out" / "report" / "index.html"
+    text = path.read_text()
+    places = [text.index(f'<section id="{name}">') for name in names]
+    assert places == sorted(places) and places[-1] < text.index('id="claims"')
+    assert "no multi-task optimizer was trained beside the sum" in text
+    assert text.count('id="table-table_1-table-1"') <= 1  # not what figure 1 showed
+    files = {file.stem for file in (tmp_path / "out/tables").iterdir()}
+    assert {"table_1", "figure_1", "figure_2", "figure_3", "figure_4", "deltas",
+            "figures_5_6", "temperature"} <= files  # fmt: skip
+    table = pd.read_csv(tmp_path / "out/tables/table_1.csv")
+    assert list(table.columns) == list(paper.TABLE)
+    settings = ["fashion_mtl (adam)", "fashion_mtl (momentum)"]
+    assert table["setting"].tolist() == settings
+    assert f"{table['transfer'][0]:+.2f}".replace("-", "−") in text
+
+
+def test_the_sweep_beside_a_choice_is_what_was_tried(tmp_path):
+    variants = {"single": ("", ""), "multi": ("", "")}
+    for place, cell in enumerate(((0.1, 64), (0.01, 64))):
+        rows = paper_runs.rows(variants, epochs=2, cell=cell)
+        paper_runs.write(tmp_path / "sweep" / str(place), rows)
+    chosen = paper_runs.write(tmp_path / "selected", rows)
+    found = findings.find(chosen)
+    (section,) = folder.make([found], ["temperature"])
+    temperatures = set(section.frames["temperature"]["temperature"])
+    assert temperatures == {0.1 / 64, 0.01 / 64}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [((), "no experiment of the paper is named"), (("figure_7",), "'figure_7' is not")],
+)
+def test_unknown_experiments(tmp_path, names, message):
+    with pytest.raises(InputError, match=message):
+        report_paper.write([tmp_path], names, tmp_path)

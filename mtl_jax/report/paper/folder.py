@@ -11,6 +11,7 @@ from mtl_jax.options import one_of
 from mtl_jax.report import page
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.paper.experiments import EXPERIMENTS, Section, studied
+from mtl_jax.report.tables import Table
 from mtl_jax.storage import commands, disk, records
 from mtl_jax.types import InputError
 
@@ -62,17 +63,18 @@ def write(
 def make(settings: Sequence[Findings], experiments: Sequence[str]) -> list[Section]:
     """Make the sections of experiments; what cannot be made says why."""
     chosen = studied([f.records for f in settings], [_tried(f) for f in settings])
-    sections = []
+    sections: list[Section] = []
+    shown: list[Table] = []
     for name in experiments:
         try:
             section = EXPERIMENTS[name](chosen)
         except InputError as error:
             title = name.replace("_", " ").capitalize()
             section = Section(name, title, [str(error)], [], [], {})
-        if not section.sentences:
-            missing = f"There is nothing to show: {NEEDS[name]}"
-            section = section._replace(sentences=[missing])
-        sections.append(section)
+        new = [table for table in section.tables if table not in shown]
+        shown += new
+        sentences = section.sentences or [f"There is nothing to show: {NEEDS[name]}"]
+        sections.append(section._replace(tables=new, sentences=sentences))
     return sections
 
 
