@@ -363,10 +363,13 @@ def test_the_folder_of_all_experiments(tmp_path):
 
 def test_the_sweep_beside_a_choice_is_what_was_tried(tmp_path):
     variants = {"single": ("", ""), "multi": ("", "")}
-    for place, cell in enumerate(((0.1, 64), (0.01, 64))):
+    cells = [("adam", (0.1, 64)), ("adam", (0.01, 64)), ("sgd", (0.01, 64))]
+    for place, (optimizer, cell) in enumerate(cells):
         rows = paper_runs.rows(variants, epochs=2, cell=cell)
-        paper_runs.write(tmp_path / "sweep" / str(place), rows)
-    chosen = paper_runs.write(tmp_path / "selected", rows)
+        path = tmp_path / "sweep" / str(place)
+        paper_runs.write(path, rows, **{"optimizer.name": optimizer})
+    options = {"optimizer.name": "adam"}
+    chosen = paper_runs.write(tmp_path / "selected", rows, **options)
     found = findings.find(chosen)
     (section,) = folder.make([found], ["temperature"])
     temperatures = set(section.frames["temperature"]["temperature"])

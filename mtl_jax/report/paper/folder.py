@@ -12,10 +12,12 @@ from mtl_jax.report import page
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.paper.experiments import EXPERIMENTS, Section, studied
 from mtl_jax.report.tables import Table
-from mtl_jax.storage import commands, disk, records
+from mtl_jax.storage import commands, disk, records, workdir
 from mtl_jax.types import InputError
 
 TABLES = "tables"
+OPTIMIZER = "optimizer.name"
+"""Field of a configuration."""
 NEEDS = {
     "figure_1": "no variant beside single was trained on the same task.",
     "figure_2": "no variant beside single was trained on the same task.",
@@ -79,13 +81,23 @@ def make(settings: Sequence[Findings], experiments: Sequence[str]) -> list[Secti
 
 
 def _tried(findings: Findings) -> Frame:
-    """Records of all candidates: of the sweep beside a choice, or of the workdir."""
+    """Records of all candidates: of the sweep beside a choice, or of the workdir.
+
+    Of a sweep over optimizers, those of the optimizer that was chosen.
+    """
     path = findings.workdir
     swept = path.parent / commands.SWEEP
     if path.name != commands.SELECTED or not swept.is_dir():
         return records.read(path).assign(setting=findings.setting)
-    trials = sorted(config.parent for config in swept.glob("*/config.json"))
-    frames = [records.read(trial) for trial in trials]
+    chosen = findings.config.get(OPTIMIZER)
+    configs = sorted(swept.glob(f"*/{workdir.CONFIG}"))
+    frames = [
+        records.read(config.parent)
+        for config in configs
+        if disk.read_json(config).get(OPTIMIZER) == chosen
+    ]
+    if not frames:
+        return records.read(path).assign(setting=findings.setting)
     return pd.concat(frames, ignore_index=True).assign(setting=findings.setting)
 
 
