@@ -113,7 +113,8 @@ def figure_3(records: Studied) -> Section:
         text = (
             "Factors of the target (trunk and head, fixed probe) against its training "
             f"loss, {_loss_of(table)}, one point an epoch. The axis is logarithmic and "
-            "reversed. Thin: every seed; thick: mean over seeds, epoch by epoch."
+            "reversed. Lines: means over seeds, in bins of the log loss in which all "
+            "have points."
         )
         pictures.append(Picture("figure-3", "Figure 3", text, draw))
     return Section(
@@ -312,8 +313,7 @@ def _scores(records: Studied, table: Frame, id: str, title: str, most: int) -> P
     text = (
         f"Test score against the training loss of the task, {_loss_of(table)}, one "
         f"point an epoch. The axis is logarithmic and reversed: training goes from "
-        f"left to right. Thin: every seed; thick: mean over seeds, epoch by epoch."
-        + left
-        * (len(some) < len(panels))
+        f"left to right. Lines: means over seeds, in bins of the log loss in which all "
+        f"have points." + left * (len(some) < len(panels))
     )
     return Picture(id, title, text, draw)

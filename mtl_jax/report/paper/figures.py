@@ -20,7 +20,10 @@ from mtl_jax.report.plots.style import INK, MUTED, Look, styled
 
 Panel = tuple[str, Frame]
 """Title and rows."""
-SEED = Line2D([], [], color=MUTED, linewidth=0.7, label="every seed")
+SEED = Line2D([], [], color=MUTED, marker=".", markersize=4, linestyle="",
+              label="a seed, an epoch")  # fmt: skip
+MOST_BINS = 30
+"""Bins of the training loss whose means make a line."""
 SHADED = "#e3ecf4"
 CHANGE = "change of the score (%), + better"
 
@@ -35,7 +38,7 @@ def against_loss(
     height: float = 2.0,
     narrow: bool = False,
 ) -> Figure:
-    """Draw values against the training loss: seeds thin, their mean thick.
+    """Draw values against the training loss: a dot an epoch and seed, means as lines.
 
     Args:
       columns: title, and panels under each other with the label of their ordinate.
@@ -69,15 +72,29 @@ def _curves(ax: Axes, rows: Frame, looks: Mapping[str, Look], value: str) -> Non
         return
     late = rows["loss"] <= 1
     shown = rows[late] if late.sum() * 2 > len(rows) else rows
-    for (variant, seed), run in rows.groupby(["variant", "seed"], sort=False):
-        look, x, y = looks[str(variant)], run["loss"], run[value].to_numpy()
-        if seed == MEAN:
-            line(ax, x.to_numpy(), y, look)
-        else:
-            ax.plot(x, y, color=look.color, linewidth=0.6, alpha=0.4)
+    for variant, runs in rows[rows["seed"] != MEAN].groupby("variant", sort=False):
+        look = looks[str(variant)]
+        dots: dict[str, Any] = {"markersize": 2.5, "alpha": 0.35, "markeredgewidth": 0}
+        ax.plot(runs["loss"], runs[value], ".", color=look.color, **dots)
+        line(ax, *_means(runs, value), look)
     axis.training_loss(ax, shown["loss"].min(), shown["loss"].max())
     seen = shown[value].to_numpy()
     axis.fit(ax, seen, log=bool((seen > 0).all() and axis.spans(seen)))
+
+
+def _means(runs: Frame, value: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means over seeds in bins of the log loss in which all seeds have points.
+
+    Losses of single epochs oscillate; a line from epoch to epoch would go to and fro.
+    """
+    log = np.log(runs["loss"].to_numpy())
+    count = int(np.clip(runs["epoch"].nunique() // 2, 4, MOST_BINS))
+    edges = np.linspace(log.min(), log.max(), count + 1)[1:-1]
+    table = runs.assign(log=log, bin=np.digitize(log, edges))
+    means = table.groupby(["bin", "seed"])[["log", value]].mean()
+    bins = means.groupby("bin")
+    whole = bins.mean()[bins.size() == runs["seed"].nunique()][::-1]
+    return np.exp(whole["log"].to_numpy()), whole[value].to_numpy()
 
 
 @styled()
