@@ -121,6 +121,17 @@ def test_two_rules_of_a_delta():
     assert row["low"] > 4.9 and not row["significant"] and row["sense"] == 0
 
 
+def test_of_an_error_less_is_better():
+    curves = [
+        curve(name, PROBE, mse=value + seed / 10, seed=seed)
+        for name, value in (("single", 1.0), ("multi", 3.0))
+        for seed in (0, 1, 2)
+    ]
+    row = delta_of(frame(*curves))
+    assert [row["delta"], row["low"], row["high"]] == pytest.approx([-2, -2, -2])
+    assert row["significant"] and row["sense"] == -1 and row["change"] < 0
+
+
 def test_few_seeds_have_no_interval_and_say_so():
     row = delta_of(study([0.5], [0.6]))
     assert np.isnan(row["low"]) and not row["significant"]

@@ -140,6 +140,19 @@ def test_figure_1(df, plain):
         np.testing.assert_allclose(rows["epoch"], range(1, 26), atol=0.03)
 
 
+def test_gaps_at_the_same_training_loss(df):
+    """Planted: 2 points up with b, 3 down with c, below a training loss of 1/3."""
+    table = paper.gaps(df)
+    assert set(table["target"]) == {"a"} and set(table["unit"]) == {"%"}
+    late = table[table["statistic"] == "late"].set_index("variant")
+    assert late["value"].to_dict() == pytest.approx(
+        {v: 100 * gain for v, gain in paper_runs.GAIN.items()}, abs=0.5
+    )
+    text = sentences([df], "figure_1")
+    value = signed(late.loc["multi:a/c", "value"], 2)
+    assert f"test accuracy at the same training loss: {value} [" in text
+
+
 def test_figure_2_is_of_significant_transfer(df):
     table = paper.figure_2(df)
     pd.testing.assert_frame_equal(table, paper.figure_1(df))

@@ -27,7 +27,7 @@ from mtl_jax.analysis.paper.printed import PRINTED, SCORES, SIGNS, Printed, prin
 from mtl_jax.analysis.paper.remedies import figure_4
 from mtl_jax.analysis.paper.table import TABLE, shades, table_1
 from mtl_jax.analysis.paper.temperature import best_temperatures, temperature
-from mtl_jax.analysis.paper.trajectories import MEAN, figure_1, figure_2, figure_3
+from mtl_jax.analysis.paper.trajectories import MEAN, figure_1, figure_2, figure_3, gaps
 
 __all__ = [
     "MEAN",
@@ -42,6 +42,7 @@ __all__ = [
     "figure_3",
     "figure_4",
     "figures_5_6",
+    "gaps",
     "printed",
     "shades",
     "similarity_correlations",

@@ -15,8 +15,16 @@ from mtl_jax.analysis.aggregates import (
     targets,
     training_loss,
 )
-from mtl_jax.analysis.curves import CURVE, Frame, counted, need_one_rate, values
+from mtl_jax.analysis.curves import (
+    CURVE,
+    Frame,
+    compared,
+    counted,
+    need_one_rate,
+    values,
+)
 from mtl_jax.analysis.deltas import deltas
+from mtl_jax.analysis.gap import gap_summary
 from mtl_jax.analysis.measures import measures
 
 BASELINE = "single"
@@ -61,6 +69,36 @@ def figure_1(
         rows.append(frame.assign(name=name, unit=[m.unit for m in units]))
     made = _against_loss(df, pd.concat(rows), ["name", "unit"], wanted)
     return made.rename(columns={"value": "score"})
+
+
+def gaps(df: Frame, score: str = "") -> Frame:
+    """Tabulate the gap of the score of every target at the same training loss.
+
+    It is the engine's answer to Figure 1 (`analysis.gap_summary`), beside the paper's
+    means of best points.
+
+    Returns:
+      setting, target, group, variant; name, unit; statistic (mean, early, late); value,
+      low, high (MT minus ST, of ``%`` in points); seeds; opens_at (training loss; NaN
+      if it never does), opens_step, opens_epoch; reason.
+
+    Raises:
+      InputError: as `analysis.gap_summary`.
+    """
+    declared, frames = measures(df), []
+    for name, of_name in headline(counted(df), "test", score).items():
+        for variant in compared(df, BASELINE):
+            table = gap_summary(df, variant, BASELINE, name=name)
+            shown = table[are(table, set(of_name) & set(targets(df)))]
+            measured = [declared[setting, name] for setting in shown["setting"]]
+            factors = np.array([m.factor for m in measured], float)
+            ends = {end: factors * shown[end] for end in ("value", "low", "high")}
+            frames.append(shown.assign(unit=[m.unit for m in measured], **ends))
+    made = pd.concat(frames, ignore_index=True)
+    made = made.merge(labels(df), on=["setting", "variant"]).drop(columns="target")
+    columns = ["setting", "target", "group", "variant", "name", "unit", "statistic"]
+    columns += ["value", "low", "high", "seeds", "opens_at", "opens_step"]
+    return made.rename(columns={"task": "target"})[[*columns, "opens_epoch", "reason"]]
 
 
 def figure_2(df: Frame, score: str = "") -> Frame:

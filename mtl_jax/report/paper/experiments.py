@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import pandas as pd
+
 from mtl_jax.analysis import paper
 from mtl_jax.analysis.aggregates import FACTORS
 from mtl_jax.analysis.curves import Frame
@@ -25,6 +27,7 @@ from mtl_jax.report.pictures import Picture
 from mtl_jax.report.plots import axis
 from mtl_jax.report.tables import Table
 from mtl_jax.report.text import counted
+from mtl_jax.types import InputError
 
 MOST_PANELS = 12
 """Tasks of Figure 2 that are drawn, and of temperature half of it."""
@@ -71,13 +74,14 @@ def figure_1(records: Studied) -> Section:
     pictures = []
     if len(table):
         pictures.append(_scores(records, table, "figure-1", "Figure 1", 2))
+    gaps = cells.joined([*map(_gaps, records.settings)])
     return Section(
         "figure_1",
         "Figure 1: what a training loss is worth on test data",
-        [*told.transfers(_of_targets(records.changes, table))],
+        [*told.transfers(_of_targets(records.changes, table)), *told.gaps(gaps)],
         pictures,
         [cells.table_1(_of_targets(records.changes, table))],
-        {"figure_1": table, "deltas": records.changes},
+        {"figure_1": table, "figure_1_gaps": gaps, "deltas": records.changes},
     )
 
 
@@ -256,6 +260,14 @@ EXPERIMENTS: dict[str, Callable[[Studied], Section]] = {
 def _score(df: Frame) -> str:
     """The score that the paper has of a setting, if it is not the first."""
     return paper.SCORES.get(cells.setting_name(str(df["setting"].iloc[0])), "")
+
+
+def _gaps(df: Frame) -> Frame:
+    """Gaps at the same training loss; empty where nothing can be compared."""
+    try:
+        return paper.gaps(df, _score(df))
+    except InputError:
+        return pd.DataFrame()
 
 
 def _panels(table: Frame) -> list[tuple[str, Frame]]:

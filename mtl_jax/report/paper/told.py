@@ -45,6 +45,29 @@ def transfers(changes: Frame) -> Iterator[str]:
         yield f"{text}."
 
 
+def gaps(table: Frame) -> Iterator[str]:
+    """Tell the gap of the score at the same training loss, and where it opens."""
+    if not len(table):
+        return
+    for _, row in table[table["statistic"] == "late"].iterrows():
+        name = row["name"].replace("_", " ")
+        text = f"{_subject(row, table)}, test {name} at the same training loss: "
+        if not math.isfinite(row["value"]):
+            yield f"{text}not comparable ({row['reason']})."
+            continue
+        moved = row[["value", "low", "high", "unit"]].rename({"value": "delta"})
+        text += f"{transfer_text(moved)} in the last third, MT minus ST"
+        text += f" ({counted(int(row['seeds']), 'common seed')})"
+        if math.isfinite(row["opens_at"]):
+            text += (
+                f"; the gap opens at a training loss of {row['opens_at']:.2g} (epoch "
+                f"{row['opens_epoch']:.3g})"
+            )
+        else:
+            text += "; its band never leaves 0 out for good, so no opening is told"
+        yield f"{text}."
+
+
 def _subject(row: Frame, table: Frame) -> str:
     """The target of a row and how it is trained, with its setting where several are."""
     where = f"{row['setting']}, " * (table["setting"].nunique() > 1)
