@@ -89,8 +89,9 @@ def significant(changes: Frame) -> Iterator[str]:
         yes = rows[rows["significant"]]
         up, down = ((yes["delta"] * sign > 0).sum() for sign in (1, -1))
         yield (
-            f"{setting}: of {counted(len(rows), 'pair')} of a task and a variant, "
-            f"{len(yes)} have significant transfer: {up} positive, {down} negative."
+            f"{setting}: transfer is significant in {len(yes)} of "
+            f"{counted(len(rows), 'pair')} of a task and a variant: {up} positive, "
+            f"{down} negative."
         )
 
 
