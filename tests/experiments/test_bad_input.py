@@ -126,8 +126,15 @@ VALUES = [
     ("task_map", "pmap", "'pmap' is not one of: auto, vmap"),
     ("checkpoint.every", "0", "checkpoint.every is 0; .*at least 1"),
     ("checkpoint.keep_last", "0", "checkpoint.keep_last is 0; keep at least 1"),
-    ("trajectory.dense", "-1", "trajectory.dense is -1 .*at least 0"),
-    ("trajectory.count", "0", "trajectory.count 0; .*at least .*1"),
+    ("trajectory.dense", "-1", "trajectory.dense is -1 .*must not be negative"),
+    ("trajectory.count", "-1", "trajectory.count -1; .*must not be negative"),
+    ("trajectory.epochs", "-1", "trajectory.epochs is -1.*a positive number, or 0"),
+    ("groups.sets", "0", "groups.sets is 0; it must be .*at least 1"),
+    (
+        "variants",
+        "multi:digits_0/digits_9",
+        "'digits_0/digits_9' has no task 'digits_9'",
+    ),
     ("trajectory.loss_levels", "(0.0,)", r"loss_levels are \(0.0,\); .*positive"),
     ("trajectory.loss_levels", "('low',)", r"loss_levels are \('low',\)"),
 ]

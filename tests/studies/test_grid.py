@@ -122,7 +122,8 @@ def test_what_was_chosen_is_trained_with_its_options():
 
 def test_groups_of_a_method_are_tried_and_trained_together():
     names = ("single:digits_0+digits_1", "multi:digits_0/each", "multi")
-    study = tiny_study.config(base__variants=names, grid__batch_sizes=(8, 16))
+    shape = {"grid__learning_rates": RATES, "grid__batch_sizes": (8, 16)}
+    study = tiny_study.config(base__variants=names, **shape)
     groups = ("multi:digits_0/digits_1", "multi:digits_0/digits_2")
     single = ("single:digits_0", "single:digits_1")
     tried = {trial.config.variants for trial in grid.sweep(study, TASKS)}
@@ -134,13 +135,30 @@ def test_groups_of_a_method_are_tried_and_trained_together():
         (groups[1], "digits_0", 1e-2, 8),
     ]
     columns = ["variant", "task", "learning_rate", "batch_size"]
-    trials = grid.final(study, TASKS, pd.DataFrame(rows, columns=columns))
+
+    def trained():
+        chosen = pd.DataFrame(rows, columns=columns).assign(optimizer="adam")
+        return grid.final(study, TASKS, chosen)
+
+    trials = trained()
     assert [trial.config.variants for trial in trials] == [single, groups]
     assert trials[0].config.single_runs == (("digits_0", 1e-2), ("digits_1", 1e-3))
     rows[-1] = (groups[1], "digits_0", 1e-3, 8)
-    apart = grid.final(study, TASKS, pd.DataFrame(rows, columns=columns))
+    apart = trained()
     assert [trial.config.variants for trial in apart[1:]] == [groups[:1], groups[1:]]
     assert len({trial.name for trial in apart}) == 3
+
+
+def test_one_candidate_needs_no_sweep():
+    names = ("single", "multi:digits_0/each")
+    shape = {"grid__learning_rates": (1e-2,), "grid__batch_sizes": (8,)}
+    study = tiny_study.config(base__variants=names, grid__optimizers=("adam",), **shape)
+    assert grid.sweep(study, TASKS) == []
+    table = grid.only(study, TASKS)
+    assert table["task"].tolist() == [*TASKS, "", ""] and table["chosen"].all()
+    single, groups = grid.final(study, TASKS, table)
+    assert single.config.single_runs == tuple((task, 1e-2) for task in TASKS)
+    assert len(groups.config.variants) == 2 and groups.config.batch_size == 8
 
 
 @pytest.mark.parametrize(
