@@ -140,6 +140,14 @@ def test_figure_1(df, plain):
         np.testing.assert_allclose(rows["epoch"], range(1, 26), atol=0.03)
 
 
+def test_a_mean_is_of_all_seeds_or_not_there(df):
+    short = df[(df["seed"] != 2) | (df["step"] <= 200)]  # ten epochs of seed 2
+    table = paper.figure_1(short)
+    means = table[table["seed"] == paper.MEAN]
+    assert set(means["seeds"]) == {3} and means["epoch"].max() < 10.5
+    assert table["epoch"].max() > 24
+
+
 def test_gaps_at_the_same_training_loss(df):
     """Planted: 2 points up with b, 3 down with c, below a training loss of 1/3."""
     table = paper.gaps(df)
