@@ -146,7 +146,9 @@ def test_a_variant_that_another_setting_lacks():
 def test_a_variant_with_a_target_serves_that_task_alone():
     rows = power_laws({"a": 0.1, "b": 0.2}, variants=("single", "multi:a/b"))
     df = frame(*rows)
-    df["target"] = np.where(df["variant"] == "single", "", "a")
+    is_single = df["variant"] == "single"
+    df["target"] = np.where(is_single, "", "a")
+    df["group"] = np.where(is_single, "", "a/b")
     assert set(analysis.gap_curve(df, "multi:a/b")["task"]) == {"a", ""}
 
 
