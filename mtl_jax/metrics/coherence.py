@@ -134,6 +134,19 @@ def noise_scale(
     >>> float(noise.alpha), float(noise.noise_scale)  # copies of one example: no noise
     (1.0, 0.0)
     """
+    return noise_of(*gradient_lengths(loss_fn, params, batch, batch_size, inner))
+
+
+def gradient_lengths(
+    loss_fn: LossFn, params: PyTree, batch: PyTree, batch_size: int, inner: Inner
+) -> tuple[Array, Array, Array]:
+    """Return the lengths of mini-batch gradients ``[M, ...]``, and of their mean.
+
+    Behind them the sizes of the mini-batches ``[M]``.
+
+    Raises:
+      InputError: the mini-batches are not smaller than the batch.
+    """
     count = probe.size(batch)
     if batch_size >= count:
         raise InputError(
@@ -148,7 +161,7 @@ def noise_scale(
     with jax.default_matmul_precision("highest"):
         mean, lengths = probe.mean_and_rows(gradient_and_length, batch, batch_size)
         length = precision.norm(mean, inner)
-    return noise_of(lengths, length, probe.sizes(count, batch_size))
+    return lengths, length, probe.sizes(count, batch_size)
 
 
 def noise_of(lengths: Array, length: Array, sizes: Array) -> NoiseScale:

@@ -10,9 +10,8 @@
 
 from typing import NamedTuple
 
-import jax
-
 from mtl_jax.metrics import precision, probe
+from mtl_jax.metrics.coherence import gradient_lengths
 from mtl_jax.metrics.precision import Inner
 from mtl_jax.types import Array, InputError, LossFn, PyTree
 
@@ -67,27 +66,13 @@ def gradient_covariance(
     """
     count = probe.size(batch)
     population = count if population is None else population
-    if batch_size >= count:
-        raise InputError(
-            f"batch_size {batch_size} must be smaller than the {count} examples."
-        )
+    lengths = gradient_lengths(loss_fn, params, batch, batch_size, inner)
     if population < count:
         raise InputError(
             f"population {population} must be at least the {count} examples drawn "
             f"from it."
         )
-    params, batch = precision.raised((params, batch))
-
-    def gradient_and_length(part: PyTree) -> tuple[PyTree, Array]:
-        gradient = jax.grad(loss_fn)(params, part)
-        return gradient, precision.norm(gradient, inner)[None]
-
-    with jax.default_matmul_precision("highest"):
-        mean, lengths = probe.mean_and_rows(gradient_and_length, batch, batch_size)
-        length = precision.norm(mean, inner)
-    return covariance_of(
-        lengths, length, probe.sizes(count, batch_size), float(population)
-    )
+    return covariance_of(*lengths, float(population))
 
 
 def covariance_of(
