@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.curves import CURVE, Frame, counted, score_names, values
+from mtl_jax.analysis.curves import (
+    CURVE,
+    Frame,
+    counted,
+    score_names,
+    training_split,
+    values,
+)
 from mtl_jax.analysis.measures import measures
 
 
@@ -97,19 +104,9 @@ def training_loss(df: Frame) -> Frame:
     Raises:
       InputError: a number is there twice.
     """
-    splits = {split: values(df, split, "loss") for split in ("train", "probe")}
-    keys = ["setting", "task"]
-    curves = {
-        split: rows.drop_duplicates(CURVE).groupby(keys).size()
-        for split, rows in splits.items()
-    }
-    train, probe = curves["train"].align(curves["probe"], fill_value=0)
-    whole = set(train.index[(train >= probe) & (train > 0)])
-    frames = []
-    for split, rows in splits.items():
-        is_whole = [key in whole for key in zip(*(rows[k] for k in keys), strict=True)]
-        wanted = np.array(is_whole, bool) == (split == "train")
-        frames.append(rows[wanted].assign(split=split))
+    of_split = df["split"] == training_split(df)
+    chosen = df[of_split | (df["name"] == "diverged")]
+    frames = [values(chosen, s, "loss").assign(split=s) for s in ("train", "probe")]
     return pd.concat(frames, ignore_index=True)
 
 

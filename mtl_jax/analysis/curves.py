@@ -185,13 +185,12 @@ def need_one_rate(df: Frame) -> None:
             )
 
 
-def _training_losses(df: Frame) -> Frame:
-    """Training loss of all curves, with what came after divergence."""
-    check(df)
-    df = counted(df)
-    need_one_rate(df)
-    wanted = df["split"].isin(["probe", "train"]) & (df["name"] == "loss")
-    rows = df[wanted & (df["task"] != "")]
+def training_split(df: Frame) -> np.ndarray:
+    """Choose the split of every row's training loss: ``train`` or ``probe``.
+
+    It is that of all training data of a task of which every curve has it.
+    """
+    rows = df[(df["name"] == "loss") & (df["task"] != "")]
     probe, train = (
         rows[rows["split"] == split][CURVE].drop_duplicates().value_counts(
             ["setting", "task"]
@@ -200,7 +199,16 @@ def _training_losses(df: Frame) -> Frame:
     )  # fmt: skip
     whole = [key for key, count in train.items() if count >= probe.get(key, 0)]
     key = pd.MultiIndex.from_frame(df[["setting", "task"]])
-    split = np.where(key.isin(whole), "train", "probe")
+    return np.where(key.isin(whole), "train", "probe")
+
+
+def _training_losses(df: Frame) -> Frame:
+    """Training loss of all curves, with what came after divergence."""
+    check(df)
+    df = counted(df)
+    need_one_rate(df)
+    wanted = df["split"].isin(["probe", "train"]) & (df["name"] == "loss")
+    split = training_split(df)
     of_split = wanted & (df["task"] != "") & (df["split"] == split)
     rows = with_divergence(df[of_split | (df["name"] == "diverged")])
     return _unique(rows).rename(columns={"value": "loss"})

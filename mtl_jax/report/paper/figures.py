@@ -148,6 +148,11 @@ def _quadrants(ax: Axes, points: Frame, looks: Mapping[str, Look]) -> None:
         look = looks[point.method]
         face = _face(look, point.significant)
         ax.plot(point.factor_change, point.score_change, linestyle="", **face)
+    _plain(ax)
+
+
+def _plain(ax: Axes) -> None:
+    """Put few and plain numbers on both axes."""
     ax.locator_params(nbins=4)
     ax.xaxis.set_major_formatter(axis.PLAIN)
     ax.yaxis.set_major_formatter(axis.PLAIN)
@@ -203,9 +208,7 @@ def _sets(ax: Axes, rows: Frame, looks: Mapping[int, Look], name: str) -> None:
         bars = {side: size for side, size in bars.items() if np.isfinite(size)}
         ax.errorbar(x, y, ecolor=look.color, elinewidth=0.8, alpha=0.9, **bars)
         ax.plot(x, y, linestyle="", zorder=3, **_face(look, True))
-    ax.locator_params(nbins=4)
-    ax.xaxis.set_major_formatter(axis.PLAIN)
-    ax.yaxis.set_major_formatter(axis.PLAIN)
+    _plain(ax)
 
 
 @styled()
