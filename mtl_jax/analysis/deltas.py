@@ -15,9 +15,8 @@ from mtl_jax.analysis.aggregates import AGGREGATES, aggregates, labels
 from mtl_jax.analysis.curves import Frame, need_one_rate
 from mtl_jax.analysis.interval import ROUNDING, paired_t
 from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.variant import same_group
 
-METHOD_END = ":"
-"""Behind the method in the name of a variant that trains a group of tasks."""
 COLUMNS = ["setting", "target", "group", "variant", "baseline", "aggregate", "name"]
 COLUMNS += ["split", "unit", "st", "mt", "st_deviation", "mt_deviation", "delta"]
 COLUMNS += ["low", "high", "change", "st_seeds", "mt_seeds", "seeds", "points"]
@@ -122,8 +121,7 @@ def counterpart(variant: str, baseline: str, variants: Sequence[str]) -> str:
     >>> counterpart("multi:a/b", "single", ["single", "multi:a/b"])
     'single'
     """
-    _, end, group = variant.partition(METHOD_END)
-    alike = f"{baseline}{end}{group}"
+    alike = same_group(variant, baseline)
     return alike if alike in variants else baseline
 
 

@@ -12,7 +12,6 @@ from mtl_jax.analysis.claims.paired import (
     MEASURES,
     Paired,
     means_of,
-    method_of,
     of_setting,
     usable,
     why_not,
@@ -21,6 +20,7 @@ from mtl_jax.analysis.claims.persistence import PARTS
 from mtl_jax.analysis.claims.row import NOT_COMPARABLE
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.analysis.interval import Mean
+from mtl_jax.analysis.variant import method_of
 from mtl_jax.report import plots
 from mtl_jax.report.claims import UNITARY, Verdicts
 from mtl_jax.report.pictures import Looks, Picture

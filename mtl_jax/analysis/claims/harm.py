@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_jax.analysis.claims.paired import Paired, method_of, percent, said, unit_of
+from mtl_jax.analysis.claims.paired import Paired, percent, said, unit_of
 from mtl_jax.analysis.claims.row import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -28,6 +28,7 @@ from mtl_jax.analysis.interval import (
     p_nonzero,
 )
 from mtl_jax.analysis.transfer import tested
+from mtl_jax.analysis.variant import method_of
 from mtl_jax.types import InputError
 
 UNIT = "rank correlation"

@@ -11,6 +11,7 @@ from mtl_jax.analysis.gap import STATISTICS, parts, sections
 from mtl_jax.analysis.interval import Mean, paired_t
 from mtl_jax.analysis.matching import Matched, match
 from mtl_jax.analysis.moderation import moderated
+from mtl_jax.analysis.variant import group_of, method_of
 from mtl_jax.types import InputError
 
 MEASURES = ("score", "loss")
@@ -39,22 +40,13 @@ def variants_of(df: Frame, method: str) -> list[str]:
     return [name for name in df["variant"].unique() if method_of(name) == method]
 
 
-def method_of(variant: str) -> str:
-    """Return the method of a variant, without its group.
-
-    >>> method_of("multi:fish/9.2"), method_of("multi-pcgrad")
-    ('multi', 'multi-pcgrad')
-    """
-    return variant.partition(":")[0]
-
-
 def unit_of(variant: str, task: str) -> str:
     """Name a task, with the group where it is one of several.
 
     >>> unit_of("multi", "fish"), unit_of("multi:fish/9.2", "fish")
     ('fish', 'fish/9.2')
     """
-    group = variant.partition(":")[2]
+    group = group_of(variant)
     if not group or group.startswith(f"{task}/"):
         return group or task
     return f"{task} ({group})"

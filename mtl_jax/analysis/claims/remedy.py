@@ -12,7 +12,6 @@ from mtl_jax.analysis.claims.paired import (
     defined,
     fewest_seeds,
     means_of,
-    method_of,
     of_setting,
     or_reason,
     over_tasks,
@@ -52,6 +51,7 @@ from mtl_jax.analysis.interval import (
 from mtl_jax.analysis.moderation import moderated
 from mtl_jax.analysis.optimization import effects
 from mtl_jax.analysis.transfer import Tested, tested
+from mtl_jax.analysis.variant import method_of, same_group
 from mtl_jax.types import InputError
 
 TRANSFER = {"score": "% (Delta_m)", "loss": "% (Delta_m of the loss)"}
@@ -89,7 +89,7 @@ def observe(
     for method in methods:
         if method in (unitary, baseline):
             continue
-        pairs = [(v, _sum_of(v, unitary)) for v in variants_of(df, method)]
+        pairs = [(v, same_group(v, unitary)) for v in variants_of(df, method)]
         optimization = [
             task
             for pair in pairs
@@ -103,12 +103,6 @@ def observe(
             ]
             remedy.append(Remedy(method, transfer, optimization))
     return remedies
-
-
-def _sum_of(variant: str, unitary: str) -> str:
-    """The sum of losses on the same group of tasks."""
-    _, colon, group = variant.partition(":")
-    return unitary + colon + group
 
 
 def _delta_m(

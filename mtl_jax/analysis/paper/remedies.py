@@ -4,7 +4,8 @@ import numpy as np
 
 from mtl_jax.analysis.aggregates import FACTORS
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.analysis.deltas import METHOD_END, deltas
+from mtl_jax.analysis.deltas import deltas
+from mtl_jax.analysis.variant import method_of
 
 CHANGES = ("minimum_loss", *FACTORS)
 """Aggregates on the abscissas."""
@@ -36,7 +37,7 @@ def figure_4(
     Raises:
       InputError: as `deltas`.
     """
-    methods = df["variant"].str.partition(METHOD_END)[0]
+    methods = df["variant"].map(method_of)
     table = deltas(df[methods != baseline], unitary, score)
     keys = ["setting", "target", "group", "variant", "baseline"]
     columns = [*keys, "change", "significant", "reason"]

@@ -14,12 +14,12 @@ from mtl_jax.analysis.measures import measures
 from mtl_jax.analysis.paper.auxiliary import MEASURED
 from mtl_jax.analysis.paper.remedies import CHANGES
 from mtl_jax.analysis.paper.table import shades_of, table_of
+from mtl_jax.analysis.variant import method_of
 from mtl_jax.objectives.measure import Measure
 from mtl_jax.report.paper import cells, figures, told
 from mtl_jax.report.paper.looks import (
     LABELS,
     method_looks,
-    method_of,
     size_looks,
     variant_looks,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mtl_jax.analysis.curves import Frame
-from mtl_jax.analysis.deltas import METHOD_END
+from mtl_jax.analysis.variant import method_of
 from mtl_jax.report import plots
 from mtl_jax.report.plots.style import BASELINE, OTHERS, SUM, Look
 from mtl_jax.report.text import listed
@@ -39,7 +39,7 @@ def said(variant: str, group: str) -> str:
     >>> said("multi-pcgrad:a/b", "a/b"), said("multi-pcgrad", "")
     ('pcgrad, with b', 'pcgrad, all tasks')
     """
-    method = variant.partition(METHOD_END)[0]
+    method = method_of(variant)
     if method == "single":
         return "single task"
     target, slash, rest = group.partition("/")
@@ -54,15 +54,6 @@ def said(variant: str, group: str) -> str:
         text = f"with {listed(names)}"
     name = method.removeprefix(UNITARY).lstrip("-")
     return f"{name}, {text}" if name else text
-
-
-def method_of(variant: str) -> str:
-    """Name the method of a variant.
-
-    >>> method_of("multi-pcgrad:a/b")
-    'multi-pcgrad'
-    """
-    return variant.partition(METHOD_END)[0]
 
 
 def method_looks(methods: Iterable[str]) -> dict[str, Look]:

@@ -1,0 +1,31 @@
+"""Names of variants: a method and, behind a colon, the group of tasks it trains."""
+
+METHOD_END = ":"
+"""Behind the method in the name of a variant that trains a group of tasks."""
+
+
+def method_of(variant: str) -> str:
+    """Return the method of a variant, without its group.
+
+    >>> method_of("multi:fish/9.2"), method_of("multi-pcgrad")
+    ('multi', 'multi-pcgrad')
+    """
+    return variant.partition(METHOD_END)[0]
+
+
+def group_of(variant: str) -> str:
+    """Return the group of tasks that a variant names; empty for all of them.
+
+    >>> group_of("multi:fish/9.2"), group_of("multi-pcgrad")
+    ('fish/9.2', '')
+    """
+    return variant.partition(METHOD_END)[2]
+
+
+def same_group(variant: str, method: str) -> str:
+    """Name the variant of another method that trains the same group of tasks.
+
+    >>> same_group("multi-pcgrad:a/b", "multi"), same_group("multi-pcgrad", "multi")
+    ('multi:a/b', 'multi')
+    """
+    return method + variant.removeprefix(method_of(variant))
