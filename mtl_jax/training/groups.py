@@ -96,7 +96,7 @@ def parse(text: str, tasks: Sequence[str], draw: Draw) -> list[Group]:
     >>> parse("c/a+b", tasks, draw)
     [Group(name='c/a+b', tasks=(2, 0, 1), has_target=True)]
     >>> [(group.name, group.text(tasks)) for group in parse("a/random", tasks, draw)]
-    [('a/1.1', 'a/b'), ('a/1.2', 'a/c')]
+    [('a/1.1', 'a/c'), ('a/1.2', 'a/b')]
 
     Raises:
       InputError: an unknown task, or one twice; fewer than two tasks; more auxiliary
