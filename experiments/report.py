@@ -4,7 +4,8 @@
   mtl-jax report --workdir=runs/digits,runs/mnists --out=runs/report
 
 Of one workdir the page is WORKDIR/report/index.html. Several make one page with a
-section each. It opens from disk; nothing is trained or measured.
+section each. It opens from disk; nothing is trained or measured. With --figures=pdf
+(or svg, png) every figure is written beside it, for a paper.
 """
 
 from absl import flags
@@ -13,6 +14,7 @@ from . import command_line, entry
 
 WORKDIR = flags.DEFINE_list("workdir", None, "Folders of runs, separated by commas.")
 OUT = flags.DEFINE_string("out", None, "Folder of the report; WORKDIR/report if unset.")
+FIGURES = flags.DEFINE_list("figures", [], "Formats of figures: svg, png, pdf.")
 command_line.require("workdir")
 
 
@@ -24,7 +26,7 @@ def report() -> None:
     workdirs = [path for path in WORKDIR.value or () if path]
     if not workdirs:
         raise InputError("--workdir is needed, see --help.")
-    print(f"written to {report.write(workdirs, OUT.value)}")
+    print(f"written to {report.write(workdirs, OUT.value, FIGURES.value)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Two parameters, and two losses whose valleys end on one Pareto front. Draws trajectories
 in the plane (OUT/toy.png, .svg) and in the losses (OUT/toy_losses.png, .svg), and says
-which got to the front. Four minutes on two cores.
+which got to the front. Four minutes on two cores; needs matplotlib (extra ``toy``).
 
 Followed is the code behind the papers' figures. CAGrad (Liu et al., NeurIPS 2021,
 toy.py): the losses. Nash-MTL (Navon et al., ICML 2022, experiments/toy): the first of
@@ -39,8 +39,6 @@ from rich.table import Table
 
 from mtl_jax import smto
 from mtl_jax.options import name_list
-from mtl_jax.report.plots import toy as pictures
-from mtl_jax.report.plots.style import png, svg
 from mtl_jax.smto import strategies
 from mtl_jax.types import ONE_INPUT, Array, Batch, InputError, ModelState, Params
 
@@ -261,6 +259,12 @@ def toy() -> None:
             f"--steps={steps} and --scale={scale} must be above 0, and finite."
         )
     names = name_list("--methods", names)
+    try:
+        from . import toy_figures as pictures
+    except ImportError as error:
+        raise InputError(
+            "figures of the toy problem need matplotlib: pip install 'mtl_jax[toy]'."
+        ) from error
     follow = program(names, scale, steps)
     out = Path(OUT.value)
     try:
@@ -290,10 +294,7 @@ def toy() -> None:
     paths = {
         n: pictures.Paths(path.points, there[n]) for n, path in trajectories.items()
     }
-    for name, draw in (("toy", pictures.plane), ("toy_losses", pictures.objectives)):
-        figure = draw(paths, problem)
-        (out / f"{name}.png").write_bytes(png(figure))
-        (out / f"{name}.svg").write_bytes(svg(figure))
+    pictures.write(paths, problem, out)
     Console(emoji=False).print(table(trajectories, there))
     print(f"written to {out}")
 

@@ -78,7 +78,7 @@ def test_wheel_holds_the_package_and_nothing_beside_it(wheel):
         Path(INSIDE[folder], path.relative_to(ROOT / folder))
         for folder in INSIDE
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".typed", ".jinja")
+        if path.suffix in (".py", ".typed", ".jinja", ".js")
     }
     assert len(expected) > 100
     files = (wheel / "mtl_jax").rglob("*.*")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
+from mtl_jax.analysis.memo import memoised
 from mtl_jax.types import InputError
 
 RUN = ["setting", "variant", "learning_rate", "batch_size", "seed", "run"]
@@ -20,6 +21,7 @@ Frame = Any
 """A ``pandas.DataFrame``; a type checker cannot follow what becomes of one."""
 
 
+@memoised
 def align(df: Frame) -> Frame:
     """Add to the points of every curve the log training loss they are matched in.
 
@@ -50,6 +52,7 @@ def align(df: Frame) -> Frame:
     return usable[columns].reset_index(drop=True)
 
 
+@memoised
 def curves(df: Frame) -> Frame:
     """Count the points of every curve, and those that had to be dropped.
 
@@ -94,6 +97,7 @@ def counted(df: Frame) -> Frame:
     return df[(target == "") | (df["task"] == "") | (df["task"] == target)]
 
 
+@memoised
 def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
     """Select a named value along every curve, without what came after divergence.
 
@@ -112,6 +116,7 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
     return _unique(rows[~(rows["step"] > rows["diverged_at"])])
 
 
+@memoised
 def score_names(df: Frame, split: str) -> dict[tuple[str, str], list[str]]:
     """List the scores of every (setting, task), in the order of the records."""
     check(df)

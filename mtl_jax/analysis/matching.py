@@ -23,6 +23,7 @@ from mtl_jax.analysis.curves import (
     values,
 )
 from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.memo import memoised, of_variants
 from mtl_jax.types import InputError
 
 WIDTH = 0.2
@@ -89,6 +90,7 @@ class Matched(NamedTuple):
         return self.sign * (self.mt - self.st)
 
 
+@memoised
 def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
     """Pair the curves of every (setting, task), and tell which pairs are sound.
 
@@ -107,7 +109,7 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
         if (of_variant["group"].fillna("") != "").any():
             served = set(of_variant["task"])
     compared = []
-    df = df[df["variant"].isin([variant, baseline])]
+    df = of_variants(df, (baseline, variant))
     for (setting, task), table in curves(df).groupby(["setting", "task"]):
         if task not in served:
             continue
@@ -129,6 +131,7 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
     return compared
 
 
+@memoised
 def match(
     df: Frame, variant: str, baseline: str, split: str, name: str, points: int
 ) -> list[Matched]:
@@ -144,7 +147,7 @@ def match(
     if points < 2:
         raise InputError(f"points is {points}; a grid has at least 2.")
     paired = sides(df, variant, baseline)
-    clouds = clouds_of(df, split, name, of=(variant, baseline))
+    clouds = clouds_of(df, split, name, of=(baseline, variant))
     if not clouds and not len(values(df, split, name)):
         raise InputError(
             f"the records hold no {name!r} of split {split!r} of a task; they hold: "
@@ -193,6 +196,7 @@ def lasting(matched: Matched) -> np.ndarray:
     return matched.log_loss <= max(begins, matched.log_loss[-2:].max())
 
 
+@memoised
 def clouds_of(
     df: Frame, split: str, name: str, scope: str = "", *, of: Sequence[str]
 ) -> dict[tuple[str, str, str], dict[int, Cloud]]:
@@ -205,7 +209,7 @@ def clouds_of(
       scope: of the value.
       of: variants that are compared with each other.
     """
-    df = df[df["variant"].isin(of)]
+    df = of_variants(df, tuple(of))
     aligned = align(df)[[*CURVE, "step", "log_loss", "abscissa", "start"]]
     points = values(df, split, name, scope).merge(aligned, on=[*CURVE, "step"])
     clouds = {}

@@ -5,6 +5,7 @@ and only for those, `UNDECLARED` says it.
 """
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.memo import memoised
 from mtl_jax.objectives.measure import LOSS, Measure
 from mtl_jax.types import InputError
 
@@ -40,6 +41,7 @@ class Measures(dict[tuple[str, str], Measure]):
         return UNDECLARED[name]
 
 
+@memoised
 def measures(df: Frame) -> Measures:
     """Collect the direction and unit of every loss and score of the records.
 

@@ -19,6 +19,7 @@ from mtl_jax.analysis.curves import (
     with_divergence,
 )
 from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.memo import memoised
 from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
@@ -34,6 +35,7 @@ RULE = (
 )
 
 
+@memoised
 def best_points(df: Frame, by: str | None = None) -> Frame:
     """Select the point of every curve that is best in validation.
 
@@ -76,6 +78,7 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
     return best[columns].reset_index(drop=True)
 
 
+@memoised
 def best_values(df: Frame, split: str = "test", by: str | None = None) -> Frame:
     """Read every score, and the loss, at its best validation point.
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_jax.storage import disk
+
 Arrays = dict[str, np.ndarray]
 
 LAYOUT = "1"
@@ -28,9 +30,8 @@ _log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Return the cache folder: $MTL_JAX_CACHE, else $XDG_CACHE_HOME, else ~/.cache."""
-    root = os.environ.get("MTL_JAX_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    return Path(root or "~/.cache").expanduser() / "mtl_jax" / "data"
+    """Return the folder of all entries."""
+    return disk.cache_folder() / "data"
 
 
 def sha256(path: Path) -> str:

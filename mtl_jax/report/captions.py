@@ -4,7 +4,6 @@ import math
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.report.findings import Findings
-from mtl_jax.report.plots.bundle import MOST_LINES
 from mtl_jax.report.text import estimate, listed
 
 
@@ -24,19 +23,8 @@ def rho(table: Frame, setting: str, variant: str, **where: str) -> str:
 
 def lines(findings: Findings) -> str:
     """Tell what lines and bands stand for."""
-    most = max(map(len, findings.seeds.values()))
-    band = (
-        "band: from the lowest to the highest seed"
-        if most > MOST_LINES
-        else "thin: every seed"
-    )
-    many = (
-        f" Of {len(findings.records['variant'].unique())} variants the first "
-        f"{len(findings.variants)} are drawn; the tables hold all."
-        * (len(findings.variants) < len(findings.records["variant"].unique()))
-    )
     lost = ", dotted up to a cross: a run that diverged" * bool(len(findings.diverged))
-    return f"Thick lines: mean over seeds; {band}{lost}.{many}"
+    return f"Thick lines: mean over seeds; thin: every seed{lost}."
 
 
 def selection(findings: Findings, shown: list[str]) -> str:

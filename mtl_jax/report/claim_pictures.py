@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from mtl_jax.analysis.claims import MARGINS
-from mtl_jax.analysis.claims.explanation import Explained, explain
+from mtl_jax.analysis.claims.explanation import explain
 from mtl_jax.analysis.claims.paired import (
     MEASURES,
     Paired,
@@ -21,26 +22,45 @@ from mtl_jax.analysis.claims.row import NOT_COMPARABLE
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.analysis.interval import Mean
 from mtl_jax.analysis.variant import method_of
-from mtl_jax.report import plots
-from mtl_jax.report.claims import UNITARY, Verdicts
-from mtl_jax.report.pictures import Looks, Picture
-from mtl_jax.report.plots.style import BASELINE as BLACK
-from mtl_jax.report.plots.style import OTHERS, SUM
+from mtl_jax.report import charts
+from mtl_jax.report.charts import Axis, Look, Picture
+from mtl_jax.report.charts.labels import short
+from mtl_jax.report.charts.look import BASELINE as BLACK
+from mtl_jax.report.charts.look import OTHERS, SUM
+from mtl_jax.report.claims import Verdicts
+from mtl_jax.report.pictures import Looks
 from mtl_jax.report.text import counted, estimate
 
 MOST_ROWS = 20
 """Tasks of a panel."""
+THIRDS = {
+    part: SUM._replace(label=f"{part} third{', hollow' * (part == 'early')}")
+    for part in PARTS
+}
+"""Looks of the parts of a curve."""
+
+
+class Mark(NamedTuple):
+    """A row of `charts.intervals`."""
+
+    name: str
+    variant: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    reason: str = ""
+    hollow: bool = False
 
 
 def pictures(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
     """Yield a picture per claim, of what can be compared."""
-    yield from _persistence(judged, looks)
+    yield from _persistence(judged)
     yield from _explanation(judged)
     yield from _harm(judged)
     yield from _remedy(judged, looks)
 
 
-def _persistence(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
+def _persistence(judged: Verdicts) -> Iterator[Picture]:
     panels = []
     for setting in judged.settings:
         for measure in MEASURES:
@@ -57,18 +77,16 @@ def _persistence(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
             )
             known.sort(key=lambda task: task.values["late"].mean())
             shown = _spread(known) if len(tasks) > MOST_ROWS else tasks
-            rows = {task.task: _gap_marks(task, means) for task in shown}
+            marks = [mark for task in shown for mark in _gap_marks(task, means)]
             title = f"{setting}, {measure}" if len(judged.settings) > 1 else measure
             label = f"gap (% of ST's {measure}), + MT worse"
-            panels.append(plots.Panel(title, label, MARGINS[measure], rows))
+            panels.append(
+                charts.intervals(
+                    title, _rows(marks), label, THIRDS, margin=MARGINS[measure]
+                )
+            )
     if not panels:
         return
-    thirds = {
-        part: looks[UNITARY]._replace(label=f"{part} third")
-        if UNITARY in looks
-        else SUM._replace(label=f"{part} third")
-        for part in PARTS
-    }
     margins = " and ".join(
         f"{MARGINS[measure]:g}% of a {measure}" for measure in MEASURES
     )
@@ -80,17 +98,16 @@ def _persistence(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
         f"persists lies outside in both, on one side."
         f"{_some(judged.evidence.gaps['loss'])}"
     )
-    draw = partial(plots.intervals, panels, thirds, {"early": True, "late": False})
-    yield Picture("claim-1", "C1: does a gap open early and persist?", text, draw)
+    title = "C1: does a gap open early and persist?"
+    yield Picture("claim-1", title, text, panels, THIRDS, 2)
 
 
-def _gap_marks(
-    task: Paired, means: Mapping[str, tuple[Mean, Mean]]
-) -> list[plots.Mark]:
-    if why_not(task):
-        return [plots.Mark("late", plots.Interval(0, 0, 0, why_not(task)))]
-    early, late = map(_interval, means[task.task])
-    return [plots.Mark("early", early, hollow=True), plots.Mark("late", late)]
+def _gap_marks(task: Paired, means: Mapping[str, tuple[Mean, Mean]]) -> list[Mark]:
+    name = short(task.task)
+    if reason := why_not(task):
+        return [Mark(name, "late", reason=reason)]
+    early, late = means[task.task]
+    return [_mark(name, "early", early, hollow=True), _mark(name, "late", late)]
 
 
 def _explanation(judged: Verdicts) -> Iterator[Picture]:
@@ -100,7 +117,7 @@ def _explanation(judged: Verdicts) -> Iterator[Picture]:
         known = usable(factor.tasks)
         explained = explain(known, MARGINS["score"], MARGINS["loss"])
         marks = {
-            (task.setting, task.task): _contrast_mark(task, result)
+            (task.setting, task.task): result.expected
             for task, result in zip(known, explained, strict=True)
             if result.has_gap
         }
@@ -110,17 +127,24 @@ def _explanation(judged: Verdicts) -> Iterator[Picture]:
         return
     shown = _spread(list(keys))
     label = "log ratio, + explains"
+    looks = {s: look for s, look in _settings(judged).items() if s in dict(shown)}
     drawn = [
-        plots.Panel(
+        charts.intervals(
             name,
+            _rows(
+                [
+                    _mark(short(names[key]), key[0], marks[key])
+                    for key in shown
+                    if key in marks
+                ]
+            ),
             label,
-            margin,
-            {names[key]: [marks[key]] if key in marks else [] for key in shown},
+            looks,
+            margin=margin,
         )
         for name, marks in panels
+        if marks.keys() & set(shown)
     ]
-    looks = {s: look for s, look in _settings(judged).items() if s in dict(shown)}
-    several = len(judged.settings) > 1
     text = (
         f"Tasks with a gap: how much MT differs from ST in a factor at the same "
         f"training loss, turned so that + is the direction that would explain the gap "
@@ -130,14 +154,7 @@ def _explanation(judged: Verdicts) -> Iterator[Picture]:
         f"{counted(len(keys), 'task')} of {len(gaps)} had a gap to be explained"
         f"{f', {len(shown)} of them are shown' * (len(shown) < len(keys))}."
     )
-    legend = dict.fromkeys(looks, False) if several else {}
-    columns = max(3, len(drawn))
-    draw = partial(plots.intervals, drawn, looks, legend, columns=columns)
-    yield Picture("claim-2", "C2: do factors explain the gap?", text, draw)
-
-
-def _contrast_mark(task: Paired, explained: Explained) -> plots.Mark:
-    return plots.Mark(task.setting, _interval(explained.expected))
+    yield Picture("claim-2", "C2: do factors explain the gap?", text, drawn, looks)
 
 
 def _harm(judged: Verdicts) -> Iterator[Picture]:
@@ -157,24 +174,20 @@ def _harm(judged: Verdicts) -> Iterator[Picture]:
     panels = []
     for outcome, label in wanted:
         row = judged.of("C3", outcome)
-        by = {s: [task for task in used if task.setting == s] for s in looks}
-        panels.append(
-            plots.Points(
-                outcome,
-                label,
-                {
-                    s: np.array([task.conflict for task in group])
-                    for s, group in by.items()
-                },
-                {
-                    s: np.array([task.outcomes[outcome] for task in group], float)
-                    for s, group in by.items()
-                },
-                f"ρ = {estimate(row['effect'], row['low'], row['high'], 2)}"
-                if math.isfinite(row["effect"])
-                else "not comparable",
-            )
+        cloud = pd.DataFrame(
+            {
+                "x": [task.conflict for task in used],
+                "y": [float(task.outcomes[outcome]) for task in used],
+                "task": [task.task for task in used],
+                "variant": [task.setting for task in used],
+            }
         )
+        note = "not comparable"
+        if math.isfinite(row["effect"]):
+            note = f"ρ = {estimate(row['effect'], row['low'], row['high'], 2)}"
+        x = Axis("conflict (− similarity)", zero=True)
+        y = Axis(label, zero=True)
+        panels.append(charts.scatter(outcome, cloud, x, y, looks, note=note))
     text = (
         f"A point is a task (of a target, an auxiliary set), mean over seeds: its "
         f"conflict (minus the similarity of its gradient with the others') against "
@@ -184,8 +197,7 @@ def _harm(judged: Verdicts) -> Iterator[Picture]:
         f"±{_margin(judged, 'C3'):g} conflict predicts nothing. The claim "
         f"expects ρ > 0 on the left and neither of the others."
     )
-    draw = partial(plots.correlations, panels, looks, "conflict (− similarity)")
-    yield Picture("claim-3", "C3: what does conflict go with?", text, draw)
+    yield Picture("claim-3", "C3: what does conflict go with?", text, panels, looks)
 
 
 def _remedy(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
@@ -212,30 +224,34 @@ def _remedy(judged: Verdicts, looks: Looks) -> Iterator[Picture]:
             label = "Δm (%), + better"
             if subject == "optimization":
                 label = "training loss (%), + worse"
-            marks = {variant: [_effect_mark(rows, variant)] for variant in order}
+            marks = [_effect_mark(rows.loc[variant], variant) for variant in order]
             margin = float(rows["margin"].max())
             title = (setting or "all settings") if several else subject
-            panels.append(plots.Panel(title, label, margin, marks))
+            panels.append(
+                charts.intervals(title, _rows(marks), label, named, margin=margin)
+            )
     text = (
         "Every multi-task optimizer against the sum of losses, the best "
         "first: Δm of the test scores"
         + ("" if several else ", and the training loss at equal step (mean over tasks)")
         + ", with 95% t intervals over seeds. Grey: negligible."
     )
-    draw = partial(plots.intervals, panels, named, {}, columns=3)
-    yield Picture("claim-4", "C4: do optimizers improve transfer?", text, draw)
+    yield Picture("claim-4", "C4: do optimizers improve transfer?", text, panels, {})
 
 
-def _effect_mark(rows: Frame, variant: str) -> plots.Mark:
-    row = rows.loc[variant]
-    why = "" if math.isfinite(row["effect"]) else row["reason"] or "not defined"
-    return plots.Mark(
-        variant, plots.Interval(row["effect"], row["low"], row["high"], why)
-    )
+def _effect_mark(row: Frame, variant: str) -> Mark:
+    if math.isfinite(row["effect"]):
+        ends = row["effect"], row["low"], row["high"]
+        return Mark(short(variant), variant, *ends)
+    return Mark(short(variant), variant, reason=row["reason"] or "not defined")
 
 
-def _interval(mean: Mean) -> plots.Interval:
-    return plots.Interval(mean.value, mean.low, mean.high, "")
+def _mark(name: str, look: str, mean: Mean, *, hollow: bool = False) -> Mark:
+    return Mark(name, look, mean.value, mean.low, mean.high, hollow=hollow)
+
+
+def _rows(marks: Sequence[Mark]) -> Frame:
+    return pd.DataFrame(marks, columns=list(Mark._fields))
 
 
 def _margin(judged: Verdicts, claim: str) -> float:
@@ -274,7 +290,7 @@ def _names(tasks: Sequence[Paired]) -> dict[tuple[str, str], str]:
     }
 
 
-def _settings(judged: Verdicts) -> Mapping[str, plots.Look]:
+def _settings(judged: Verdicts) -> Mapping[str, Look]:
     """Looks of settings."""
     in_turn = (*OTHERS, SUM, BLACK)
     return {

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis
+from mtl_jax.analysis import memo
 from mtl_jax.analysis.claims.explanation import FACTORS
 from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names
-from mtl_jax.report import plots
+from mtl_jax.report import charts
 from mtl_jax.report.choice import Cell, Choice, choice_of
 from mtl_jax.storage import disk, provenance, records
 from mtl_jax.types import InputError
@@ -18,11 +19,9 @@ from mtl_jax.types import InputError
 BASELINE = "single"
 HEADLINE = tuple(FACTORS)
 """Factors that are shown first: those of C2."""
-MOST_TASKS = 6
+MOST_TASKS = 40
 """Tasks up to which every one has panels of its own."""
-MOST_FACTOR_TASKS = 3
-MOST_VARIANTS = 7
-"""Variants whose curves are drawn in one panel: as many as there are looks."""
+MOST_FACTOR_TASKS = 6
 
 
 class Versus(NamedTuple):
@@ -59,7 +58,7 @@ class Findings(NamedTuple):
     batch_size, step, tasks."""
     records: Frame
     """Records of the chosen candidates."""
-    table: plots.Trajectories
+    table: charts.Trajectories
     tasks: list[str]
     variants: list[str]
     seeds: dict[str, list[int]]
@@ -103,16 +102,6 @@ class Findings(NamedTuple):
             return ""
         return f"{rows['learning_rate'].iloc[0]:g}, {rows['batch_size'].iloc[0]}"
 
-    @property
-    def drawn(self) -> "Findings":
-        """Keep as many variants as there are looks, the first ones."""
-        first = self.variants[:MOST_VARIANTS]
-        versus = {v: versus for v, versus in self.versus.items() if v in first}
-        transfer = self.transfer
-        if len(transfer):
-            transfer = transfer[transfer["variant"].isin(first)]
-        return self._replace(variants=first, versus=versus, transfer=transfer)
-
     def shown(self, most: int) -> list[str]:
         """Choose tasks for panels: all, or some from the lowest to the highest gap."""
         if len(self.tasks) <= most:
@@ -128,6 +117,7 @@ class Findings(NamedTuple):
         return ordered[:most]
 
 
+@memo.scope()
 def find(workdir: Path, setting: str = "") -> Findings:
     """Analyse the records of a workdir, finished or not.
 
@@ -161,7 +151,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         choice=made,
         diverged=_diverged(whole),
         records=df,
-        table=plots.indexed(df),
+        table=charts.indexed(df),
         tasks=tasks,
         variants=variants,
         seeds={v: sorted(df[df["variant"] == v]["seed"].unique()) for v in variants},

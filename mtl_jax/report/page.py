@@ -1,17 +1,24 @@
-"""The page: one HTML file that needs nothing else, and its figures as files."""
+"""The page: one HTML file that needs nothing else."""
 
-import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from mtl_jax.report import claim_pictures, claims, plots, tables
+from mtl_jax.analysis import memo
+from mtl_jax.options import one_of
+from mtl_jax.report import charts, claim_pictures, claims, tables
+from mtl_jax.report.charts import Picture, export
+from mtl_jax.report.charts.payload import of_picture
+from mtl_jax.report.charts.script import javascript
+from mtl_jax.report.charts.theme import theme
 from mtl_jax.report.choice import account, cells_text
 from mtl_jax.report.findings import BASELINE, Findings, correlations, find, setting_of
-from mtl_jax.report.pictures import Picture, pictures
+from mtl_jax.report.pictures import pictures
 from mtl_jax.report.sentences import summary
 from mtl_jax.report.sweep import sweep
 from mtl_jax.report.text import counted, listed
@@ -20,10 +27,7 @@ from mtl_jax.types import InputError
 
 FOLDER = "report"
 PAGE = "index.html"
-LARGE = 150_000
-"""Bytes from which a picture is shown in pixels rather than as SVG."""
-MOST_NARROW = 1
-"""Settings up to which pictures are there twice: for a desk and for a phone."""
+SCRIPT = "page.js"
 
 
 class Shown(NamedTuple):
@@ -32,13 +36,8 @@ class Shown(NamedTuple):
     id: str
     title: str
     caption: str
-    file: str
-    """Its name without ending."""
-    wide: str
-    """Data URI."""
-    narrow: str
-    """Data URI; empty where there is none."""
-    width: int
+    payload: Markup
+    """JSON of its panels."""
     folded: bool
 
 
@@ -72,22 +71,25 @@ class Front(Protocol):
 
 
 def write(
-    workdirs: str | Path | Sequence[str | Path], out: str | Path | None = None
+    workdirs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    figures: Sequence[str] = (),
 ) -> Path:
     """Write the report of one workdir or of several: a section for each.
 
-    The page is ``index.html``; figures lie beside it as PNG and SVG. Every file is
-    written whole or not at all.
+    The page, ``index.html``, needs nothing else; it is written whole or not at all.
 
     Args:
       workdirs: of training runs, finished or not.
       out: folder of the report; ``report`` in the workdir if there is only one.
+      figures: formats in which every figure is written beside the page: svg, png, pdf.
 
     Returns:
       The page.
 
     Raises:
-      InputError: a workdir holds no records, or several come without ``out``.
+      InputError: a workdir holds no records, several come without ``out``, or an
+        unknown format.
     """
     listed_dirs = [workdirs] if isinstance(workdirs, str | Path) else list(workdirs)
     paths = list(dict.fromkeys(map(Path, listed_dirs)))
@@ -96,59 +98,73 @@ def write(
             f"a report of {len(paths)} workdirs needs a folder: name it with --out."
         )
     folder = Path(out) if out else paths[0] / FOLDER
-    return compose(find_all(paths), folder)
+    with memo.scope():
+        return compose(find_all(paths), folder, figures=figures)
 
 
 def compose(
-    settings: Sequence[Findings], folder: Path, front: Sequence[Front] = ()
+    settings: Sequence[Findings],
+    folder: Path,
+    front: Sequence[Front] = (),
+    figures: Sequence[str] = (),
 ) -> Path:
     """Write the page of settings that were analysed.
 
     Args:
       settings: a section each.
-      folder: of the page and its figures; made if it is not there.
+      folder: of the page; made if it is not there.
       front: sections that come before everything else.
+      figures: as of `write`.
 
     Raises:
-      InputError: the folder cannot be written.
+      InputError: the folder cannot be written, or a format is unknown.
     """
-    correlated, judged = (
-        correlations(settings),
-        claims.verdicts(settings),
-    )
-    looks = plots.looks(v for findings in settings for v in findings.variants)
-    sections = []
+    for kind in figures:
+        one_of("figures", kind, export.FORMATS)
+    correlated = correlations(settings)
+    judged = claims.verdicts(settings)
+    looks = charts.looks(v for findings in settings for v in findings.variants)
+    several = len(settings) > 1
+    prefixes = [f"{_slug(f.setting)}-" if several else "" for f in settings]
+    drawn = [
+        _pictures(findings, looks, correlated, prefix)
+        for findings, prefix in zip(settings, prefixes, strict=True)
+    ]
+    of_claims = list(claim_pictures.pictures(judged, looks))
+    sections = [
+        _section(findings, looks, correlated, prefix, its)
+        for findings, prefix, its in zip(settings, prefixes, drawn, strict=True)
+    ]
+    top = claims.section(judged) | {"pictures": {p.id: _shown(p) for p in of_claims}}
+    first = [
+        {"id": part.id, "title": part.title, "sentences": part.sentences}
+        | {"tables": [table for table in part.tables if table.rows]}
+        | {"pictures": [_shown(picture) for picture in part.pictures]}
+        for part in front
+    ]
+    html = _render(first, top, sections, settings, looks, correlated)
+    all_of = [picture for part in front for picture in part.pictures]
+    all_of += [*of_claims, *(picture for its in drawn for picture in its)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for findings in settings:
-            prefix = f"{_slug(findings.setting)}-" if len(settings) > 1 else ""
-            shown = [
-                _shown(folder, prefix, picture, len(settings) <= MOST_NARROW)
-                for picture in (
-                    *sweep(findings, looks),
-                    *pictures(findings, looks, correlated),
-                )
-            ]
-            sections.append(_section(findings, looks, correlated, prefix, shown))
-        shown = [
-            _shown(folder, "", picture, MOST_NARROW > 0)
-            for picture in claim_pictures.pictures(judged, looks)
-        ]
-        top = claims.section(judged) | {"pictures": {p.id: p for p in shown}}
-        first = [
-            {"id": part.id, "title": part.title, "sentences": part.sentences}
-            | {"tables": [table for table in part.tables if table.rows]}
-            | {"pictures": [_shown(folder, "", p, True) for p in part.pictures]}
-            for part in front
-        ]
-        html = _render(first, top, sections, settings, looks, correlated)
         # Names of folders that the locale could not read are UTF-8 all the same.
         _write(folder / PAGE, html.encode(errors="surrogateescape"))
+        for picture in all_of:
+            for kind in figures if any(panel.spec for panel in picture.panels) else ():
+                _write(folder / f"{picture.id}.{kind}", export.render(picture, kind))
     except OSError as error:
         raise InputError(
             f"the report cannot be written to {folder}: {error.strerror or error}."
         ) from error
     return folder / PAGE
+
+
+def _pictures(
+    findings: Findings, looks: Mapping[str, charts.Look], correlated: tuple, prefix: str
+) -> list[Picture]:
+    """Pictures of a setting; their names begin with the prefix."""
+    made = [*sweep(findings, looks), *pictures(findings, looks, correlated)]
+    return [picture._replace(id=prefix + picture.id) for picture in made]
 
 
 def find_all(paths: Sequence[Path]) -> list[Findings]:
@@ -175,40 +191,21 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
     return str(path)
 
 
-def _shown(folder: Path, prefix: str, picture: Picture, twice: bool) -> Shown:
-    figure = picture.draw(narrow=False)
-    svg, png = plots.svg(figure), plots.png(figure)
-    name = f"{prefix}{picture.id}"
-    _write(folder / f"{name}.svg", svg)
-    _write(folder / f"{name}.png", png)
-    narrow = ""
-    if twice:
-        small = picture.draw(narrow=True)
-        narrow = _uri(plots.svg(small), lambda: plots.png(small))
-    return Shown(
-        prefix + picture.id,
-        picture.title,
-        picture.caption,
-        name,
-        _uri(svg, lambda: png),
-        narrow,
-        round(figure.get_figwidth() * plots.PIXELS_PER_INCH),
-        picture.folded,
+def _shown(picture: Picture) -> Shown:
+    text = json.dumps(
+        of_picture(picture), ensure_ascii=False, separators=(",", ":"), default=str
     )
-
-
-def _uri(svg: bytes, png: Any) -> str:
-    """Encode a picture for the page itself: as SVG, unless that is large."""
-    kind, content = ("svg+xml", svg) if len(svg) < LARGE else ("png", png())
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    # A name of a task must not end the script that it stands in.
+    payload = Markup(text.replace("<", "\\u003c"))
+    return Shown(picture.id, picture.title, picture.caption, payload, picture.folded)
 
 
 def _section(
     findings: Findings,
-    looks: Mapping[str, plots.Look],
+    looks: Mapping[str, charts.Look],
     correlated: tuple,
     prefix: str,
-    shown: Sequence[Shown],
+    drawn: Sequence[Picture],
 ) -> dict[str, Any]:
     """Collect what the template needs of a setting."""
     made = [
@@ -230,7 +227,7 @@ def _section(
         ],
         "sentences": summary(findings, correlated[0], [correlated[1], correlated[2]]),
         "seeds": findings.seeds,
-        "pictures": {p.id.removeprefix(prefix): p for p in shown},
+        "pictures": {p.id.removeprefix(prefix): _shown(p) for p in drawn},
         "tables": {table.id: table for table in made if table.rows},
         "has_baseline": BASELINE in findings.variants,
         "config": {name: _plain(value) for name, value in findings.config.items()},
@@ -333,6 +330,11 @@ def _render(
         sections=sections,
         together=together,
         single=len(settings) == 1,
+        seeds=sorted({s for f in settings for its in f.seeds.values() for s in its}),
+        several_tasks=any(len(findings.tasks) > 1 for findings in settings),
+        themes=Markup(json.dumps({"light": theme(), "dark": theme(dark=True)})),
+        vega=Markup(javascript()),
+        script=Markup((Path(__file__).parent / SCRIPT).read_text()),
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.report.charts import bundle
 from mtl_jax.report.findings import BASELINE, HEADLINE, Findings
-from mtl_jax.report.plots.bundle import bundle
 from mtl_jax.report.text import counted, estimate, excludes_zero, fixed
 
 

@@ -1,27 +1,29 @@
 """Pictures of the sweep: validation over learning rates and batch sizes."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import Measure
-from mtl_jax.report import plots
+from mtl_jax.report import charts
+from mtl_jax.report.charts import Look, Picture
+from mtl_jax.report.charts.labels import label, short
 from mtl_jax.report.findings import Findings
-from mtl_jax.report.pictures import Picture
-from mtl_jax.report.plots.axis import label
-from mtl_jax.report.plots.sheet import short
 from mtl_jax.report.text import counted, fixed
 
 MOST_CHOICES = 12
 """Choices up to which every one has a panel; of more, every variant has one."""
+FLOOR = 1 / 3
+"""Share of the candidates that are so much worse that they have one colour."""
 MOST_OPTIONS = 2
 """Named in a cell."""
 ANY_UNIT = "way from the worst to the best (%)"
 
 
-def sweep(findings: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Picture]:
+def sweep(findings: Findings, looks: Mapping[str, Look]) -> Iterator[Picture]:
     """Yield the heat maps of a setting, if there was something to choose."""
     if not findings.choice.several:
         return
@@ -34,19 +36,31 @@ def sweep(findings: Findings, looks: Mapping[str, plots.Look]) -> Iterator[Pictu
     names = table["by"].unique()
     measure = _measure(findings, names[0]) if len(names) == 1 else None
     shown = label(names[0], measure) if measure else ANY_UNIT
-    grids = [
-        _grid(rows, f"{short(v)}, {short(t)}" if t else short(v), looks)
-        for v, t, rows in groups
-    ]
+    less = measure is not None and measure.direction < 0
+    domain = _domain(table["shade"].to_numpy(float), less)
+    panels = []
+    for variant, task, rows in groups:
+        title = f"{short(variant)}, {short(task)}" if task else short(variant)
+        panels.append(
+            charts.heat(
+                title,
+                tiles(rows),
+                ("batch size", "learning rate"),
+                shown,
+                scheme="yellowgreenblue",
+                domain=domain,
+                orders=(
+                    sorted(table["batch_size"].unique()),
+                    sorted(table["learning_rate"].unique(), reverse=True),
+                ),
+                reverse=less,
+                color=looks[variant].color,
+            )
+        )
     tasks = len({task for _, task, _ in groups if task})
-    draw = partial(
-        plots.sweep,
-        grids,
-        shown,
-        less_is_better=measure is not None and measure.direction < 0,
-        columns=tasks if 2 <= tasks <= 4 else 4,
-    )
-    yield Picture("sweep", "The sweep", _caption(findings, joined, shown), draw)
+    columns = tasks if 2 <= tasks <= 4 else 4
+    text = _caption(findings, joined, shown)
+    yield Picture("sweep", "The sweep", text, panels, {}, columns)
 
 
 def _caption(findings: Findings, joined: bool, shown: str) -> str:
@@ -90,8 +104,33 @@ def _measure(findings: Findings, by: str) -> Measure:
     return findings.table.measure(by) if by else Measure(1, "")
 
 
-def _grid(candidates: Frame, title: str, looks: Mapping[str, plots.Look]) -> plots.Grid:
-    """Cells of a variant, means over its tasks."""
+def _domain(shades: np.ndarray, less_is_better: bool) -> tuple[float, float]:
+    """Choose the ends of the colours: the worst third of the candidates has one."""
+    known = shades[np.isfinite(shades)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    if less_is_better:
+        high = float(np.quantile(known, 1 - FLOOR))
+    else:
+        low = float(np.quantile(known, FLOOR))
+    pad = 0.0 if high > low else abs(low) * 0.01 or 0.01
+    return low - pad, high + pad
+
+
+class Tile(NamedTuple):
+    """A row of `charts.heat`: a candidate."""
+
+    column: int
+    row: float
+    value: float
+    text: str
+    chosen: bool
+    lost: bool
+
+
+def tiles(candidates: Frame) -> Frame:
+    """Make the cells of a variant, means over its tasks."""
     cells = candidates.groupby(["learning_rate", "batch_size"])
     several, one_unit = (
         candidates["task"].nunique() > 1,
@@ -100,15 +139,18 @@ def _grid(candidates: Frame, title: str, looks: Mapping[str, plots.Look]) -> plo
     digits = int(candidates["digits"].iloc[0]) if one_unit else 0
     parts = [set(text.split(", ")) for text in candidates["options"].unique()]
     alike = set.intersection(*parts)
-    tiles = {
-        cell: _tile(rows, several, alike, digits, one_unit) for cell, rows in cells
-    }
-    return plots.Grid(title, looks[candidates["variant"].iloc[0]].color, tiles)
+    made = [_tile(cell, rows, several, alike, digits, one_unit) for cell, rows in cells]
+    return pd.DataFrame(made, columns=list(Tile._fields))
 
 
 def _tile(
-    rows: Frame, several: bool, alike: set[str], digits: int, one_unit: bool
-) -> plots.Tile:
+    cell: tuple[float, int],
+    rows: Frame,
+    several: bool,
+    alike: set[str],
+    digits: int,
+    one_unit: bool,
+) -> Tile:
     lost, count = bool(rows["lost"].any()), int(rows["chosen"].sum())
     shade = float(rows["shade"].mean())
     value = float(rows["value"].mean()) if one_unit else shade
@@ -117,4 +159,6 @@ def _tile(
     gone, runs = int(rows["diverged"].sum()), int(rows["runs"].sum())
     notes += [f"{gone}/{runs} ×"] * (0 < gone < runs and not lost)
     notes += [counted(count, "task")] * (several and count > 0)
-    return plots.Tile(shade, fixed(value, digits), notes, lost, count > 0)
+    text = "\n".join(["×" if lost else fixed(value, digits), *notes])
+    rate, size = cell
+    return Tile(size, rate, np.nan if lost else shade, text, count > 0, lost)

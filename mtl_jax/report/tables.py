@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import Measure
+from mtl_jax.report.charts import Look
+from mtl_jax.report.charts.labels import label
 from mtl_jax.report.findings import HEADLINE, Findings
-from mtl_jax.report.plots.axis import label
-from mtl_jax.report.plots.style import Look
 from mtl_jax.report.text import DASH, MINUS, Cell, effect, fixed, interval
 
 MOST_CANDIDATES = 40

@@ -17,6 +17,16 @@ from typing import Any, BinaryIO
 SEAL = "crc32 (of all other fields)"
 
 
+def cache_folder() -> Path:
+    """Return the cache folder: $MTL_JAX_CACHE, else $XDG_CACHE_HOME, else ~/.cache.
+
+    Raises:
+      RuntimeError: there is no home directory.
+    """
+    root = os.environ.get("MTL_JAX_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    return Path(root or "~/.cache").expanduser() / "mtl_jax"
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name all at once.

@@ -47,7 +47,10 @@ class Result:
         Raises:
           InputError: the report has no such figure.
         """
-        figures = {path.stem: path for path in sorted(self.report.parent.glob("*.png"))}
+        from mtl_jax import report
+
+        folder = report.write(self.workdir, figures=("png",)).parent
+        figures = {path.stem: path for path in sorted(folder.glob("*.png"))}
         if name not in figures:
             raise InputError(
                 f"the report has no figure {name!r}; it has {', '.join(figures)}"

@@ -9,7 +9,14 @@ from rich.console import Console
 from mtl_jax import analysis
 from mtl_jax.objectives.losses import OBJECTIVES, SOFTMAX
 from mtl_jax.objectives.scores import Score, mean
-from mtl_jax.report import findings, plots, sweep, tables, terminal_table
+from mtl_jax.report import (
+    charts,
+    findings,
+    pictures,
+    sweep,
+    tables,
+    terminal_table,
+)
 from tests import small
 
 PERPLEXITY = Score(
@@ -95,7 +102,7 @@ def test_the_closing_table_has_it_as_it_is(run):
 
 
 def test_the_page_has_it_as_it_is(page, selected):
-    looks = plots.looks(page.variants)
+    looks = charts.looks(page.variants)
     rows = [
         row for row in tables.tasks(page, looks).rows if row[1].text != "loss (nats)"
     ]
@@ -108,12 +115,15 @@ def test_the_page_has_it_as_it_is(page, selected):
 
 
 def test_the_darkest_candidate_is_the_lowest(page):
-    (picture,) = sweep.sweep(page, plots.looks(page.variants))
+    (picture,) = sweep.sweep(page, charts.looks(page.variants))
     assert "perplexity, mean over" in picture.caption
-    assert picture.draw.keywords["less_is_better"]
+    color = picture.panels[0].spec["layer"][0]["encoding"]["color"]
+    assert color["scale"]["reverse"]
 
 
 def test_an_axis_names_it_without_a_unit(page):
-    looks = plots.looks(page.variants)
-    figure = plots.learning(page.table, page.tasks[:1], looks, page.scores)
-    assert figure.axes[-1].get_ylabel() == "test perplexity"
+    looks = charts.looks(page.variants)
+    drawn = pictures.pictures(page, looks, findings.correlations([page]))
+    learning = next(picture for picture in drawn if picture.id == "learning")
+    layer = learning.panels[-1].spec["layer"][0]
+    assert layer["encoding"]["y"]["axis"]["title"] == "test perplexity"

@@ -34,16 +34,17 @@ def df(workdir):
 def plain(workdir):
     """Read the files by pandas, of epochs alone: 20, 39, ... updates."""
     files = sorted((workdir / "records").glob("*.parquet"))
-    table = pd.concat([pd.read_parquet(file) for file in files])
+    table: Any = pd.concat([pd.read_parquet(file) for file in files])
     at = [round(2500 / 128 * epoch) for epoch in range(1, 26)]
-    return table[table["step"].isin(at) & (table["task"] == "a")]
+    table = table[table["step"].isin(at) & (table["task"] == "a")].sort_values("step")
+    keys = ["variant", "seed", "split", "name", "scope"]
+    return {key: rows["value"].to_numpy() for key, rows in table.groupby(keys)}
 
 
 def series(plain, variant, seed, split, name, scope=""):
-    at = plain[(plain["variant"] == variant) & (plain["seed"] == seed)]
-    at = at[(at["split"] == split) & (at["name"] == name) & (at["scope"] == scope)]
-    assert len(at) == 25
-    return at.sort_values("step")["value"].to_numpy()
+    values = plain[variant, seed, split, name, scope]
+    assert len(values) == 25
+    return values
 
 
 def by_hand(plain, variant, seed):
@@ -344,20 +345,13 @@ def test_relations_over_auxiliary_sets():
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Place pictures, for a desk and a phone, but render none: that takes the time."""
-
-    def lay_out(figure, **_):
-        figure.draw_without_rendering()
-        return b"picture"
-
-    monkeypatch.setattr(page.plots, "svg", lay_out)
-    monkeypatch.setattr(page.plots, "png", lambda *_: b"picture")
+def bare(monkeypatch):
+    """Leave away what comes after the paper's experiments."""
     monkeypatch.setattr(page, "pictures", lambda *_: [])
     monkeypatch.setattr(page.claim_pictures, "pictures", lambda *_: [])
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("bare")
 def test_the_folder_of_all_experiments(tmp_path):
     variants = {"single": ("", ""), "multi:a/b": ("a/b", "a")}
     paths = [
@@ -365,8 +359,10 @@ def test_the_folder_of_all_experiments(tmp_path):
         for name in ("adam", "momentum")
     ]
     names = tuple(experiments.EXPERIMENTS)
-    path = report_paper.write(paths, names, tmp_path / "out")
+    path = report_paper.write(paths, names, tmp_path / "out", figures=("svg",))
     assert path == tmp_path / "out" / "report" / "index.html"
+    drawn = {file.stem for file in path.parent.glob("*.svg")}
+    assert drawn == {"figure-1", "figure-3", "figures-5-6", "temperature"}
     text = path.read_text()
     places = [text.index(f'<section id="{name}">') for name in names]
     assert places == sorted(places) and places[-1] < text.index('id="claims"')

@@ -27,6 +27,7 @@ from mtl_jax.analysis.interval import (
     p_below,
     p_nonzero,
 )
+from mtl_jax.analysis.memo import of_variants
 from mtl_jax.analysis.transfer import tested
 from mtl_jax.analysis.variant import method_of
 from mtl_jax.types import InputError
@@ -96,7 +97,7 @@ def _of_variant(
     split: str,
     target: str,
 ) -> list[Affected]:
-    df = df[df["variant"].isin([variant, baseline])]
+    df = of_variants(df, (baseline, variant))
     by_key = {(gap.setting, gap.task): gap for gap in gaps}
     try:
         table = conflict_effects(df, variant, baseline, split, per_step=True)

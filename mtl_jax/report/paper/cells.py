@@ -12,8 +12,8 @@ from mtl_jax.analysis.paper import MEAN, printed
 from mtl_jax.analysis.paper.remedies import CHANGES
 from mtl_jax.analysis.paper.table import KEY, SHADES
 from mtl_jax.objectives.measure import Measure
+from mtl_jax.report.charts.labels import difference
 from mtl_jax.report.paper.looks import LABELS, UNITARY, said
-from mtl_jax.report.plots.axis import difference
 from mtl_jax.report.tables import Table
 from mtl_jax.report.text import DASH, Cell, estimate, fixed, interval
 

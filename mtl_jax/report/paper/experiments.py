@@ -1,7 +1,6 @@
 """The paper's experiments: frames that become files, and what is shown of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,6 +15,8 @@ from mtl_jax.analysis.paper.remedies import CHANGES
 from mtl_jax.analysis.paper.table import shades_of, table_of
 from mtl_jax.analysis.variant import method_of
 from mtl_jax.objectives.measure import Measure
+from mtl_jax.report.charts import Picture
+from mtl_jax.report.charts.labels import label
 from mtl_jax.report.paper import cells, figures, told
 from mtl_jax.report.paper.looks import (
     LABELS,
@@ -23,8 +24,6 @@ from mtl_jax.report.paper.looks import (
     size_looks,
     variant_looks,
 )
-from mtl_jax.report.pictures import Picture
-from mtl_jax.report.plots import axis
 from mtl_jax.report.tables import Table
 from mtl_jax.report.text import counted
 from mtl_jax.types import InputError
@@ -107,20 +106,22 @@ def figure_3(records: Studied) -> Section:
     table = cells.joined([paper.figure_3(df) for df in records.settings])
     pictures = []
     if len(table):
-        columns = [
-            (title, [(LABELS[name], rows[rows["factor"] == name]) for name in FACTORS])
+        looks = variant_looks(table)
+        panels = [
+            figures.against_loss(
+                title, rows[rows["factor"] == name], "value", LABELS[name], looks
+            )
             for title, rows in _panels(table)[: MOST_PANELS // 2]
+            for name in FACTORS
         ]
-        draw = partial(
-            figures.against_loss, columns, variant_looks(table), value="value", most=2
-        )
         text = (
             "Factors of the target (trunk and head, fixed probe) against its training "
             f"loss, {_loss_of(table)}, one point an epoch. The axis is logarithmic and "
             "reversed. Lines: means over seeds, in bins of the log loss in which all "
             "have points."
         )
-        pictures.append(Picture("figure-3", "Figure 3", text, draw))
+        picture = Picture("figure-3", "Figure 3", text, panels, looks)
+        pictures.append(picture)
     return Section(
         "figure_3",
         "Figure 3: factors of the target against its training loss",
@@ -156,11 +157,12 @@ def figure_4(records: Studied) -> Section:
     pictures = []
     if len(table):
         shown = table.assign(method=[method_of(v) for v in table["variant"]])
-        rows = [
-            (str(name), {f: of[of["factor"] == f] for f in CHANGES})
+        looks = method_looks(shown["method"].unique())
+        panels = [
+            figures.quadrants(str(name), of[of["factor"] == factor], factor, looks)
             for name, of in shown.groupby("setting", sort=False)
+            for factor in CHANGES
         ]
-        draw = partial(figures.quadrants, rows, method_looks(shown["method"].unique()))
         text = (
             "Every point is a task and a multi-task optimizer, in percent of what the "
             "sum of losses has: the change of its test score against that of a factor. "
@@ -168,7 +170,9 @@ def figure_4(records: Studied) -> Section:
             "quadrants the factor would explain it: better with less of it, or worse "
             "with more."
         )
-        pictures.append(Picture("figure-4", "Figure 4", text, draw))
+        columns = figures.columns_of(panels)
+        picture = Picture("figure-4", "Figure 4", text, panels, looks, columns)
+        pictures.append(picture)
     return Section(
         "figure_4",
         "Figure 4: what multi-task optimizers change",
@@ -188,19 +192,21 @@ def figures_5_6(records: Studied) -> Section:
     if len(table):
         first = table.iloc[0]
         measure = _measure(records, first["setting"], first["name"])
-        draw = partial(
-            figures.auxiliary_sets,
-            _panels(table),
-            size_looks(table["auxiliaries"]),
-            MEASURED[1:],
-            (first["name"], measure),
-        )
+        score, looks = (first["name"], measure), size_looks(table["auxiliaries"])
+        panels = [
+            figures.auxiliary_sets(title, rows, name, looks, score)
+            for name in MEASURED[1:]
+            for title, rows in _panels(table)
+        ]
         text = (
-            "Every mark is a set of auxiliary tasks, mean over seeds with ± 2 s.d.; "
-            "dots: every seed. Abscissa: cosine of the target's gradient with the sum "
+            "Every mark is a set of auxiliary tasks, mean over seeds with ± 2 s.d. "
+            "Abscissa: cosine of the target's gradient with the sum "
             "of all tasks' gradients, mean over training."
         )
-        pictures.append(Picture("figures-5-6", "Figures 5 and 6", text, draw))
+        columns = len(_panels(table))
+        title = "Figures 5 and 6"
+        picture = Picture("figures-5-6", title, text, panels, looks, columns)
+        pictures.append(picture)
         shown.append(cells.sets(table, correlated))
     return Section(
         "figures_5_6",
@@ -225,7 +231,12 @@ def temperature(records: Studied) -> Section:
     if len(table):
         panels = _panels(table)
         some = panels[: MOST_PANELS // 2]
-        draw = partial(figures.temperatures, some, variant_looks(table))
+        looks = variant_looks(table)
+        drawn = [
+            figures.temperatures(title, rows, value, looks)
+            for title, rows in some
+            for value in ("mt", "transfer")
+        ]
         left = f" Of {len(panels)} tasks the first {len(some)}; the files hold all."
         text = (
             "Mean score at the 10 best validation points, and transfer against the "
@@ -234,7 +245,8 @@ def temperature(records: Studied) -> Section:
             + left
             * (len(some) < len(panels))
         )
-        pictures.append(Picture("temperature", "Temperature", text, draw))
+        picture = Picture("temperature", "Temperature", text, drawn, looks, 2)
+        pictures.append(picture)
     return Section(
         "temperature",
         "Transfer against temperature",
@@ -308,19 +320,13 @@ def _scores(records: Studied, table: Frame, id: str, title: str, most: int) -> P
     """Figure 1 or 2."""
     panels = _panels(table)
     some = panels[:MOST_PANELS]
-    columns = []
+    looks = variant_looks(table)
+    drawn = []
     for name, rows in some:
         first = rows.iloc[0]
         measure = _measure(records, first["setting"], first["name"])
-        columns.append((name, [(f"test {axis.label(first['name'], measure)}", rows)]))
-    draw = partial(
-        figures.against_loss,
-        columns,
-        variant_looks(table),
-        value="score",
-        most=min(most, len(columns)),
-        height=3.2 if len(columns) == 1 else 2.2,
-    )
+        ordinate = f"test {label(first['name'], measure)}"
+        drawn.append(figures.against_loss(name, rows, "score", ordinate, looks))
     left = f" Of {counted(len(panels), 'task')} the first {len(some)}."
     text = (
         f"Test score against the training loss of the task, {_loss_of(table)}, one "
@@ -328,4 +334,4 @@ def _scores(records: Studied, table: Frame, id: str, title: str, most: int) -> P
         f"left to right. Lines: means over seeds, in bins of the log loss in which all "
         f"have points." + left * (len(some) < len(panels))
     )
-    return Picture(id, title, text, draw)
+    return Picture(id, title, text, drawn, looks, min(most, len(drawn)))

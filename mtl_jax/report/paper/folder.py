@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtl_jax.analysis import memo
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import one_of
 from mtl_jax.report import page
@@ -31,7 +32,10 @@ NEEDS = {
 
 
 def write(
-    workdirs: Sequence[Path], experiments: Sequence[str], folder: str | Path
+    workdirs: Sequence[Path],
+    experiments: Sequence[str],
+    folder: str | Path,
+    figures: Sequence[str] = (),
 ) -> Path:
     """Write tables and the report of experiments of the paper.
 
@@ -40,6 +44,7 @@ def write(
         two optimizers, stand side by side under their folders' names.
       experiments: names in `EXPERIMENTS`, in the order of the page.
       folder: gets ``tables/*.csv`` and ``report/index.html``.
+      figures: formats in which every figure is written beside the page.
 
     Returns:
       The page.
@@ -55,11 +60,12 @@ def write(
             f"no experiment of the paper is named; name some of "
             f"{', '.join(EXPERIMENTS)}."
         )
-    settings = page.find_all(list(dict.fromkeys(map(Path, workdirs))))
-    sections = make(settings, experiments)
     root = Path(folder)
-    _write_tables(root / TABLES, sections)
-    return page.compose(settings, root / page.FOLDER, sections)
+    with memo.scope():
+        settings = page.find_all(list(dict.fromkeys(map(Path, workdirs))))
+        sections = make(settings, experiments)
+        _write_tables(root / TABLES, sections)
+        return page.compose(settings, root / page.FOLDER, sections, figures)
 
 
 def make(settings: Sequence[Findings], experiments: Sequence[str]) -> list[Section]:

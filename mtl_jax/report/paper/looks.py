@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.analysis.variant import method_of
-from mtl_jax.report import plots
-from mtl_jax.report.plots.style import BASELINE, OTHERS, SUM, Look
+from mtl_jax.report import charts
+from mtl_jax.report.charts.look import BASELINE, OTHERS, SUM, Look
 from mtl_jax.report.text import listed
 
 NAMES = {
@@ -27,7 +27,7 @@ UNITARY = "multi"
 def variant_looks(table: Frame) -> dict[str, Look]:
     """Choose looks of the variants of a frame, with its columns variant and group."""
     groups = table.drop_duplicates("variant").set_index("variant")["group"]
-    made = plots.looks(groups.index)
+    made = charts.looks(groups.index)
     return {v: made[v]._replace(label=said(v, groups[v])) for v in groups.index}
 
 
@@ -60,15 +60,15 @@ def method_looks(methods: Iterable[str]) -> dict[str, Look]:
     """Choose looks of multi-task optimizers, by method."""
     return {
         method: look._replace(label=method.removeprefix(UNITARY).lstrip("-"))
-        for method, look in plots.looks(methods).items()
+        for method, look in charts.looks(methods).items()
     }
 
 
-def size_looks(sizes: Iterable[int]) -> dict[int, Look]:
+def size_looks(sizes: Iterable[int]) -> dict[str, Look]:
     """Choose looks of auxiliary sets by their number of tasks."""
     known = (BASELINE, SUM, *OTHERS)
     return {
-        size: known[place % len(known)]._replace(
+        str(size): known[place % len(known)]._replace(
             label=f"{size} auxiliary task{'s' * (size != 1)}"
         )
         for place, size in enumerate(sorted(set(sizes)))

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,8 +15,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mtl_jax.report.plots.style import FAINT, INK, MUTED, styled
-
 LossesAt = Callable[[np.ndarray], np.ndarray]
 """``points [..., 2] -> losses [..., 2]``."""
 LEAST_COLUMNS, MOST_COLUMNS = 5, 6
@@ -23,6 +22,18 @@ PANEL, GAP, TITLE, MARGIN, HEAD, FOOT = 1.5, 0.14, 0.24, 0.42, 0.5, 0.42
 """Inches."""
 FRONT = "#66C5AB"
 CONTOUR = "#c9c9c9"
+INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
+RC: Any = {
+    "font.size": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mtl_jax",
+}
 TIME = LinearSegmentedColormap.from_list(
     "time", mpl.colormaps["plasma"](np.linspace(0.08, 0.84, 32))
 )
@@ -50,7 +61,6 @@ class Problem(NamedTuple):
     steps: int
 
 
-@styled()
 def plane(paths: Mapping[str, Paths], problem: Problem) -> Figure:
     """Draw trajectories in the plane of parameters, on contours of the mean loss.
 
@@ -73,7 +83,6 @@ def plane(paths: Mapping[str, Paths], problem: Problem) -> Figure:
     return _sheet(paths, problem, draw, ("θ₁", "θ₂"), contours=True)
 
 
-@styled()
 def objectives(paths: Mapping[str, Paths], problem: Problem) -> Figure:
     """Draw the same trajectories in the plane of the two losses.
 
@@ -176,3 +185,18 @@ def _legend(figure: Figure, steps: int, contours: bool) -> None:
     figure.colorbar(ScalarMappable(None, TIME), bar, orientation="horizontal")
     bar.set_xticks([0, 1], ["0", f"{steps:,} steps"])
     bar.tick_params(labelsize=8, pad=1.5, length=0)
+
+
+def write(paths: Mapping[str, Paths], problem: Problem, folder: Path) -> None:
+    """Write both figures as PNG and SVG.
+
+    Args:
+      paths: by method.
+      problem: the losses, and their front.
+      folder: that gets ``toy`` and ``toy_losses``.
+    """
+    with mpl.rc_context(RC):
+        for name, draw in (("toy", plane), ("toy_losses", objectives)):
+            figure = draw(paths, problem)
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
