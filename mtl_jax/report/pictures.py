@@ -8,36 +8,24 @@ import pandas as pd
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import LOSS, Measure
-from mtl_jax.report import charts, cosines
-from mtl_jax.report.captions import lines, rho, selection, whole_runs
+from mtl_jax.report import charts, conflict_pictures, factor_pictures
+from mtl_jax.report.against_loss import LOSS_AXIS, against_loss, matched_means
+from mtl_jax.report.captions import lines, selection
 from mtl_jax.report.charts import Axis, Panel, Picture, bundle, rows
 from mtl_jax.report.charts.labels import (
-    TRAINING_LOSS,
     difference,
-    factor_label,
     label,
     short,
     spans,
 )
-from mtl_jax.report.charts.look import other
 from mtl_jax.report.findings import (
-    BASELINE,
-    HEADLINE,
-    MOST_FACTOR_TASKS,
     MOST_TASKS,
     Findings,
 )
 from mtl_jax.report.text import counted
 
 Looks = Mapping[str, charts.Look]
-LOSS_AXIS = Axis(TRAINING_LOSS, "log", reverse=True)
 MEAN = "mean over tasks"
-OF_RUN = {
-    "mean_cosine": ("mean cosine of pairs", "cosine", 1),
-    "negative_pairs": ("negative pairs", "pairs (%)", 100),
-    "unit_mean": ("norm of the mean unit gradient", "norm (0 to 1)", 1),
-}
-"""Conflict of whole runs: title, label and factor."""
 
 
 def pictures(
@@ -56,11 +44,11 @@ def pictures(
         yield from _effects(findings, shown)
     yield from _ranking(findings, shown)
     yield _learning(findings, shown)
-    yield from _factors(findings, shown)
-    yield from _contrasts(findings, shown, correlations[0])
-    yield from _conflict(findings, shown)
-    yield from _weights(findings, shown)
-    yield from _conflict_effects(findings, shown, correlations[1:])
+    yield from factor_pictures.factors(findings, shown)
+    yield from factor_pictures.contrasts(findings, shown, correlations[0])
+    yield from conflict_pictures.conflict(findings, shown)
+    yield from conflict_pictures.weights(findings, shown)
+    yield from conflict_pictures.conflict_effects(findings, shown, correlations[1:])
     yield from _costs(findings)
 
 
@@ -191,48 +179,13 @@ def _matched(
         return charts.empty(title, "no score", task)
     measure, made = findings.table.measure(name), []
     for variant in looks:
-        made.append(_against_loss(findings, task, variant, ("test", name, ""), measure))
+        made.append(against_loss(findings, task, variant, ("test", name, ""), measure))
     means = {v: c.gap if kind == "loss" else c.score_gap for v, c in compared.items()}
-    made += _means(means, task, measure.factor)
+    made += matched_means(means, task, measure.factor)
     table = rows.joined(made)
     scale = "log" if kind == "loss" and spans(table["y"].to_numpy(float)) else "linear"
     y = Axis(f"test {label(name, measure)}", scale)
     return charts.curves(title, table, LOSS_AXIS, y, looks, task=task)
-
-
-def _against_loss(
-    findings: Findings,
-    task: str,
-    variant: str,
-    what: tuple[str, str, str],
-    measure: Measure,
-) -> Frame:
-    """Runs of a value, by split, name and scope, against the loss on the probe."""
-    split, name, scope = what
-    of = bundle(findings.table, split, name, task, variant, scope)
-    probe = bundle(findings.table, "probe", "loss", task, variant)
-    if of.values.shape != probe.values.shape or not of.values.size:
-        return rows.joined([])
-    x = np.where(probe.values > 0, probe.values, np.nan)
-    return rows.of_runs(of, variant, x, factor=measure.factor)
-
-
-def _means(frames: Mapping[str, Frame], task: str, factor: float) -> list[Frame]:
-    """Means over seeds in bins of training loss, of MT and, once, of ST."""
-    made, drawn = [], False
-    for variant, frame in frames.items():
-        if not len(frame):
-            continue
-        frame = frame[(frame["task"] == task) & frame["comparable"]]
-        bins = frame.groupby("bin")[["log_loss", "st", "mt"]].mean()
-        if not len(bins):
-            continue
-        x = np.exp(bins["log_loss"].to_numpy())
-        made.append(rows.line(variant, x, factor * bins["mt"].to_numpy()))
-        if not drawn:
-            made.append(rows.line(BASELINE, x, factor * bins["st"].to_numpy()))
-            drawn = True
-    return made
 
 
 def _gap_curve(task: str, looks: Looks, compared: Mapping) -> Panel:
@@ -407,50 +360,6 @@ def _sorted(table: Frame, order: list[str]) -> Frame:
     )
 
 
-def _weights(findings: Findings, looks: Looks) -> Iterator[Picture]:
-    # Shares need the weights of all tasks in one run.
-    whole = [v for v in findings.variants if len(findings.cells[v]) == 1]
-    tasks = findings.tasks
-    weighed = [v for v in whole if _is_weighed(findings, v)]
-    if not weighed:
-        return
-    styles = {task: other(i)._replace(label=task) for i, task in enumerate(tasks)}
-    panels = []
-    for variant in weighed:
-        bundles = [bundle(findings.table, "train", "weight", t, variant) for t in tasks]
-        bundles = [of for of in bundles if of.values.size]
-        total = np.sum([np.abs(of.values) for of in bundles], axis=0)
-        made = []
-        for task, of in zip(tasks, bundles, strict=False):
-            share = of._replace(values=of.values / np.where(total > 0, total, np.nan))
-            made.append(rows.of_runs(share, task, of.steps))
-            made.append(rows.of_mean(share, task))
-        table = rows.joined(made).rename(columns={"variant": "of task"})
-        axis = charts.steps(findings.table.step.max())
-        y = Axis("share of weight", zero=True)
-        title = short(looks[variant].label)
-        panels.append(charts.curves(title, table, axis, y, styles, by="of task"))
-    apart = ", and those of which tasks have runs of their own" * (
-        len(whole) < len(findings.variants)
-    )
-    text = (
-        f"Share of each task in the weights of the latest update, by its size; thick: "
-        f"mean over seeds. Equal shares are {1 / len(tasks):.2g}. Methods "
-        f"whose weights never differ are left out{apart}."
-    )
-    yield Picture("weights", "Weights over training", text, panels, styles)
-
-
-def _is_weighed(findings: Findings, variant: str) -> bool:
-    """Tell whether a variant's weights were recorded and are not always alike."""
-    recorded = [
-        bundle(findings.table, "train", "weight", task, variant).values
-        for task in findings.tasks
-    ]
-    values = [values for values in recorded if values.size]
-    return len(values) > 1 and any(not np.allclose(v, values[0]) for v in values)
-
-
 def _mean_gaps(findings: Findings) -> Frame:
     """Mean gap of every task, and of all, for `charts.intervals`."""
     made = []
@@ -486,180 +395,3 @@ def _transfers(findings: Findings) -> tuple[str, str, Frame]:
     axis_label = "% of ST" if relative else units.pop()
     title = "transfer (test score)"
     return title, f"MT − ST ({axis_label}), + better", _marks(made)
-
-
-def _factors(findings: Findings, looks: Looks) -> Iterator[Picture]:
-    shown = findings.shown(MOST_FACTOR_TASKS)
-    matched = {v: c.contrasts for v, c in findings.versus.items() if len(c.contrasts)}
-    first = [name for name in findings.factors if name in HEADLINE]
-    others = [name for name in findings.factors if name not in HEADLINE]
-    first, others = (first, others) if first else (others[:4], others[4:])
-    thick = "; thick: means over seeds at the same training loss" * bool(matched)
-    text = (
-        f"Factors of a task (trunk and head, fixed probe) against its training loss. "
-        f"Thin lines: every seed{thick}. {selection(findings, shown)}"
-    )
-    for number, names in enumerate((first, others)):
-        if names:
-            panels = [
-                _factor(findings, looks, task, name, matched)
-                for name in names
-                for task in shown
-            ]
-            title = "Other factors" if number else "Factors along training"
-            id = "factors-more" if number else "factors"
-            columns = min(len(shown), 3)
-            yield Picture(id, title, text, panels, looks, columns, bool(number))
-
-
-def _factor(
-    findings: Findings,
-    looks: Looks,
-    task: str,
-    name: str,
-    matched: Mapping[str, Frame],
-) -> Panel:
-    """A factor of a task against its training loss."""
-    what = "probe", name, "task"
-    made = [_against_loss(findings, task, v, what, Measure(0, "")) for v in looks]
-    of_name = {v: frame[frame["factor"] == name] for v, frame in matched.items()}
-    made += _means(of_name, task, 1.0)
-    table = rows.joined(made)
-    scale = "log" if spans(table["y"].to_numpy(float)) else "linear"
-    y = Axis(factor_label(name), scale)
-    return charts.curves(short(task), table, LOSS_AXIS, y, looks, task=task)
-
-
-def _conflict(findings: Findings, looks: Looks) -> Iterator[Picture]:
-    recorded = {variant for *_, name, _, variant in findings.table.places
-                if name == "mean_cosine"}  # fmt: skip
-    measured = {variant: look for variant, look in looks.items() if variant in recorded}
-    if not measured:
-        return
-    shown = findings.shown(MOST_TASKS)
-    text = (
-        f"Gradients of the tasks on the trunk, whole probe: mean cosine of pairs, "
-        f"share of pairs with a negative one, norm of the mean of unit gradients "
-        f"(larger is less conflict); then the cosine of each task's gradient with "
-        f"the next update. {whole_runs(findings, list(measured))}{lines(findings)} "
-        f"{selection(findings, shown)}"
-    )
-    wanted = [(name, "", *told) for name, told in OF_RUN.items()]
-    wanted += [
-        ("cosine_update", task, short(task), "cosine with update", 1) for task in shown
-    ]
-    panels = []
-    for name, task, title, axis_label, factor in wanted:
-        made = []
-        for variant in measured:
-            of = bundle(findings.table, "probe", name, task, variant, "shared")
-            if len(of.steps):
-                made.append(rows.of_runs(of, variant, of.steps, factor=factor))
-                made.append(rows.of_mean(of, variant, factor=factor))
-        if made:
-            x = charts.steps(findings.table.step.max())
-            y = Axis(axis_label, zero=True)
-            table = rows.joined(made)
-            panels.append(charts.curves(title, table, x, y, measured, task=task))
-    yield Picture("conflict", "Conflict over training", text, panels, measured)
-    yield from cosines.pictures(findings, measured)
-
-
-def _contrasts(findings: Findings, looks: Looks, table: Frame) -> Iterator[Picture]:
-    panels = []
-    for variant, versus in findings.versus.items():
-        names = (
-            list(versus.contrasts["factor"].unique()) if len(versus.contrasts) else []
-        )
-        first = [name for name in HEADLINE if name in names] or names[:4]
-        for name in first:
-            contrasts = versus.contrasts[versus.contrasts["factor"] == name]
-            kind = (
-                "log MT/ST" if (contrasts["kind"] == "log ratio").all() else "MT − ST"
-            )
-            cloud = pd.DataFrame(
-                {
-                    "x": contrasts["contrast"].to_numpy(float),
-                    "y": contrasts["gap"].to_numpy(float),
-                    "training loss (nats)": np.exp(
-                        contrasts["log_loss"].to_numpy(float)
-                    ),
-                    "task": contrasts["task"].to_numpy(object),
-                    "variant": variant,
-                }
-            )
-            title = factor_label(name).partition(" (")[0]
-            title += f", {variant}" * (len(findings.versus) > 1)
-            panels.append(
-                charts.scatter(
-                    title,
-                    cloud,
-                    Axis(f"contrast, {kind}", zero=True),
-                    Axis("gap (nats), + MT worse", zero=True),
-                    looks,
-                    note=rho(table, findings.setting, variant, factor=name),
-                    gradient="training loss (nats)",
-                )
-            )
-    if panels:
-        text = (
-            "A point is a bin of training loss of a task and a pair of an ST and an MT "
-            "run. To the right MT has more of the factor than ST at the same training "
-            "loss; above 0 it generalizes worse. ρ: Spearman with its 95% interval, "
-            "tasks and runs resampled (points of a pair of runs are not independent)."
-        )
-        title = "Gap against each factor's contrast"
-        yield Picture("contrasts", title, text, panels, {})
-
-
-def _conflict_effects(
-    findings: Findings, looks: Looks, tables: tuple[Frame, ...]
-) -> Iterator[Picture]:
-    used = {v: versus for v, versus in findings.versus.items() if len(versus.conflict)}
-    if not used:
-        return
-    wanted = (
-        ("optimization, mean of steps", "effect", "D (nats), + MT worse", tables[0]),
-        ("transfer", "transfer", "", tables[1]),
-        ("optimization, every step", "effect", "D (nats), + MT worse", tables[2]),
-    )
-    panels = []
-    for title, y, axis_label, table in wanted:
-        clouds, factor = [], 1.0
-        by_step = "every" in title
-        for variant, versus in used.items():
-            effects = versus.conflict_steps if by_step else versus.conflict
-            if not axis_label:
-                names = effects["transfer_name"].unique()
-                measures = [findings.table.measure(name) for name in names]
-                units = {difference(measure) for measure in measures}
-                alike = len(units) == 1
-                factor = measures[0].factor if alike else 1
-                unit = units.pop() * alike or "own units"
-                axis_label = f"test score, MT − ST ({unit})"
-            clouds.append(
-                pd.DataFrame(
-                    {
-                        "x": effects["conflict"].to_numpy(float),
-                        "y": factor * effects[y].to_numpy(float),
-                        "task": effects["task"].to_numpy(object),
-                        "variant": variant,
-                    }
-                )
-            )
-        told = [
-            f"{v}: " * (len(used) > 1) + rho(table, findings.setting, v) for v in used
-        ]
-        x = Axis("conflict (− mean cosine)", zero=True)
-        cloud = pd.concat(clouds, ignore_index=True)
-        note = "; ".join(told)
-        ordinate = Axis(axis_label, zero=True)
-        panels.append(charts.scatter(title, cloud, x, ordinate, looks, note=note))
-    text = (
-        "A point is a task and a pair of an ST and an MT run (on the right, also a "
-        "step). Conflict: minus the mean cosine of the task's gradient with those of "
-        "the others. D: training loss, MT − ST at equal step. Transfer: at the "
-        "best-validation point, + is MT better."
-    )
-    title = "Conflict against optimization and transfer"
-    yield Picture("conflict-effects", title, text, panels, {v: looks[v] for v in used})
