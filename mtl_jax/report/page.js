@@ -22,7 +22,6 @@ function adapted(panel, rows) {
   let text = JSON.stringify(panel.spec);
   if (prefers.matches) text = text.replaceAll('"#000000"', '"#ffffff"').replaceAll('"#222222"', '"#e8e8e8"');
   const spec = JSON.parse(text);
-  delete spec.title_color;
   for (const layer of spec.layer) {
     const y = layer.encoding.y;
     if (scales.y === "auto" || !y || !y.scale || !y.scale.type) continue;
@@ -182,7 +181,7 @@ for (const figure of document.querySelectorAll("figure[data-figure]")) {
     box.dataset.task = panel.task;
     const title = document.createElement("h4");
     title.textContent = panel.title;
-    if (panel.spec.title_color) title.style.borderColor = panel.spec.title_color;
+    if (panel.color) title.style.borderColor = panel.color;
     box.append(title);
     if (panel.note) {
       const note = document.createElement("p");

@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mtl_jax.analysis import memo
-from mtl_jax.options import one_of
 from mtl_jax.report import charts, claim_pictures, claims, tables
 from mtl_jax.report.charts import Picture, export
 from mtl_jax.report.charts.payload import of_picture
@@ -97,6 +96,7 @@ def write(
         raise InputError(
             f"a report of {len(paths)} workdirs needs a folder: name it with --out."
         )
+    export.check(figures)
     folder = Path(out) if out else paths[0] / FOLDER
     with memo.scope():
         return compose(find_all(paths), folder, figures=figures)
@@ -117,10 +117,8 @@ def compose(
       figures: as of `write`.
 
     Raises:
-      InputError: the folder cannot be written, or a format is unknown.
+      InputError: the folder cannot be written.
     """
-    for kind in figures:
-        one_of("figures", kind, export.FORMATS)
     correlated = correlations(settings)
     judged = claims.verdicts(settings)
     looks = charts.looks(v for findings in settings for v in findings.variants)

@@ -41,16 +41,21 @@ class Result:
 
         return report.write(self.workdir)
 
+    @cached_property
+    def _figures(self) -> dict[str, Path]:
+        """Figures of the report by name, written when one is first asked for."""
+        from mtl_jax import report
+
+        folder = report.write(self.workdir, figures=("png",)).parent
+        return {path.stem: path for path in sorted(folder.glob("*.png"))}
+
     def figure(self, name: str) -> Path:
         """Return the PNG of a figure of the report, such as ``learning``.
 
         Raises:
           InputError: the report has no such figure.
         """
-        from mtl_jax import report
-
-        folder = report.write(self.workdir, figures=("png",)).parent
-        figures = {path.stem: path for path in sorted(folder.glob("*.png"))}
+        figures = self._figures
         if name not in figures:
             raise InputError(
                 f"the report has no figure {name!r}; it has {', '.join(figures)}"

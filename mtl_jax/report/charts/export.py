@@ -4,11 +4,12 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import vl_convert
 
+from mtl_jax.options import one_of
 from mtl_jax.report.charts.look import Look
 from mtl_jax.report.charts.panel import HIDDEN, Panel
 from mtl_jax.report.charts.picture import Picture
@@ -44,6 +45,16 @@ FORMATS: dict[str, Callable[[str], bytes]] = {
     "pdf": vl_convert.vegalite_to_pdf,
 }
 """Renderers of a specification, by the ending of the file."""
+
+
+def check(kinds: Sequence[str]) -> None:
+    """Raise where a format is unknown.
+
+    Raises:
+      InputError: the first such.
+    """
+    for kind in kinds:
+        one_of("figures", kind, FORMATS)
 
 
 def render(picture: Picture, kind: str) -> bytes:
@@ -91,15 +102,15 @@ def whole(picture: Picture) -> dict[str, Any]:
 
 def _alone(panel: Panel) -> dict[str, Any]:
     """A panel with its rows, for a sheet that has the parameters."""
-    kept = {k: v for k, v in panel.spec.items() if k not in ("params", "title_color")}
+    kept = {k: v for k, v in panel.spec.items() if k != "params"}
     layers = [
         {k: v for k, v in layer.items() if k != "params"} for layer in kept["layer"]
     ]
     title: dict[str, Any] = {"text": panel.title}
     if panel.note:
         title["subtitle"] = textwrap.wrap(panel.note, NOTE)
-    if color := panel.spec.get("title_color"):
-        title["color"] = color
+    if panel.color:
+        title["color"] = panel.color
     rows = json.loads(panel.rows.to_json(orient="records", double_precision=12))
     return {
         **kept, "layer": layers, "title": title, "width": WIDTH,

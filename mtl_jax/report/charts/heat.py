@@ -73,4 +73,4 @@ def heat(
         layers.insert(1, layer(frame, where, "datum.chosen"))
     height = max(2 * ROW, min(HEIGHT + 60, 30 * len(orders[1])))
     spec = stacked(layers, height)
-    return Panel(title, rows, spec | ({"title_color": color} if color else {}))
+    return Panel(title, rows, spec, color=color)

@@ -12,6 +12,7 @@ from mtl_jax.report.charts.panel import (
     ROW,
     Panel,
     Spec,
+    constant,
     layer,
     look_of,
     stacked,
@@ -62,7 +63,7 @@ def intervals(
     if margin:
         band = {"x": {"datum": -margin}, "x2": {"datum": margin}}
         mark = {"type": "rect", "color": GREY, "opacity": 0.16}
-        layers.append({"data": {"values": [{}]}, "mark": mark, "encoding": band})
+        layers.append(constant(mark, band))
     layers += [
         zero_line("x"),
         layer(

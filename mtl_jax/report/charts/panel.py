@@ -43,6 +43,8 @@ class Panel(NamedTuple):
     """Under the title: a correlation, or why there is nothing to be seen."""
     task: str = ""
     """The task that it is of, if it is of one."""
+    color: str = ""
+    """Colour of the title, if it has one."""
 
 
 def empty(title: str, note: str, task: str = "") -> Panel:
@@ -70,10 +72,15 @@ def layer(mark: Spec, encoding: Spec, where: str = "") -> Spec:
     return made | ({"transform": [{"filter": where}]} if where else {})
 
 
+def constant(mark: Spec, encoding: Spec) -> Spec:
+    """Make a layer that is drawn once, whatever the rows are."""
+    return {"data": {"values": [{}]}, "mark": mark, "encoding": encoding}
+
+
 def zero_line(axis: str) -> Spec:
     """Make a layer with the line of no difference on an axis."""
     mark = {"type": "rule", "color": MUTED, "strokeWidth": 1}
-    return {"data": {"values": [{}]}, "mark": mark, "encoding": {axis: {"datum": 0}}}
+    return constant(mark, {axis: {"datum": 0}})
 
 
 def look_of(field: str, channel: str, look: Mapping[str, Spec]) -> Spec:

@@ -34,6 +34,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "title": panel.title,
         "note": panel.note,
         "task": panel.task,
+        "color": panel.color,
         "spec": panel.spec,
         "rows": columns(panel.rows),
     }

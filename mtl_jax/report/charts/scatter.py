@@ -11,6 +11,7 @@ from mtl_jax.report.charts.panel import (
     HEIGHT,
     Panel,
     Spec,
+    constant,
     empty,
     layer,
     look_of,
@@ -73,7 +74,7 @@ def scatter(
             corner = {"x": {"datum": 0}, "x2": {"datum": -sign * ends[0]}}
             corner |= {"y": {"datum": 0}, "y2": {"datum": sign * ends[1]}}
             mark = {"type": "rect", "color": "#7fa8cc", "opacity": 0.16}
-            layers.append({"data": {"values": [{}]}, "mark": mark, "encoding": corner})
+            layers.append(constant(mark, corner))
     layers += [zero_line(name) for name, axis in (("x", x), ("y", y)) if axis.zero]
     for name, axis, other in (("x", x, "y"), ("y", y, "x")):
         if f"{name}_low" in rows and rows[f"{name}_low"].notna().any():

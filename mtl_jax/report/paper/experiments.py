@@ -170,8 +170,7 @@ def figure_4(records: Studied) -> Section:
             "quadrants the factor would explain it: better with less of it, or worse "
             "with more."
         )
-        columns = figures.columns_of(panels)
-        picture = Picture("figure-4", "Figure 4", text, panels, looks, columns)
+        picture = Picture("figure-4", "Figure 4", text, panels, looks)
         pictures.append(picture)
     return Section(
         "figure_4",

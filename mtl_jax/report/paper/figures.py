@@ -1,6 +1,6 @@
 """Panels of the paper's figures, from the frames of `mtl_jax.analysis.paper`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -160,8 +160,3 @@ def temperatures(
     y = Axis(names[value], zero=value == "transfer")
     x = Axis(TEMPERATURE, "log")
     return charts.curves(short(title), rows.joined(made), x, y, looks)
-
-
-def columns_of(panels: Sequence[Panel]) -> int:
-    """Choose how many panels stand side by side."""
-    return min(3, max(1, len(panels)))

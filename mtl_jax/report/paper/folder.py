@@ -10,6 +10,7 @@ from mtl_jax.analysis import memo
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import one_of
 from mtl_jax.report import page
+from mtl_jax.report.charts import export
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.paper.experiments import EXPERIMENTS, Section, studied
 from mtl_jax.report.tables import Table
@@ -60,6 +61,7 @@ def write(
             f"no experiment of the paper is named; name some of "
             f"{', '.join(EXPERIMENTS)}."
         )
+    export.check(figures)
     root = Path(folder)
     with memo.scope():
         settings = page.find_all(list(dict.fromkeys(map(Path, workdirs))))
