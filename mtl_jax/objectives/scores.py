@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from mtl_jax.objectives.measure import Measure
 from mtl_jax.objectives.targets import BINARY, NUMBERS, is_class, or_nan
@@ -169,6 +168,8 @@ def _pearson(pairs: PyTree, count: Any) -> float:
 
 
 def _spearman(pairs: PyTree, count: Any) -> float:
+    from scipy import stats  # on demand: half a second of every start
+
     return _pearson([stats.rankdata(values) for values in pairs], count)
 
 
