@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from mtl_jax.data import Dataset
 from mtl_jax.devices import axis_map, run_axis
 from mtl_jax.training import variants
 from mtl_jax.training.batches import IndexedPool
-from mtl_jax.training.compile import compile_chunk, init_states
+from mtl_jax.training.compile import TrainProgram, build, init_states, trace_chunk
 from mtl_jax.training.setting import Setting, from_dataset
 from mtl_jax.training.step import data_pool
 
@@ -149,7 +148,7 @@ def _our_step(
     shapes = [(len(v.seeds), steps, v.task_ids.shape[1], size) for v in members]
     rows = [rng.integers(0, POOL, shape).astype(np.int32) for shape in shapes]
     states = [init_states(setting, v, run_map) for v in members]
-    stacks = [run_axis.make(len(v.seeds)) for v in members]
+    stacks = [run_axis.make(len(v.seeds), jax.devices()) for v in members]
     began = time.perf_counter()
     split = run_axis.split(4, first="rows")
     parts = [
@@ -159,9 +158,15 @@ def _our_step(
         )
         for runs, indices in zip(stacks, rows, strict=True)
     ]
-    with ThreadPoolExecutor() as threads:  # as `compile.compile_programs` does
-        compile_one = partial(compile_chunk, setting, run_map)
-        chunks = list(threads.map(compile_one, members, states, stacks, parts))
+    traces = [
+        partial(trace_chunk, setting, run_map, *each)
+        for each in zip(members, states, stacks, parts, strict=True)
+    ]
+    compiled = build(dict(enumerate(traces)))
+    chunks = [
+        TrainProgram(runs, compiled[number], variant)
+        for number, (runs, variant) in enumerate(zip(stacks, members, strict=True))
+    ]
     seconds = time.perf_counter() - began
 
     states = [

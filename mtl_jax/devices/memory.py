@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from mtl_jax.devices.target import Target
 from mtl_jax.types import InputError, PyTree
 
 
@@ -13,8 +14,14 @@ def size(tree: PyTree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def capacity() -> int:
-    """Return the bytes of a device; CPU devices share the machine's."""
+def capacity(target: Target | None = None) -> int:
+    """Return the bytes of a device, at hand if no other; CPU devices share a machine.
+
+    Args:
+      target: devices.
+    """
+    if target and target.chip:
+        return int(target.chip.memory)
     device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:

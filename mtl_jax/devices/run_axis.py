@@ -13,8 +13,8 @@ the same to rounding: losses, gradients of every task and batch statistics are t
 the whole batch.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,9 +40,8 @@ class Stack(NamedTuple):
     several processes all rows, so that every process takes part."""
 
 
-def make(size: int, sharing: int = 1) -> Stack:
+def make(size: int, devices: Sequence[Any], sharing: int = 1) -> Stack:
     """Spread ``size`` things over the devices, ``sharing`` devices for each."""
-    devices = jax.devices()
     rows = len(devices) // sharing
     if not multihost.is_multihost():
         per_row = -(-size // rows)
@@ -98,6 +97,13 @@ def shape(
     """Return the shape ``[padded, *rest]`` of something sharded, to compile for."""
     return jax.ShapeDtypeStruct(
         (padded(stack), *rest), dtype, sharding=place(stack, spec)
+    )
+
+
+def sharded_like(stack: Stack, tree: PyTree) -> PyTree:
+    """Return shapes of what `shard` makes of leaves ``[size, ...]``."""
+    return jax.tree.map(
+        lambda leaf: shape(stack, leaf.shape[1:], leaf.dtype, ROWS), tree
     )
 
 

@@ -25,19 +25,19 @@ LAYOUT = ("CHWN", "HWIO", "CHWN")
 FEW_CHANNELS = 4
 
 
-def default_form() -> str:
-    """Return the fastest form on the default backend."""
-    return "gemm" if jax.default_backend() == "cpu" else "lax"
+def form_for(platform: str) -> str:
+    """Return the fastest form on a platform."""
+    return "gemm" if platform == "cpu" else "lax"
 
 
 def check_form(form: str) -> str:
-    """Return the form meant by a name, ``auto`` included.
+    """Return the form meant by a name; ``auto`` is that for JAX's default backend.
 
     Raises:
       InputError: unknown name.
     """
     if form == "auto":
-        return default_form()
+        return form_for(jax.default_backend())
     return one_of("conv", form, ("auto", *FORMS))
 
 

@@ -131,6 +131,7 @@ def make_loader(
     batch_size: int,
     chunk: int,
     evaluation: EvalBatches,
+    devices: Sequence[Any],
     data_parallel: int = 1,
     streams: bool = False,
 ) -> Loader:
@@ -143,11 +144,12 @@ def make_loader(
       batch_size: of training.
       chunk: the most steps of a chunk; rows are filled up to as many.
       evaluation: batches of the evaluation.
+      devices: that the runs are spread over.
       data_parallel: devices that share the batch of a run.
       streams: whether the data set stays on the host; see `mtl_jax.training.streaming`.
     """
     data, one_input = data_pool(setting), setting.batch_axes == ONE_INPUT
-    stacks = [run_axis.make(len(v.seeds), data_parallel) for v in variants]
+    stacks = [run_axis.make(len(v.seeds), devices, data_parallel) for v in variants]
     meshes = {runs.mesh: runs for runs in stacks}  # variants of as many runs share it
     parts = [evaluation]
     train_pools = eval_pools = WholePool(data, meshes)

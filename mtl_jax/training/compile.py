@@ -1,8 +1,9 @@
 """Compiled programs of a variant: training and evaluation over its runs."""
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +42,7 @@ class TrainProgram:
 
     runs: Stack
     compiled: Any
-    learning_rates: Array
-    task_ids: Array
+    variant: Variant
 
     def __call__(
         self, states: TrainState, pool: IndexedPool, count: int, looked_at: bool = True
@@ -56,12 +56,16 @@ class TrainProgram:
           looked_at: whether somebody looks at the last one.
         """
         last = run_axis.replicate(self.runs, (np.int32(count), np.bool(looked_at)))
-        return self.compiled(states, pool, last, (self.learning_rates, self.task_ids))
+        return self.compiled(states, pool, last, self._rest)
 
     @property
-    def temporaries(self) -> int:
-        """Bytes of its temporaries on a device."""
-        return memory.temporaries(self.compiled)
+    def task_ids(self) -> Array:
+        """Tasks of the runs, on the devices."""
+        return self._rest[1]
+
+    @cached_property
+    def _rest(self) -> tuple[Array, Array]:
+        return run_axis.shard(self.runs, self.variant.inputs)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,6 @@ class EvalProgram:
     ) -> PyTree:
         """Return what `evaluate.sums` returns, of every run."""
         return self.compiled((states.params, states.model_state), task_ids, pool)
-
-    @property
-    def temporaries(self) -> int:
-        """Bytes of its temporaries on a device."""
-        return memory.temporaries(self.compiled)
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,18 @@ class Programs:
 
 def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
     """Draw initial states of all runs, on the host, leaves ``[R, ...]``."""
-    init = run_map(partial(init_state, setting, variant.method), (0, 0, None))
-    states = jax.jit(init)(variant.seeds, variant.task_ids, setting.start)
-    return jax.device_get(states)
+    init = jax.jit(_init(setting, variant, run_map))
+    return jax.device_get(init(variant.seeds, variant.task_ids, setting.start))
+
+
+def state_shapes(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
+    """Return shapes of what `init_states` draws."""
+    init = _init(setting, variant, run_map)
+    return jax.eval_shape(init, variant.seeds, variant.task_ids, setting.start)
+
+
+def _init(setting: Setting, variant: Variant, run_map: AxisMap) -> Callable:
+    return run_map(partial(init_state, setting, variant.method), (0, 0, None))
 
 
 def report(states: TrainState) -> ChunkReport:
@@ -126,6 +134,62 @@ def _report(losses: Array, states: TrainState) -> ChunkReport:
     return ChunkReport(losses, states.lowest_loss, states.diverged, smto)
 
 
+Trace = Callable[[], Any]
+"""Traces a program for its shapes; what it returns has ``lower().compile()``."""
+
+
+def build(traces: Mapping[Any, Trace]) -> dict[Any, Any]:
+    """Compile programs, several at a time, by their keys."""
+    with ThreadPoolExecutor() as threads:
+        compiled = threads.map(lambda trace: trace().lower().compile(), traces.values())
+        return dict(zip(traces, compiled, strict=True))
+
+
+def program_traces(
+    setting: Setting,
+    variants: list[Variant],
+    states: list[TrainState],
+    loader: Loader,
+    run_map: AxisMap,
+) -> dict[tuple, Trace]:
+    """Return what is to be compiled for training and evaluation.
+
+    Args:
+      setting: the setting.
+      variants: of the experiment.
+      states: of every variant, or their shapes.
+      loader: of the same variants.
+      run_map: how the runs of a device are mapped.
+
+    Returns:
+      Of the training of a variant by ``("training", place)``, of an evaluation by
+      `_evaluation`.
+    """
+    evaluations = {
+        _evaluation(variant, runs): partial(
+            _trace_evaluation, setting, run_map, variant, state, runs, like
+        )
+        for variant, state, runs, like in zip(
+            variants, states, loader.stacks, loader.eval_like, strict=True
+        )
+    }
+    chunks = {
+        ("training", place): partial(trace_chunk, setting, run_map, *of_variant)
+        for place, of_variant in enumerate(
+            zip(variants, states, loader.stacks, loader.train_like, strict=True)
+        )
+    }
+    return {**evaluations, **chunks}
+
+
+def _evaluation(variant: Variant, runs: Stack) -> tuple:
+    """Key of an evaluation: it does not depend on how a run was trained.
+
+    Variants of as many runs and tasks have one program.
+    """
+    return "evaluation", runs, variant.task_ids.shape[1]
+
+
 def compile_programs(
     setting: Setting,
     variants: list[Variant],
@@ -136,49 +200,29 @@ def compile_programs(
     """Compile the programs of all variants, several at a time.
 
     Args:
-      setting: the setting.
-      variants: of the experiment.
-      states: of every variant, for their shapes.
-      loader: of the same variants.
-      run_map: how the runs of a device are mapped.
+      setting: as in `program_traces`.
+      variants: as in `program_traces`.
+      states: as in `program_traces`.
+      loader: as in `program_traces`.
+      run_map: as in `program_traces`.
 
     Raises:
       InputError: data, states and temporaries exceed the memory of a device.
     """
     kept = held(states, loader)
     memory.check(kept)  # before any of it goes there
-    # Evaluation does not depend on how a run was trained: variants of as many runs and
-    # tasks have one program.
-    kinds = [
-        (runs, variant.task_ids.shape[1])
-        for variant, runs in zip(variants, loader.stacks, strict=True)
+    compiled = build(program_traces(setting, variants, states, loader, run_map))
+    temporaries = max(map(memory.temporaries, compiled.values()))
+    memory.check({**kept, "temporaries": temporaries})
+    return [
+        Programs(
+            TrainProgram(runs, compiled["training", place], variant),
+            EvalProgram(compiled[_evaluation(variant, runs)]),
+        )
+        for place, (variant, runs) in enumerate(
+            zip(variants, loader.stacks, strict=True)
+        )
     ]
-    with ThreadPoolExecutor() as threads:
-        evaluations = {}
-        for kind, variant, state, like in zip(
-            kinds, variants, states, loader.eval_like, strict=True
-        ):
-            if kind not in evaluations:
-                evaluations[kind] = threads.submit(
-                    _compile_evaluation, setting, run_map, variant, state, kind[0], like
-                )
-        chunks = [
-            threads.submit(compile_chunk, setting, run_map, variant, state, runs, like)
-            for variant, state, runs, like in zip(
-                variants, states, loader.stacks, loader.train_like, strict=True
-            )
-        ]
-    compiled = [
-        Programs(c.result(), evaluations[k].result())
-        for c, k in zip(chunks, kinds, strict=True)
-    ]
-    temporaries = [
-        program.temporaries
-        for programs in compiled
-        for program in (programs.train_program, programs.eval_program)
-    ]
-    memory.check({**kept, "temporaries": max(temporaries)})
-    return compiled
 
 
 def held(states: list[TrainState], loader: Loader) -> dict[str, int]:
@@ -187,21 +231,21 @@ def held(states: list[TrainState], loader: Loader) -> dict[str, int]:
     return {"data": loader.bytes, "states": size}
 
 
-def compile_chunk(
+def trace_chunk(
     setting: Setting,
     run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
     like: IndexedPool,
-) -> TrainProgram:
-    """Compile the training of a variant.
+) -> Any:
+    """Trace the training of a variant.
 
     Args:
       setting: the setting.
       run_map: how the runs of a device are mapped.
       variant: the variant.
-      states: of its runs, for their shapes.
+      states: of its runs, or their shapes.
       runs: where they lie.
       like: one of `Loader.train_chunks`, or its shapes.
     """
@@ -214,32 +258,34 @@ def compile_chunk(
         states, losses = mapped(states, pool.rows, count, *rest, pool.data, looked_at)
         return states, _report(losses, states)
 
-    rates = variant.learning_rates.astype(np.float32)
-    rest = run_axis.shard(runs, (rates, variant.task_ids))
-    last = run_axis.replicate(runs, (np.int32(0), np.bool(True)))
     donated = jax.jit(chunk, donate_argnums=0, out_shardings=run_axis.place(runs))
-    lowered = donated.lower(run_axis.shard(runs, states), like, last, rest)
-    return TrainProgram(runs, lowered.compile(), *rest)
+    return donated.trace(
+        run_axis.sharded_like(runs, states),
+        like,
+        run_axis.like(runs, (np.int32(0), np.bool(True))),
+        run_axis.sharded_like(runs, variant.inputs),
+    )
 
 
-def _compile_evaluation(
+def _trace_evaluation(
     setting: Setting,
     run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
     like: IndexedPool,
-) -> EvalProgram:
-    """Compile the evaluation of all variants like this; see `compile_chunk`."""
+) -> Any:
+    """Trace the evaluation of all variants like this; see `trace_chunk`."""
 
     def sums(models: tuple, task_ids: Array, pool: IndexedPool) -> PyTree:
         of_run = partial(evaluate.sums, setting, variant.method.task_map)
         mapped = run_axis.map_runs(runs, run_map, of_run, (0, 0, None, None, 0, None))
         return mapped(*models, pool.rows, pool.mask, task_ids, pool.data)
 
-    ids = run_axis.shard(runs, variant.task_ids)
-    models = run_axis.shard(runs, (states.params, states.model_state))
-    return EvalProgram(jax.jit(sums).lower(models, ids, like).compile())
+    models = states.params, states.model_state
+    return jax.jit(sums).trace(
+        *run_axis.sharded_like(runs, (models, variant.task_ids)), like
+    )
 
 
 def _bytes_each(states: TrainState, runs: Stack) -> int:

@@ -5,8 +5,7 @@ for bit. A task factor looks at one task of one run at a time, whatever the vari
 variants share its program.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +27,7 @@ from mtl_jax.metrics.factors.contract import (
 )
 from mtl_jax.objectives.missing import mean_loss
 from mtl_jax.storage.records import Row
-from mtl_jax.training.compile import init_states
+from mtl_jax.training.compile import Trace, build, init_states
 from mtl_jax.training.record_rows import RowOf
 from mtl_jax.training.resolve import PROBE, Experiment
 from mtl_jax.training.setting import Setting
@@ -65,12 +64,44 @@ class CompiledFactor(NamedTuple):
     """Bytes of its program's temporaries on a device."""
 
 
-class Program(NamedTuple):
-    """A factor's program, which several variants may share."""
+def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Trace]:
+    """Return what is to be compiled for the factors of an experiment.
 
-    run: Callable[[Any], PyTree]
-    temporaries: int
-    """As in `CompiledFactor`."""
+    Args:
+      made: the experiment.
+      states: of every variant, or their shapes.
+
+    Returns:
+      Of a factor of tasks by its name and the number of views, of one of runs by its
+      name and the variant; only where there are several tasks.
+    """
+    setting, run_map, seed = made.setting, made.run_map, made.config.data.seed
+    batch = _probe_like(setting, made.splits[PROBE])
+    like = {}  # of every size, one
+    for variant, state in zip(made.variants, states, strict=True):
+        view = jax.eval_shape(partial(views, setting, variant), state)
+        like[_views(variant)] = view
+    devices = made.target.devices
+    of_tasks = {
+        (name, size): partial(
+            _trace_task, setting, run_map, devices, batch, seed, factor, view
+        )
+        for name, factor in made.factors.task.items()
+        for size, view in like.items()
+    }
+    of_runs = {
+        (name, place): partial(
+            _trace_run,
+            *(setting, run_map, devices, batch, seed, made.config.batch_size),
+            *(factor, variant, state),
+        )
+        for name, factor in made.factors.run.items()
+        for place, (variant, state) in enumerate(
+            zip(made.variants, states, strict=True)
+        )
+        if variant.task_ids.shape[1] > 1
+    }
+    return {**of_tasks, **of_runs}
 
 
 def compile_factors(
@@ -85,56 +116,44 @@ def compile_factors(
     Returns:
       The gauges of every variant; those of runs only where there are several tasks.
     """
-    setting, variants, factors = made.setting, made.variants, made.factors
-    run_map, seed = made.run_map, made.config.data.seed
-    batch = probe_batch(setting, made.splits[PROBE], seed)
-    all_views = [
-        views(setting, variant, state)
-        for variant, state in zip(variants, states, strict=True)
-    ]
-    like = {len(view.task): view for view in all_views}  # of every size, one
-    compile_task = partial(_compile_task, setting, run_map, batch, seed)
-    compile_run = partial(
-        _compile_run, setting, run_map, batch, seed, made.config.batch_size
-    )
-    with ThreadPoolExecutor() as threads:
-        shared = {
-            (name, size): threads.submit(compile_task, factor, view)
-            for name, factor in factors.task.items()
-            for size, view in like.items()
-        }
-        of_variants = [
-            {
-                name: threads.submit(compile_run, factor, variant, state)
-                for name, factor in factors.run.items()
-                if variant.task_ids.shape[1] > 1
-            }
-            for variant, state in zip(variants, states, strict=True)
-        ]
+    setting, devices = made.setting, made.target.devices
+    batch = probe_batch(setting, made.splits[PROBE], made.config.data.seed)
+    compiled = build(factor_traces(made, states))
 
-    def of_tasks(name: str, variant: Variant, size: int) -> CompiledFactor:
-        program = shared[name, size].result()
-        return CompiledFactor(
-            name,
-            lambda states: program.run(views(setting, variant, states)),
-            partial(_task_rows, variant),
-            program.temporaries,
-        )
+    def of_tasks(name: str, variant: Variant) -> CompiledFactor:
+        program = compiled[name, _views(variant)]
+        place = run_axis.make(_views(variant), devices)
+        probe = run_axis.replicate(place, batch)
 
-    def of_runs(name: str, variant: Variant, program: Program) -> CompiledFactor:
+        def measure(states: TrainState) -> PyTree:
+            found = run_axis.shard(place, views(setting, variant, states))
+            return run_axis.gather(place, program(found, probe))
+
+        rows, temporaries = partial(_task_rows, variant), memory.temporaries(program)
+        return CompiledFactor(name, measure, rows, temporaries)
+
+    def of_runs(name: str, number: int, variant: Variant) -> CompiledFactor:
+        program = compiled[name, number]
+        place = run_axis.make(len(variant.seeds), devices)
+        rest = run_axis.shard(place, variant.inputs)
+        probe = run_axis.replicate(place, batch)
+
+        def measure(states: TrainState) -> PyTree:
+            values = program(run_axis.shard(place, states), *rest, probe)
+            return run_axis.gather(place, values)
+
         rows = partial(_run_rows, setting, variant)
-        return CompiledFactor(name, program.run, rows, program.temporaries)
+        return CompiledFactor(name, measure, rows, memory.temporaries(program))
 
     return [
-        [of_tasks(name, variant, len(view.task)) for name in factors.task]
+        [of_tasks(name, variant) for name in made.factors.task]
         + [
-            of_runs(name, variant, program.result())
-            for name, program in programs.items()
+            of_runs(name, number, variant)
+            for name in made.factors.run
+            if (name, number) in compiled
         ]
         + _from_start(made, variant)
-        for variant, view, programs in zip(
-            variants, all_views, of_variants, strict=True
-        )
+        for number, variant in enumerate(made.variants)
     ]
 
 
@@ -164,14 +183,27 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
     Returns:
       ``x [T, N, ...]``, or ``[N, ...]`` where tasks share it, and ``y [T, N]``.
     """
+    tasks, rows = _probe_rows(setting, probe, seed)
+    return jax.device_get(take(data_pool(setting), rows, tasks, setting.batch_axes))
+
+
+def _probe_like(setting: Setting, probe: tuple[np.ndarray, ...]) -> Batch:
+    """Return shapes of the probes."""
+    tasks, rows = _probe_rows(setting, probe, 0)
+    taken = partial(take, batch_axes=setting.batch_axes)
+    return jax.eval_shape(taken, data_pool(setting), rows, tasks)
+
+
+def _probe_rows(
+    setting: Setting, probe: tuple[np.ndarray, ...], seed: int
+) -> tuple[Any, Any]:
+    """Numbers of the tasks, and rows of their probes."""
     size = min(len(rows) for rows in probe)
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     rows = np.stack([order.permutation(part)[:size] for part in probe])
     if setting.batch_axes == ONE_INPUT:
         rows = rows[0]
-    tasks: Any = np.arange(len(setting.tasks))
-    indices: Any = rows
-    return jax.device_get(take(data_pool(setting), indices, tasks, setting.batch_axes))
+    return np.arange(len(setting.tasks)), rows
 
 
 def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
@@ -179,7 +211,7 @@ def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
     runs, tasks = len(variant.labels), variant.measured
 
     def repeated(leaf: np.ndarray) -> np.ndarray:
-        return np.repeat(leaf, tasks, axis=0)
+        return leaf.repeat(tasks, axis=0)
 
     def flat(leaf: np.ndarray) -> np.ndarray:
         return leaf[:, :tasks].reshape(runs * tasks, *leaf.shape[2:])
@@ -205,15 +237,16 @@ def _mean_loss(
     return mean_loss(setting.objective, outputs, batch.y)
 
 
-def _compile_task(
+def _trace_task(
     setting: Setting,
     run_map: AxisMap,
+    devices: Sequence[Any],
     batch: Batch,
     seed: int,
     factor: TaskFactor,
     like: TaskView,
-) -> Program:
-    """Program of a task factor: views ``[V, ...]`` to values ``[V, 2]``."""
+) -> Any:
+    """Trace a task factor: views ``[V, ...]`` to values ``[V, 2]``."""
 
     def of_view(view: TaskView, batch: Batch) -> PyTree:
         shared_input = setting.batch_axes.x is None
@@ -232,29 +265,23 @@ def _compile_task(
             )
         )
 
-    place = run_axis.make(len(like.task))
-    batch = run_axis.replicate(place, batch)
+    place = run_axis.make(len(like.task), devices)
     mapped = jax.jit(run_axis.map_runs(place, run_map, of_view, (0, None)))
-    program = mapped.lower(run_axis.shard(place, like), batch).compile()
-    return Program(
-        lambda views: run_axis.gather(
-            place, program(run_axis.shard(place, views), batch)
-        ),
-        memory.temporaries(program),
-    )
+    return mapped.trace(run_axis.sharded_like(place, like), run_axis.like(place, batch))
 
 
-def _compile_run(
+def _trace_run(
     setting: Setting,
     run_map: AxisMap,
+    devices: Sequence[Any],
     probe: Batch,
     seed: int,
     batch_size: int,
     factor: RunFactor,
     variant: Variant,
     like: TrainState,
-) -> Program:
-    """Program of a run factor: states ``[R, ...]`` to what it says of each."""
+) -> Any:
+    """Trace a run factor: states ``[R, ...]`` to what it says of each."""
     method, axes = variant.method, setting.batch_axes
 
     def of_run(state: TrainState, rate: Array, tasks: Array, probe: Batch) -> PyTree:
@@ -292,18 +319,18 @@ def _compile_run(
             )
         )
 
-    place = run_axis.make(len(variant.seeds))
-    rates = variant.learning_rates.astype(np.float32)
-    rest = run_axis.shard(place, (rates, variant.task_ids))
-    probe = run_axis.replicate(place, probe)
+    place = run_axis.make(len(variant.seeds), devices)
     mapped = jax.jit(run_axis.map_runs(place, run_map, of_run, (0, 0, 0, None)))
-    program = mapped.lower(run_axis.shard(place, like), *rest, probe).compile()
+    return mapped.trace(
+        run_axis.sharded_like(place, like),
+        *run_axis.sharded_like(place, variant.inputs),
+        run_axis.like(place, probe),
+    )
 
-    def run(states: TrainState) -> PyTree:
-        values = program(run_axis.shard(place, states), *rest, probe)
-        return run_axis.gather(place, values)
 
-    return Program(run, memory.temporaries(program))
+def _views(variant: Variant) -> int:
+    """Number of tasks that are measured, of all runs."""
+    return len(variant.labels) * variant.measured
 
 
 def _of_tasks(probe: Batch, tasks: Array, axes: Batch) -> Batch:

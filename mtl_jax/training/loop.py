@@ -151,16 +151,7 @@ def _prepare(
     }
     batches = evaluate.eval_batches(evaluated, config.eval_batch_size)
     batches = evaluate.labelled(batches, setting)
-    loader = make_loader(
-        setting,
-        variants,
-        made.splits["train"],
-        config.batch_size,
-        int(np.diff(_bounds(made)).max()),
-        batches,
-        config.data_parallel,
-        streaming.is_needed(config.data.stream, data_pool(setting)),
-    )
+    loader = loader_of(made, batches)
     watch = Stopwatch("training")
     with watch("compilation"):
         programs = compile_programs(setting, variants, states, loader, made.run_map)
@@ -170,6 +161,27 @@ def _prepare(
             kept = held(states, loader)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
     return Session(made, folder, saved, programs, factors, loader, batches, watch, bar)
+
+
+def loader_of(made: Experiment, evaluation: EvalBatches) -> Loader:
+    """Make the loader of an experiment.
+
+    Args:
+      made: the experiment.
+      evaluation: batches of its evaluation.
+    """
+    config = made.config
+    return make_loader(
+        made.setting,
+        made.variants,
+        made.splits["train"],
+        config.batch_size,
+        int(np.diff(_bounds(made)).max()),
+        evaluation,
+        made.target.devices,
+        config.data_parallel,
+        streaming.is_needed(config.data.stream, data_pool(made.setting), made.target),
+    )
 
 
 def _bounds(made: Experiment) -> np.ndarray:

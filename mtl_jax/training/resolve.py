@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -9,12 +10,14 @@ import numpy as np
 
 from mtl_jax.data import schedule
 from mtl_jax.devices import axis_map
+from mtl_jax.devices import target as targets
 from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.devices.target import Target
 from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import Factors
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
 from mtl_jax.storage import checkpoint, commands, workdir
-from mtl_jax.training import fingerprint, streaming, trajectory, variants
+from mtl_jax.training import fingerprint, forms, streaming, trajectory, variants
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.setting import Setting, make_setting, with_rotations
 from mtl_jax.training.tasks import load_setting
@@ -40,14 +43,22 @@ class Experiment:
     """As `factors.make` makes them."""
     run_map: AxisMap
     """Map over the runs of a device."""
-    data: dict[str, Any]
-    """Identity of the data: its checksum, and where it came from."""
+    target: Target
+    """Devices that its programs are for."""
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Identity of the data: its checksum, and where it came from."""
+        made = self.setting
+        contents = jax.tree.leaves((made.data.x, made.data.y, self.splits, made.start))
+        return {"checksum": checkpoint.checksum(contents), **made.data.provenance}
 
 
 def resolve(
     config: Config,
     setting: Setting | None = None,
     optimizer: OptimizerMaker | None = None,
+    target: Target | None = None,
 ) -> Experiment:
     """Resolve a configuration, as `config.default` makes it.
 
@@ -55,12 +66,14 @@ def resolve(
       config: the configuration.
       setting: tasks and model; those of the configuration if not given.
       optimizer: of a learning rate; the configuration's if not given.
+      target: devices that its programs are for; those at hand if not given.
 
     Raises:
       InputError: a value of it is unfit, or its data is.
     """
+    target = target or targets.here()
     commands.check_config("train", config)
-    _check(config)
+    _check(config, len(target.devices))
     variants.names(config)  # raises where one is unknown
     _points(config, config.steps)
     if optimizer is None:
@@ -70,25 +83,25 @@ def resolve(
     if setting is None and ":" in config.setting:
         setting = load_setting(config.setting)
     config = _named(config, setting, optimizer)
+    settled = forms.settle(config, target.platform)
     if setting is None:
-        setting = make_setting(config, rotated=rotated)
+        setting = make_setting(settled, rotated=rotated)
     elif rotated:
         setting = with_rotations(setting)
     splits = _splits(config, setting)
     sizes = tuple(map(len, splits["train"]))
     epoch = max(sizes) / config.batch_size
     if config.epochs:
-        config.steps = max(1, round(config.epochs * epoch))
-    contents = jax.tree.leaves((setting.data.x, setting.data.y, splits, setting.start))
+        config.steps = settled.steps = max(1, round(config.epochs * epoch))
     return Experiment(
         config=config,
         setting=setting,
-        variants=variants.make_all(config, setting.tasks, sizes, optimizer),
+        variants=variants.make_all(settled, setting.tasks, sizes, optimizer),
         splits=splits,
         points=_points(config, config.trajectory.epochs * epoch),
         factors=chosen,
-        run_map=axis_map.make(config.run_map),
-        data={"checksum": checkpoint.checksum(contents), **setting.data.provenance},
+        run_map=axis_map.make(settled.run_map),
+        target=target,
     )
 
 
@@ -117,12 +130,12 @@ def _named(
     return config
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, devices: int) -> None:
     """Raise an `InputError` for the first value that is out of its range."""
     for field in ("batch_size", "eval_batch_size", "probe_size", "steps_per_dispatch"):
         if config[field] < 1:
             raise InputError(f"{field} is {config[field]}; it must be at least 1.")
-    _check_data_parallel(config)
+    _check_data_parallel(config, devices)
     if config.grad_accumulation < 1 or config.batch_size % config.grad_accumulation:
         raise InputError(
             f"batch_size {config.batch_size} cannot be cut into grad_accumulation "
@@ -171,8 +184,8 @@ def check_rates(field: str, rates: Sequence[Any]) -> None:
     check_items(field, rates, is_positive, rule)
 
 
-def _check_data_parallel(config: Config) -> None:
-    share, devices = config.data_parallel, jax.device_count()
+def _check_data_parallel(config: Config, devices: int) -> None:
+    share = config.data_parallel
     for field in ("batch_size", "eval_batch_size"):
         if share > 0 and config[field] % share:
             raise InputError(

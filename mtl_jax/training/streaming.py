@@ -18,6 +18,7 @@ import numpy as np
 
 from mtl_jax.devices import memory, multihost, run_axis
 from mtl_jax.devices.run_axis import Stack
+from mtl_jax.devices.target import Target
 from mtl_jax.training.step import Data
 
 CHOICES = ("auto", "always", "never")
@@ -30,12 +31,12 @@ Meshes = dict[Any, Stack]
 """Meshes, each with a stack of runs on it."""
 
 
-def is_needed(choice: str, data: Data) -> bool:
+def is_needed(choice: str, data: Data, target: Target | None = None) -> bool:
     """Return whether to stream: ``auto`` does where data takes half a device's memory.
 
     All processes of a job do the same, whatever memory they have.
     """
-    large = memory.size(data) > memory.capacity() / 2
+    large = memory.size(data) > memory.capacity(target) / 2
     wanted = choice == "always" or (choice == "auto" and large)
     return multihost.max_over_hosts(wanted) > 0
 

@@ -76,6 +76,11 @@ class Variant(NamedTuple):
     """Names of the runs ``[R]``."""
 
     @property
+    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Learning rates, float32, and tasks of the runs, as programs take them."""
+        return self.learning_rates.astype(np.float32), self.task_ids
+
+    @property
     def measured(self) -> int:
         """Number of leading tasks that task factors look at: the target, or all."""
         return 1 if self.labels[0].target else self.task_ids.shape[1]

@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_said_before_it_runs(tmp_path, monkeypatch):
     assert before.items() < last.items() and last["temporaries of factors"] > 0
     for room, words in [(sum(before.values()) - 1, "states"), (None, "temporaries")]:
         room = sum(after.values()) - 1 if room is None else room
-        monkeypatch.setattr(memory, "capacity", lambda room=room: room)
+        monkeypatch.setattr(memory, "capacity", lambda *_, room=room: room)
         with pytest.raises(InputError, match=f"needs .*{words} .* smaller batch_size"):
             small.run(tmp_path / words)
         assert not list((tmp_path / words).glob("records/*"))

@@ -200,11 +200,10 @@ def trained(case, seeds, devices=DEVICES, sharing=1):
         texts.append(compiled.as_text())
         return compiled
 
-    with on(devices), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", compile_and_tell)
-        fed = make_loader(
-            setting, [variant], setting.data.rows["train"], B, STEPS, rounds, sharing
-        )
+        train, some = setting.data.rows["train"], jax.devices()[:devices]
+        fed = make_loader(setting, [variant], train, B, STEPS, rounds, some, sharing)
         (own,) = compile_programs(
             setting, [variant], [states], fed, axis_map.sequential
         )

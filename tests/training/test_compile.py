@@ -1,5 +1,6 @@
 """Runs over the devices of this process; `test_devices` has more of them."""
 
+import jax
 import pytest
 
 from mtl_jax.devices import run_axis
@@ -10,4 +11,4 @@ from mtl_jax.devices import run_axis
     [(1, 1), (2, 2), (3, 2), (9, 2)],
 )
 def test_mesh_uses_devices_that_have_something_to_do(runs, devices):
-    assert run_axis.make(runs).mesh.size == devices
+    assert run_axis.make(runs, jax.devices()).mesh.size == devices

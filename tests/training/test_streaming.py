@@ -88,7 +88,7 @@ def fed(made, streams):
         made.config.eval_batch_size,
     )
     sharing, train = made.config.data_parallel, made.splits["train"]
-    options = (BATCH, CHUNK, rounds, sharing, streams)
+    options = (BATCH, CHUNK, rounds, jax.devices(), sharing, streams)
     return make_loader(made.setting, made.variants, train, *options), rounds
 
 
@@ -186,7 +186,7 @@ def zeros() -> Any:
 def test_auto_streams_what_takes_half_of_a_device(monkeypatch):
     data = zeros()
     for room, needed in [(192, False), (191, True)]:
-        monkeypatch.setattr(memory, "capacity", lambda room=room: room)
+        monkeypatch.setattr(memory, "capacity", lambda *_, room=room: room)
         assert streaming.is_needed("auto", data) is needed
         assert streaming.is_needed("always", data)
         assert not streaming.is_needed("never", data)

@@ -1,0 +1,150 @@
+"""Devices that programs are compiled for: those at hand, or others by description.
+
+Compilers for TPUs and GPUs run on any machine; what they compile is the program that
+would run there.
+"""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import jax
+
+from mtl_jax.options import one_of
+from mtl_jax.types import InputError
+
+
+class Chip(NamedTuple):
+    """What a device can do at best, after its maker."""
+
+    memory: float
+    """Bytes."""
+    bandwidth: float
+    """Bytes a second, from and to its memory."""
+    flops: float
+    """Operations a second of bfloat16 products."""
+    flops_float32: float
+    """The same of float32 products in JAX's default precision."""
+
+
+class Target(NamedTuple):
+    """Devices of one kind."""
+
+    name: str
+    platform: str
+    """``cpu``, ``gpu`` or ``tpu``."""
+    devices: tuple[Any, ...]
+    chip: Chip | None = None
+    """None where nobody says."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether programs can run on it."""
+        return self.devices[0] in jax.devices()
+
+
+H200 = Chip(141e9, 4.8e12, 989e12, 494e12)
+CHIPS = {
+    "v5e": Chip(16e9, 819e9, 197e12, 197e12),
+    "v5p": Chip(95e9, 2.765e12, 459e12, 459e12),
+    "v6e": Chip(32e9, 1.64e12, 918e12, 918e12),
+    "h100": H200._replace(memory=80e9, bandwidth=3.35e12),
+    "h200": H200,
+}
+"""By name. Cloud TPU's and NVIDIA's data sheets, without sparsity; a TPU multiplies
+float32 in one pass of bfloat16 by default, a GPU as TF32."""
+TPU_CLOCK = 1.5e9
+"""Cycles a second of a v5e, as assumed."""
+GPU = """
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth:.0f} l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: {memory:.0f} shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  cuda_compute_capability {{ major: 9 minor: 0 }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 patch: 2 }}
+device_description_str: "NVIDIA {name}"
+"""
+"""A Hopper GPU as XLA describes it."""
+FORMAT = "cpu, h100, h200, a number of them as h200:8, or a TPU topology as v5e:2x2"
+
+
+def here() -> Target:
+    """Return the devices of this process."""
+    devices = tuple(jax.devices())
+    return Target(str(devices[0].device_kind), jax.default_backend(), devices)
+
+
+@cache
+def make(name: str) -> Target:
+    """Return devices by name, at hand or not: programs can be compiled for them.
+
+    A call for TPUs is to come before anything else loads libtpu.
+
+    >>> make("cpu").platform
+    'cpu'
+
+    Args:
+      name: ``cpu``; ``h200`` or ``h100``, with a number of them behind a colon; a TPU
+        with its topology, such as ``v5e:2x2``.
+
+    Raises:
+      InputError: an unknown name, or its compiler is not installed.
+    """
+    kind, _, shape = name.partition(":")
+    if kind == "cpu":
+        return Target(name, "cpu", tuple(jax.devices("cpu")))
+    one_of("target", kind, ("cpu", *CHIPS))
+    devices = _tpus(name) if kind.startswith("v") else _gpus(name, kind, shape or "1")
+    platform = "tpu" if kind.startswith("v") else "gpu"
+    return Target(name, platform, devices, CHIPS[kind])
+
+
+def _tpus(name: str) -> tuple[Any, ...]:
+    if not find_spec("libtpu"):
+        raise InputError(
+            f"target {name} needs TPU's compiler; pip install 'mtl_jax[tpu-compile]'"
+        )
+    for variable, value in {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+    return _topology(name, platform="tpu", topology_name=name)
+
+
+def _gpus(name: str, kind: str, count: str) -> tuple[Any, ...]:
+    if not find_spec("jax_cuda13_plugin"):
+        raise InputError(
+            f"target {name} needs CUDA's compiler; pip install 'mtl_jax[gpu-compile]'"
+        )
+    if not (count.isdigit() and int(count)):
+        raise InputError(f"target is {name!r}; write {FORMAT}.")
+    description = GPU.format(name=kind.upper(), **CHIPS[kind]._asdict())
+    return _topology(
+        name,
+        platform="cuda",
+        topology_name="",
+        target_config=description,
+        topology=f"1x1x{count}",
+    )
+
+
+def _topology(name: str, **options: Any) -> tuple[Any, ...]:
+    from jax.experimental import topologies
+
+    try:
+        return tuple(topologies.get_topology_desc(**options).devices)
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            f"target is {name!r}, which the compiler does not know ({error}); write "
+            f"{FORMAT}."
+        ) from error
