@@ -25,6 +25,7 @@ SHIPPED = {
     "train": (("*.py",), {"default", "reproduce"}),
     "sweep": (("sweeps/*.py",), {"default"}),
     "reproduce": (("reproduce.py", "paper/*.py"), {"protocol"}),
+    "compile": (("*.py",), {"default", "reproduce"}),
 }
 """Patterns of a command's files in ``configs``, and stems that are none of them."""
 

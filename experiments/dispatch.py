@@ -13,7 +13,7 @@ from . import entry, help
 
 COMMANDS = (
     *("train", "sweep", "reproduce", "measure", "report"),
-    *("toy", "vocabulary", "tensorboard", "benchmark"),
+    *("compile", "toy", "vocabulary", "tensorboard", "benchmark"),
 )
 """Modules and packages beside this one; each has a function of its own name."""
 HEAD = """usage: mtl-jax COMMAND --FLAG=VALUE ...

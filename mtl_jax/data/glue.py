@@ -68,11 +68,10 @@ def load(
       DataMissing: a task or the vocabulary is not there; all are looked for first.
       InputError: a file is damaged, or an option is out of range.
     """
-    names = _names(tasks)
-    objectives = {"stsb": "gaussian_correlation", **HEADS}
+    names = names_of(tasks)
+    objectives, widths = heads(names)
     return _load(names, directory, source, seed, vocabulary, length, {})._replace(
-        objectives=tuple(objectives.get(name, "softmax") for name in names),
-        widths=tuple(len(TASKS[name].words) or 1 for name in names),
+        objectives=objectives, widths=widths
     )
 
 
@@ -93,7 +92,7 @@ def load_text(
 
     Assumption: an encoder chooses the word where T5's decoder would spell it.
     """
-    names = _names(tasks)
+    names = names_of(tasks)
     dataset = _load(names, directory, source, seed, vocabulary, length, PROMPTS)
     y = np.empty(len(dataset.y), np.int32)
     for task, name in enumerate(names):
@@ -107,9 +106,27 @@ def load_text(
     )
 
 
-def _names(tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """The tasks that are asked for; all if there are none."""
+def names_of(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tasks that are asked for; all if there are none.
+
+    Raises:
+      InputError: an unknown name.
+    """
     return some_of("task of glue", tasks, TASKS) or tuple(TASKS)
+
+
+def heads(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return objectives and widths of tasks that have heads of their own."""
+    objectives = {"stsb": "gaussian_correlation", **HEADS}
+    return (
+        tuple(objectives.get(name, "softmax") for name in names),
+        tuple(len(TASKS[name].words) or 1 for name in names),
+    )
+
+
+def held_out(train: int) -> int:
+    """Return how many of so many training examples are for validation."""
+    return max(1, min(HELD_OUT, train // 10))
 
 
 def _load(
@@ -143,9 +160,8 @@ def _load(
         )
         train, test = (len(arrays[f"{split}_y"]) for split in ("train", "test"))
         deck = start + rngs[name].permutation(train).astype(np.int32)
-        held_out = max(1, min(HELD_OUT, train // 10))
-        rows["train"].append(deck[held_out:])
-        rows["validation"].append(deck[:held_out])
+        rows["train"].append(deck[held_out(train) :])
+        rows["validation"].append(deck[: held_out(train)])
         start += train
         rows["test"].append(np.arange(start, start + test, dtype=np.int32))
         start += test

@@ -96,6 +96,17 @@ TASKS = {
     ),
     "rte": GlueTask("RTE", _PAIR, _PAIR, "label", _ENTAILMENT, spelled=True),
 }
+EXAMPLES = {
+    "cola": (8_551, 1_043),
+    "sst2": (67_349, 872),
+    "mrpc": (3_668, 408),
+    "stsb": (5_749, 1_500),
+    "qqp": (363_846, 40_430),
+    "mnli": (392_702, 9_815),
+    "qnli": (104_743, 5_463),
+    "rte": (2_490, 277),
+}
+"""Examples of the official train and dev files, as TFDS counts them."""
 """The tasks with enough examples to learn from: all but WNLI."""
 
 

@@ -8,10 +8,17 @@ import jax
 from mtl_jax.devices.target import Target
 from mtl_jax.types import InputError, PyTree
 
+REMEDY = (
+    "fewer seeds, learning_rates or variants at once, a smaller batch_size, "
+    "eval_batch_size or chunk, grad_accumulation, data.stream=always, "
+    "run_map=sequential, smto.path=gramian, the model's remat, a smaller batch_size of "
+    "factors or other factors.names"
+)
+
 
 def size(tree: PyTree) -> int:
-    """Return the bytes of all leaves."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    """Return the bytes of all leaves, arrays or shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def capacity(target: Target | None = None) -> int:
@@ -48,10 +55,7 @@ def check(parts: dict[str, int]) -> None:
     words = ", ".join(f"{what} {_text(part)}" for what, part in parts.items())
     raise InputError(
         f"this run needs about {_text(needed)} on every device ({words}), and a device "
-        f"has {_text(limit)}. Less: fewer seeds, learning_rates or variants at once, a "
-        f"smaller batch_size, eval_batch_size or chunk, data.stream=always, "
-        f"run_map=sequential, smto.path=gramian, the model's remat, a smaller "
-        f"batch_size of factors or other factors.names; more: other devices."
+        f"has {_text(limit)}. Less: {REMEDY}; more: other devices."
     )
 
 

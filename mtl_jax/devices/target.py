@@ -72,7 +72,7 @@ dnn_version_info {{ major: 9 minor: 10 patch: 2 }}
 device_description_str: "NVIDIA {name}"
 """
 """A Hopper GPU as XLA describes it."""
-FORMAT = "cpu, h100, h200, a number of them as h200:8, or a TPU topology as v5e:2x2"
+FORMAT = "cpu, h100, h200, several as h200:8, v5e, or a topology of TPUs as v5e:2x2"
 
 
 def here() -> Target:
@@ -91,8 +91,8 @@ def make(name: str) -> Target:
     'cpu'
 
     Args:
-      name: ``cpu``; ``h200`` or ``h100``, with a number of them behind a colon; a TPU
-        with its topology, such as ``v5e:2x2``.
+      name: one of `CHIPS` or ``cpu``; of several GPUs with their number, ``h200:8``, of
+        several TPUs with their topology, ``v5e:2x2``.
 
     Raises:
       InputError: an unknown name, or its compiler is not installed.
@@ -101,12 +101,12 @@ def make(name: str) -> Target:
     if kind == "cpu":
         return Target(name, "cpu", tuple(jax.devices("cpu")))
     one_of("target", kind, ("cpu", *CHIPS))
-    devices = _tpus(name) if kind.startswith("v") else _gpus(name, kind, shape or "1")
+    devices = (_tpus if kind.startswith("v") else _gpus)(name, kind, shape)
     platform = "tpu" if kind.startswith("v") else "gpu"
     return Target(name, platform, devices, CHIPS[kind])
 
 
-def _tpus(name: str) -> tuple[Any, ...]:
+def _tpus(name: str, kind: str, shape: str) -> tuple[Any, ...]:
     if not find_spec("libtpu"):
         raise InputError(
             f"target {name} needs TPU's compiler; pip install 'mtl_jax[tpu-compile]'"
@@ -118,14 +118,18 @@ def _tpus(name: str) -> tuple[Any, ...]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(variable, value)
-    return _topology(name, platform="tpu", topology_name=name)
+    options = {"platform": "tpu", "topology_name": f"{kind}:{shape or '1x1'}"}
+    if shape in ("", "1x1"):  # else a host has four
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    return _topology(name, **options)
 
 
-def _gpus(name: str, kind: str, count: str) -> tuple[Any, ...]:
+def _gpus(name: str, kind: str, shape: str) -> tuple[Any, ...]:
     if not find_spec("jax_cuda13_plugin"):
         raise InputError(
             f"target {name} needs CUDA's compiler; pip install 'mtl_jax[gpu-compile]'"
         )
+    count = shape or "1"
     if not (count.isdigit() and int(count)):
         raise InputError(f"target is {name!r}; write {FORMAT}.")
     description = GPU.format(name=kind.upper(), **CHIPS[kind]._asdict())

@@ -17,7 +17,7 @@ SELECTED = "selected"
 
 
 class Command(NamedTuple):
-    """Command that trains, as `experiments` names it."""
+    """Command that takes a configuration, as `experiments` names it."""
 
     field: str
     """Field that only its configurations have."""
@@ -29,6 +29,7 @@ COMMANDS = {
     "train": Command("setting", "configs/digits.py"),
     "sweep": Command("grid", "configs/sweeps/digits.py"),
     "reproduce": Command("studies", "configs/reproduce.py:smoke"),
+    "compile": Command("setting", "configs/digits.py"),
 }
 
 

@@ -80,7 +80,7 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
     like = {}  # of every size, one
     for variant, state in zip(made.variants, states, strict=True):
         view = jax.eval_shape(partial(views, setting, variant), state)
-        like[_views(variant)] = view
+        like[views_of(variant)] = view
     devices = made.target.devices
     of_tasks = {
         (name, size): partial(
@@ -121,8 +121,8 @@ def compile_factors(
     compiled = build(factor_traces(made, states))
 
     def of_tasks(name: str, variant: Variant) -> CompiledFactor:
-        program = compiled[name, _views(variant)]
-        place = run_axis.make(_views(variant), devices)
+        program = compiled[name, views_of(variant)]
+        place = run_axis.make(views_of(variant), devices)
         probe = run_axis.replicate(place, batch)
 
         def measure(states: TrainState) -> PyTree:
@@ -328,8 +328,8 @@ def _trace_run(
     )
 
 
-def _views(variant: Variant) -> int:
-    """Number of tasks that are measured, of all runs."""
+def views_of(variant: Variant) -> int:
+    """Return the number of tasks that are measured, of all runs."""
     return len(variant.labels) * variant.measured
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax.data import schedule
+from mtl_jax.data import Dataset, schedule
 from mtl_jax.devices import axis_map
 from mtl_jax.devices import target as targets
 from mtl_jax.devices.axis_map import AxisMap
@@ -59,6 +59,7 @@ def resolve(
     setting: Setting | None = None,
     optimizer: OptimizerMaker | None = None,
     target: Target | None = None,
+    dataset: Dataset | None = None,
 ) -> Experiment:
     """Resolve a configuration, as `config.default` makes it.
 
@@ -67,6 +68,7 @@ def resolve(
       setting: tasks and model; those of the configuration if not given.
       optimizer: of a learning rate; the configuration's if not given.
       target: devices that its programs are for; those at hand if not given.
+      dataset: in place of the configuration's.
 
     Raises:
       InputError: a value of it is unfit, or its data is.
@@ -85,7 +87,7 @@ def resolve(
     config = _named(config, setting, optimizer)
     settled = forms.settle(config, target.platform)
     if setting is None:
-        setting = make_setting(settled, rotated=rotated)
+        setting = make_setting(settled, rotated=rotated, dataset=dataset)
     elif rotated:
         setting = with_rotations(setting)
     splits = _splits(config, setting)

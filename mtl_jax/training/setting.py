@@ -178,12 +178,15 @@ class Setting:
         return _pass(self.head, heads, state, z, train, self.compute_dtype)
 
 
-def make_setting(config: Config, *, rotated: bool = False) -> Setting:
+def make_setting(
+    config: Config, *, rotated: bool = False, dataset: Dataset | None = None
+) -> Setting:
     """Resolve ``config.setting``, ``config.data`` and ``config.model``.
 
     Args:
       config: the configuration.
       rotated: as `Setting.rotated`.
+      dataset: in place of the configuration's.
 
     Raises:
       InputError: an unknown name or option, a value out of range, or data or weights
@@ -194,7 +197,9 @@ def make_setting(config: Config, *, rotated: bool = False) -> Setting:
         options["vocabulary"] = options["vocabulary"] or weights
     transform = augment.make(config.augmentations)
     one_of("compute_dtype", config.compute_dtype, COMPUTE)
-    dataset = load_dataset(config.setting, directory=options.pop("dir"), **options)
+    directory = options.pop("dir")
+    if dataset is None:
+        dataset = load_dataset(config.setting, directory=directory, **options)
     kind = config.model.name
     trunk = models.make(kind, weights, **config.model.get(kind, {}))
     return from_dataset(

@@ -1,0 +1,269 @@
+"""Ahead-of-time compilation: what an experiment costs on devices, before it has any.
+
+Every program is compiled from shapes, for devices that need not be there, and read: the
+memory that it takes, its kernels, the bytes that they move, and the least time that
+they need.
+"""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
+
+import jax
+
+from mtl_jax.data import stand_in
+from mtl_jax.devices import flops, hlo, memory
+from mtl_jax.devices.target import TPU_CLOCK, Target
+from mtl_jax.options import name_list
+from mtl_jax.training import evaluate
+from mtl_jax.training.compile import Trace, held, program_traces, state_shapes
+from mtl_jax.training.factor_programs import factor_traces, views_of
+from mtl_jax.training.loop import loader_of
+from mtl_jax.training.resolve import Experiment, resolve
+from mtl_jax.types import Config
+
+LAUNCH = 2e-6
+"""Seconds from a kernel to the next on a GPU, at the least."""
+EXCEEDED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Piece(NamedTuple):
+    """A program of an experiment."""
+
+    name: str
+    unit: str
+    """What its costs are of: a step of all runs, an evaluation, a point."""
+    times: int
+    """How many of them the experiment has."""
+    trace: Trace
+
+
+class Cost(NamedTuple):
+    """What a program costs on one device; all but memory is of its unit."""
+
+    name: str
+    unit: str
+    times: int
+    compilation: float
+    """Seconds, on this machine."""
+    arguments: int
+    """Bytes."""
+    temporaries: int
+    """Bytes; None of what follows is known where they exceed the device."""
+    error: str
+    """Why it cannot be compiled; empty where it was."""
+    flops: int
+    """Operations of products that the program asks for."""
+    bytes: int
+    """Read and written by kernels."""
+    kernels: int
+    products: int
+    """Kernels that multiply or convolve."""
+    rearranged: int
+    """Bytes of copies and transposes."""
+    cycles: int
+    """That a TPU's compiler expects; 0 elsewhere."""
+    product_cycles: int
+    """Of these, of products."""
+    collectives: dict[str, int]
+    """Bytes by kind of collective."""
+    host: int
+    """Kernels that talk to the host."""
+    bounds: dict[str, float]
+    """Least seconds by what takes them: arithmetic, memory, launches, cycles."""
+
+    @property
+    def seconds(self) -> float:
+        """Least time of a unit; 0 where nobody knows the device."""
+        return max(self.bounds.values(), default=0.0)
+
+    @property
+    def bound(self) -> str:
+        """What that time goes into."""
+        return max(self.bounds, key=self.bounds.__getitem__, default="")  # type: ignore[arg-type]
+
+
+class Preview(NamedTuple):
+    """What an experiment costs on one of its devices."""
+
+    target: Target
+    held: dict[str, int]
+    """Bytes that lie there all the time, by what they hold."""
+    steps: int
+    points: int
+    costs: list[Cost]
+
+    @property
+    def temporaries(self) -> int:
+        """Bytes of the program that takes most of them."""
+        return max((cost.temporaries for cost in self.costs), default=0)
+
+    @property
+    def needed(self) -> int:
+        """Bytes that it needs."""
+        return sum(self.held.values()) + self.temporaries
+
+    @property
+    def remedy(self) -> str:
+        """What to set where that is more than a device has."""
+        return memory.REMEDY
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that a device has."""
+        return memory.capacity(self.target)
+
+    @property
+    def seconds(self) -> float:
+        """Least time of all programs; 0 where nobody knows the device."""
+        return sum(cost.seconds * cost.times for cost in self.costs)
+
+
+def experiment(config: Config, target: Target) -> Experiment:
+    """Resolve a configuration for devices that are elsewhere.
+
+    Where it names no folder of data, official data is stood in for by its shapes.
+
+    Raises:
+      InputError: as `resolve.resolve`.
+    """
+    options = dict(config.data)
+    data = None
+    if not options["dir"]:
+        data = stand_in.dataset(config.setting, **options)
+    return resolve(config, target=target, dataset=data)
+
+
+def preview(
+    made: Experiment, say: Callable[[Cost, int, int], None] | None = None
+) -> Preview:
+    """Compile all programs of an experiment, several at a time, and read them.
+
+    Args:
+      made: the experiment, as `experiment` resolves it.
+      say: told of every program that is done, how many are, and of how many.
+    """
+    pieces, bytes_held = _pieces(made)
+    costs: dict[str, Cost] = {}
+    # A compiler for TPUs or GPUs keeps about two cores busy by itself.
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as threads:
+        waiting = [threads.submit(_cost, piece, made) for piece in pieces]
+        for done in as_completed(waiting):
+            cost = done.result()
+            costs[cost.name] = cost
+            if say:
+                say(cost, len(costs), len(pieces))
+    in_order = [costs[piece.name] for piece in pieces]
+    return Preview(
+        made.target, bytes_held, made.config.steps, len(made.points), in_order
+    )
+
+
+def _pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
+    """Programs of an experiment, and what lies on a device meanwhile."""
+    config, setting, variants = made.config, made.setting, made.variants
+    states = [state_shapes(setting, v, made.run_map) for v in variants]
+    evaluated = {
+        name: made.splits[name] for name in name_list("evaluate", config.evaluate)
+    }
+    loader = loader_of(made, evaluate.eval_batches(evaluated, config.eval_batch_size))
+    points, parts = len(made.points), len(loader.eval_parts)
+    tasks = Counter(variant.task_ids.shape[1] for variant in variants)
+    sizes = Counter(map(views_of, variants))
+
+    def of(key: tuple, trace: Trace) -> Piece:
+        kind, detail, *rest = key
+        if kind == "training":
+            name = f"training {variants[detail].name}"
+            return Piece(name, "step", config.steps, trace)
+        if kind == "evaluation":
+            number = rest[0]
+            name = f"evaluation, {detail.size} runs of {number} tasks"
+            times = points * parts * max(1, tasks[number])
+            return Piece(name, "evaluation", times, trace)
+        if kind in made.factors.task:
+            return Piece(
+                f"{kind} of {detail} tasks", "point", points * sizes[detail], trace
+            )
+        return Piece(f"{kind} of {variants[detail].name}", "point", points, trace)
+
+    traces = program_traces(setting, variants, states, loader, made.run_map)
+    traces |= factor_traces(made, states)
+    return list(map(of, traces, traces.values())), held(states, loader)
+
+
+def _cost(piece: Piece, made: Experiment) -> Cost:
+    began = time.perf_counter()
+    traced = piece.trace()
+    error, compiled, excess = "", None, 0
+    try:
+        compiled = traced.lower().compile(_options(made.target))
+    except jax.errors.JaxRuntimeError as failure:
+        error, excess = _reason(str(failure))
+    seconds = time.perf_counter() - began
+    # What is done for steps that are looked at, or once a chunk, is rare.
+    of_step = piece.unit == "step"
+    choose: Any = min if of_step else max
+    found = hlo.kernels(compiled.as_text(), choose) if compiled else []
+    found = [kernel for kernel in found if kernel.in_open_loop or not of_step]
+    used: Any = compiled.memory_analysis() if compiled else None
+    arguments = used.argument_size_in_bytes if used else 0
+    rearranged = [k for k in found if k.is_rearrangement]
+    collectives: Counter = Counter()
+    for kernel in found:
+        if kernel.is_collective:
+            name = kernel.instruction.opcode.removesuffix("-start")
+            collectives[name] += kernel.times * hlo.size(kernel.instruction.shape)
+    cost = Cost(
+        name=piece.name,
+        unit=piece.unit,
+        times=piece.times,
+        compilation=seconds,
+        arguments=arguments,
+        temporaries=used.temp_size_in_bytes if used else excess,
+        error=error,
+        flops=flops.count(traced.jaxpr, choose),
+        bytes=sum(k.times * k.bytes for k in found),
+        kernels=sum(k.times for k in found),
+        products=sum(k.times for k in found if k.is_product),
+        rearranged=sum(k.times * k.bytes for k in rearranged),
+        cycles=sum(k.times * k.cycles for k in found),
+        product_cycles=sum(k.times * k.cycles for k in found if k.is_product),
+        collectives=dict(collectives),
+        host=sum(k.times for k in found if k.is_of_host),
+        bounds={},
+    )
+    compute = made.config.compute_dtype if piece.unit == "step" else "float32"
+    return cost._replace(bounds=dict(_bounds(cost, made.target, compute)))
+
+
+def _bounds(cost: Cost, target: Target, compute: str) -> Iterator[tuple[str, float]]:
+    """Least seconds, by what they go into."""
+    chip = target.chip
+    if not chip or cost.error:
+        return
+    peak = chip.flops if compute == "bfloat16" else chip.flops_float32
+    yield "arithmetic", cost.flops / peak
+    yield "memory", cost.bytes / chip.bandwidth
+    if target.platform == "gpu":
+        yield "launches", LAUNCH * cost.kernels
+    if cost.cycles:
+        yield "cycles", cost.cycles / TPU_CLOCK
+
+
+def _options(target: Target) -> dict[str, Any]:
+    """Options of a compiler whose device is not there to try kernels on."""
+    return {"xla_gpu_autotune_level": 0} if target.platform == "gpu" else {}
+
+
+def _reason(text: str) -> tuple[str, int]:
+    """Why a program cannot be compiled, and the bytes that it would need."""
+    if found := EXCEEDED.search(text):
+        needed = float(found[1]) * UNITS[found[2]]
+        return f"needs {found[1]} {found[2]}iB of {found[3]} {found[4]}iB", int(needed)
+    return text.strip().splitlines()[0][:200], 0
