@@ -10,7 +10,7 @@ import numpy as np
 
 from mtl_jax import models
 from mtl_jax.data import Dataset
-from mtl_jax.devices import axis_map, run_axis
+from mtl_jax.devices import run_axis
 from mtl_jax.training import variants
 from mtl_jax.training.batches import IndexedPool
 from mtl_jax.training.compile import TrainProgram, build, init_states, trace_chunk
@@ -143,11 +143,10 @@ def _our_step(
     members = [
         variants.make(name, config, setting.tasks, [POOL] * tasks) for name in names
     ]
-    run_map = axis_map.make("auto")
     rng = np.random.default_rng(1)
     shapes = [(len(v.seeds), steps, v.task_ids.shape[1], size) for v in members]
     rows = [rng.integers(0, POOL, shape).astype(np.int32) for shape in shapes]
-    states = [init_states(setting, v, run_map) for v in members]
+    states = [init_states(setting, v) for v in members]
     stacks = [run_axis.make(len(v.seeds), jax.devices()) for v in members]
     began = time.perf_counter()
     split = run_axis.split(4, first="rows")
@@ -159,7 +158,7 @@ def _our_step(
         for runs, indices in zip(stacks, rows, strict=True)
     ]
     traces = [
-        partial(trace_chunk, setting, run_map, *each)
+        partial(trace_chunk, setting, *each)
         for each in zip(members, states, stacks, parts, strict=True)
     ]
     compiled = build(dict(enumerate(traces)))

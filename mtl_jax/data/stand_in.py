@@ -17,6 +17,7 @@ from mtl_jax.data.glue_files import EXAMPLES
 from mtl_jax.objectives.label_words import LABEL_WORDS
 
 GRAY = (28, 28, 1)
+SPLITS = ("train", "validation", "test")
 
 
 def dataset(setting: str, **options: Any) -> Dataset | None:
@@ -56,7 +57,7 @@ def _cifar100(grouping: str = "coarse") -> Dataset:
     train, test = (width * cifar100.COUNTS[split] for split in ("train", "test"))
     held_out = train // 5
     sizes = (train - held_out, held_out, test) if coarse else (train, *[test // 2] * 2)
-    splits = dict(zip(("train", "validation", "test"), sizes, strict=True))
+    splits: dict[str, int] = dict(zip(SPLITS, sizes, strict=True))
     names = tuple(f"{grouping}_{task}" for task in range(count))
     tasks = cifar100.SUPERCLASSES if coarse else names
     return _classes(tasks, _alike(splits, count), (32, 32, 3), width)
@@ -77,8 +78,8 @@ def _celeba(attributes: tuple[str, ...] = (), size: int = 64) -> Dataset:
 
 def _cityscapes(classes: int = 7, size: tuple[int, int] = (128, 256)) -> Dataset:
     train, test = cityscapes.COUNTS.values()
-    held_out = train - cityscapes.TRAIN
-    splits = {"train": cityscapes.TRAIN, "validation": held_out, "test": test}
+    sizes = cityscapes.TRAIN, train - cityscapes.TRAIN, test
+    splits: dict[str, int] = dict(zip(SPLITS, sizes, strict=True))
     return _dataset(
         cityscapes.TASKS,
         _alike(splits, 2),

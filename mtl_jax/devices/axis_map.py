@@ -31,14 +31,7 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
     def mapped(*args: PyTree) -> PyTree:
         leaves, treedef = jax.tree.flatten(args)
         axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-        leaf_axes = jax.tree.leaves(
-            jax.tree.map(
-                lambda axis, subtree: jax.tree.map(lambda _: axis is not None, subtree),
-                axes,
-                args,
-                is_leaf=lambda axis: axis is None,
-            )
-        )
+        leaf_axes = jax.tree.leaves(_is_mapped(axes, args))
 
         def of_row(rows: list) -> PyTree:
             rows_iter = iter(rows)
@@ -53,6 +46,16 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
     return mapped
 
 
+def _is_mapped(axes: Any, args: PyTree) -> PyTree:
+    """Whether each leaf of the arguments has the axis."""
+    return jax.tree.map(
+        lambda axis, subtree: jax.tree.map(lambda _: axis is not None, subtree),
+        axes,
+        args,
+        is_leaf=lambda axis: axis is None,
+    )
+
+
 def _each(f: Callable, rows: list[Array]) -> PyTree:
     """``lax.map``, of a single row, too, as XLA compiles the body of a loop.
 
@@ -64,6 +67,44 @@ def _each(f: Callable, rows: list[Array]) -> PyTree:
     alone = lax.optimization_barrier([leaf[0] for leaf in rows])
     result = lax.optimization_barrier(f(alone))
     return jax.tree.map(lambda leaf: leaf[None], result)
+
+
+def waves(size: int) -> AxisMap:
+    """Return a map in waves: rows of a wave together, waves one after another.
+
+    >>> import jax.numpy as jnp
+    >>> waves(2)(lambda a: a + 1)(jnp.arange(4))
+    Array([1, 2, 3, 4], dtype=int32)
+
+    Args:
+      size: the most rows of a wave; waves are even, so it is the largest number below
+        that divides the rows.
+    """
+
+    def wave_map(f: Callable, in_axes: Any = 0) -> Callable:
+        def mapped(*args: PyTree) -> PyTree:
+            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+            is_mapped = _is_mapped(axes, args)
+            pairs = zip(jax.tree.leaves(args), jax.tree.leaves(is_mapped), strict=True)
+            rows = next(len(leaf) for leaf, has_axis in pairs if has_axis)
+            wave = max(n for n in range(1, min(size, rows) + 1) if rows % n == 0)
+            if wave == rows:
+                return jax.vmap(f, in_axes)(*args)
+            if wave == 1:
+                return sequential(f, in_axes)(*args)
+
+            def cut(leaf: Array, has_axis: bool) -> Array:
+                return leaf.reshape(-1, wave, *leaf.shape[1:]) if has_axis else leaf
+
+            parts = jax.tree.map(cut, args, is_mapped)
+            results = sequential(jax.vmap(f, in_axes), in_axes)(*parts)
+            return jax.tree.map(
+                lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), results
+            )
+
+        return mapped
+
+    return wave_map
 
 
 AXIS_MAPS: dict[str, AxisMap] = {"vmap": jax.vmap, "sequential": sequential}

@@ -118,10 +118,11 @@ def _tpus(name: str, kind: str, shape: str) -> tuple[Any, ...]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(variable, value)
-    options = {"platform": "tpu", "topology_name": f"{kind}:{shape or '1x1'}"}
-    if shape in ("", "1x1"):  # else a host has four
+    shape = shape or "1x1"
+    options: dict[str, Any] = {"topology_name": f"{kind}:{shape}"}
+    if shape == "1x1":  # else a host has four
         options["chips_per_host_bounds"] = (1, 1, 1)
-    return _topology(name, **options)
+    return _topology(name, platform="tpu", **options)
 
 
 def _gpus(name: str, kind: str, shape: str) -> tuple[Any, ...]:

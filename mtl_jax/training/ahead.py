@@ -28,7 +28,11 @@ from mtl_jax.types import Config
 
 LAUNCH = 2e-6
 """Seconds from a kernel to the next on a GPU, at the least."""
-EXCEEDED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+EXCEEDED = (
+    re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
+    re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"),
+)
+"""Ends of a TPU compiler's messages."""
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -148,26 +152,26 @@ def preview(
       made: the experiment, as `experiment` resolves it.
       say: told of every program that is done, how many are, and of how many.
     """
-    pieces, bytes_held = _pieces(made)
+    programs, bytes_held = pieces(made)
     costs: dict[str, Cost] = {}
     # A compiler for TPUs or GPUs keeps about two cores busy by itself.
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as threads:
-        waiting = [threads.submit(_cost, piece, made) for piece in pieces]
+        waiting = [threads.submit(_cost, piece, made) for piece in programs]
         for done in as_completed(waiting):
             cost = done.result()
             costs[cost.name] = cost
             if say:
-                say(cost, len(costs), len(pieces))
-    in_order = [costs[piece.name] for piece in pieces]
+                say(cost, len(costs), len(programs))
+    in_order = [costs[piece.name] for piece in programs]
     return Preview(
         made.target, bytes_held, made.config.steps, len(made.points), in_order
     )
 
 
-def _pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
-    """Programs of an experiment, and what lies on a device meanwhile."""
+def pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
+    """Return the programs of an experiment, and bytes that lie on a device all along."""
     config, setting, variants = made.config, made.setting, made.variants
-    states = [state_shapes(setting, v, made.run_map) for v in variants]
+    states = [state_shapes(setting, v) for v in variants]
     evaluated = {
         name: made.splits[name] for name in name_list("evaluate", config.evaluate)
     }
@@ -192,7 +196,7 @@ def _pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
             )
         return Piece(f"{kind} of {variants[detail].name}", "point", points, trace)
 
-    traces = program_traces(setting, variants, states, loader, made.run_map)
+    traces = program_traces(setting, variants, states, loader)
     traces |= factor_traces(made, states)
     return list(map(of, traces, traces.values())), held(states, loader)
 
@@ -204,7 +208,7 @@ def _cost(piece: Piece, made: Experiment) -> Cost:
     try:
         compiled = traced.lower().compile(_options(made.target))
     except jax.errors.JaxRuntimeError as failure:
-        error, excess = _reason(str(failure))
+        error, excess = reason(str(failure))
     seconds = time.perf_counter() - began
     # What is done for steps that are looked at, or once a chunk, is rare.
     of_step = piece.unit == "step"
@@ -261,9 +265,15 @@ def _options(target: Target) -> dict[str, Any]:
     return {"xla_gpu_autotune_level": 0} if target.platform == "gpu" else {}
 
 
-def _reason(text: str) -> tuple[str, int]:
-    """Why a program cannot be compiled, and the bytes that it would need."""
-    if found := EXCEEDED.search(text):
-        needed = float(found[1]) * UNITS[found[2]]
-        return f"needs {found[1]} {found[2]}iB of {found[3]} {found[4]}iB", int(needed)
+def reason(text: str) -> tuple[str, int]:
+    """Return why a program cannot be compiled, and the bytes that it would need.
+
+    Args:
+      text: of the compiler.
+    """
+    for pattern in EXCEEDED:
+        if found := pattern.search(text):
+            needed, unit, room, of = found.groups()
+            message = f"needs {needed} {unit}iB at once, of {room} {of}iB"
+            return message, int(float(needed) * UNITS[unit])
     return text.strip().splitlines()[0][:200], 0

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.devices import memory, run_axis
-from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.devices.run_axis import Stack
 from mtl_jax.smto import SmtoState
 from mtl_jax.training import evaluate
@@ -107,20 +106,20 @@ class Programs:
         return self.eval_program(states, self.train_program.task_ids, pool)
 
 
-def init_states(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
+def init_states(setting: Setting, variant: Variant) -> TrainState:
     """Draw initial states of all runs, on the host, leaves ``[R, ...]``."""
-    init = jax.jit(_init(setting, variant, run_map))
+    init = jax.jit(_init(setting, variant))
     return jax.device_get(init(variant.seeds, variant.task_ids, setting.start))
 
 
-def state_shapes(setting: Setting, variant: Variant, run_map: AxisMap) -> TrainState:
+def state_shapes(setting: Setting, variant: Variant) -> TrainState:
     """Return shapes of what `init_states` draws."""
-    init = _init(setting, variant, run_map)
+    init = _init(setting, variant)
     return jax.eval_shape(init, variant.seeds, variant.task_ids, setting.start)
 
 
-def _init(setting: Setting, variant: Variant, run_map: AxisMap) -> Callable:
-    return run_map(partial(init_state, setting, variant.method), (0, 0, None))
+def _init(setting: Setting, variant: Variant) -> Callable:
+    return variant.run_map(partial(init_state, setting, variant.method), (0, 0, None))
 
 
 def report(states: TrainState) -> ChunkReport:
@@ -150,7 +149,6 @@ def program_traces(
     variants: list[Variant],
     states: list[TrainState],
     loader: Loader,
-    run_map: AxisMap,
 ) -> dict[tuple, Trace]:
     """Return what is to be compiled for training and evaluation.
 
@@ -159,7 +157,6 @@ def program_traces(
       variants: of the experiment.
       states: of every variant, or their shapes.
       loader: of the same variants.
-      run_map: how the runs of a device are mapped.
 
     Returns:
       Of the training of a variant by ``("training", place)``, of an evaluation by
@@ -167,14 +164,14 @@ def program_traces(
     """
     evaluations = {
         _evaluation(variant, runs): partial(
-            _trace_evaluation, setting, run_map, variant, state, runs, like
+            _trace_evaluation, setting, variant, state, runs, like
         )
         for variant, state, runs, like in zip(
             variants, states, loader.stacks, loader.eval_like, strict=True
         )
     }
     chunks = {
-        ("training", place): partial(trace_chunk, setting, run_map, *of_variant)
+        ("training", place): partial(trace_chunk, setting, *of_variant)
         for place, of_variant in enumerate(
             zip(variants, states, loader.stacks, loader.train_like, strict=True)
         )
@@ -195,7 +192,6 @@ def compile_programs(
     variants: list[Variant],
     states: list[TrainState],
     loader: Loader,
-    run_map: AxisMap,
 ) -> list[Programs]:
     """Compile the programs of all variants, several at a time.
 
@@ -204,14 +200,13 @@ def compile_programs(
       variants: as in `program_traces`.
       states: as in `program_traces`.
       loader: as in `program_traces`.
-      run_map: as in `program_traces`.
 
     Raises:
       InputError: data, states and temporaries exceed the memory of a device.
     """
     kept = held(states, loader)
     memory.check(kept)  # before any of it goes there
-    compiled = build(program_traces(setting, variants, states, loader, run_map))
+    compiled = build(program_traces(setting, variants, states, loader))
     temporaries = max(map(memory.temporaries, compiled.values()))
     memory.check({**kept, "temporaries": temporaries})
     return [
@@ -233,7 +228,6 @@ def held(states: list[TrainState], loader: Loader) -> dict[str, int]:
 
 def trace_chunk(
     setting: Setting,
-    run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
@@ -243,7 +237,6 @@ def trace_chunk(
 
     Args:
       setting: the setting.
-      run_map: how the runs of a device are mapped.
       variant: the variant.
       states: of its runs, or their shapes.
       runs: where they lie.
@@ -253,7 +246,7 @@ def trace_chunk(
     def chunk(states: TrainState, pool: IndexedPool, last: tuple, rest: tuple) -> Any:
         of_run = partial(train_chunk, setting, variant.method)
         axes = (0, 0, None, 0, 0, None, None)
-        mapped = run_axis.map_runs(runs, run_map, of_run, axes)
+        mapped = run_axis.map_runs(runs, variant.run_map, of_run, axes)
         count, looked_at = last
         states, losses = mapped(states, pool.rows, count, *rest, pool.data, looked_at)
         return states, _report(losses, states)
@@ -269,7 +262,6 @@ def trace_chunk(
 
 def _trace_evaluation(
     setting: Setting,
-    run_map: AxisMap,
     variant: Variant,
     states: TrainState,
     runs: Stack,
@@ -279,7 +271,9 @@ def _trace_evaluation(
 
     def sums(models: tuple, task_ids: Array, pool: IndexedPool) -> PyTree:
         of_run = partial(evaluate.sums, setting, variant.method.task_map)
-        mapped = run_axis.map_runs(runs, run_map, of_run, (0, 0, None, None, 0, None))
+        mapped = run_axis.map_runs(
+            runs, variant.run_map, of_run, (0, 0, None, None, 0, None)
+        )
         return mapped(*models, pool.rows, pool.mask, task_ids, pool.data)
 
     models = states.params, states.model_state

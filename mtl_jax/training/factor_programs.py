@@ -75,7 +75,7 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
       Of a factor of tasks by its name and the number of views, of one of runs by its
       name and the variant; only where there are several tasks.
     """
-    setting, run_map, seed = made.setting, made.run_map, made.config.data.seed
+    setting, seed = made.setting, made.config.data.seed
     batch = _probe_like(setting, made.splits[PROBE])
     like = {}  # of every size, one
     for variant, state in zip(made.variants, states, strict=True):
@@ -84,7 +84,7 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
     devices = made.target.devices
     of_tasks = {
         (name, size): partial(
-            _trace_task, setting, run_map, devices, batch, seed, factor, view
+            _trace_task, setting, made.view_map, devices, batch, seed, factor, view
         )
         for name, factor in made.factors.task.items()
         for size, view in like.items()
@@ -92,7 +92,7 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
     of_runs = {
         (name, place): partial(
             _trace_run,
-            *(setting, run_map, devices, batch, seed, made.config.batch_size),
+            *(setting, devices, batch, seed, made.config.batch_size),
             *(factor, variant, state),
         )
         for name, factor in made.factors.run.items()
@@ -162,7 +162,7 @@ def _from_start(made: Experiment, variant: Variant) -> list[CompiledFactor]:
     if not made.factors.path:
         return []
     # Drawn anew, as a run that goes on has its start no more.
-    start = init_states(made.setting, variant, made.run_map).params
+    start = init_states(made.setting, variant).params
     shape = *variant.task_ids.shape, len(SCOPES)
 
     def flat(value: np.ndarray) -> np.ndarray:  # [R, T, 2] to [V, 2]
@@ -239,7 +239,7 @@ def _mean_loss(
 
 def _trace_task(
     setting: Setting,
-    run_map: AxisMap,
+    view_map: AxisMap,
     devices: Sequence[Any],
     batch: Batch,
     seed: int,
@@ -266,13 +266,12 @@ def _trace_task(
         )
 
     place = run_axis.make(len(like.task), devices)
-    mapped = jax.jit(run_axis.map_runs(place, run_map, of_view, (0, None)))
+    mapped = jax.jit(run_axis.map_runs(place, view_map, of_view, (0, None)))
     return mapped.trace(run_axis.sharded_like(place, like), run_axis.like(place, batch))
 
 
 def _trace_run(
     setting: Setting,
-    run_map: AxisMap,
     devices: Sequence[Any],
     probe: Batch,
     seed: int,
@@ -320,7 +319,7 @@ def _trace_run(
         )
 
     place = run_axis.make(len(variant.seeds), devices)
-    mapped = jax.jit(run_axis.map_runs(place, run_map, of_run, (0, 0, 0, None)))
+    mapped = jax.jit(run_axis.map_runs(place, variant.run_map, of_run, (0, 0, 0, None)))
     return mapped.trace(
         run_axis.sharded_like(place, like),
         *run_axis.sharded_like(place, variant.inputs),

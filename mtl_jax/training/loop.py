@@ -154,7 +154,7 @@ def _prepare(
     loader = loader_of(made, batches)
     watch = Stopwatch("training")
     with watch("compilation"):
-        programs = compile_programs(setting, variants, states, loader, made.run_map)
+        programs = compile_programs(setting, variants, states, loader)
         factors = compile_factors(made, states)
         temporaries = [factor.temporaries for each in factors for factor in each]
         if temporaries:

@@ -69,8 +69,7 @@ def remeasure(
             provenance.add_session(folder, steps[-1], made.data)
             with watch("compilation"):
                 states = [
-                    init_states(made.setting, variant, made.run_map)
-                    for variant in made.variants
+                    init_states(made.setting, variant) for variant in made.variants
                 ]
                 compiled = compile_factors(made, states)
             for step in steps:

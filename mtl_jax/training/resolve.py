@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from mtl_jax.data import Dataset, schedule
-from mtl_jax.devices import axis_map
 from mtl_jax.devices import target as targets
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.devices.target import Target
@@ -41,8 +40,8 @@ class Experiment:
     """Steps at which the runs are looked at."""
     factors: Factors
     """As `factors.make` makes them."""
-    run_map: AxisMap
-    """Map over the runs of a device."""
+    view_map: AxisMap
+    """Map over the tasks that a device measures, one by one."""
     target: Target
     """Devices that its programs are for."""
 
@@ -95,14 +94,15 @@ def resolve(
     epoch = max(sizes) / config.batch_size
     if config.epochs:
         config.steps = settled.steps = max(1, round(config.epochs * epoch))
+    run_map = forms.run_map(settled, setting, target.platform)
     return Experiment(
         config=config,
         setting=setting,
-        variants=variants.make_all(settled, setting.tasks, sizes, optimizer),
+        variants=variants.make_all(settled, setting.tasks, sizes, optimizer, run_map),
         splits=splits,
         points=_points(config, config.trajectory.epochs * epoch),
         factors=chosen,
-        run_map=axis_map.make(settled.run_map),
+        view_map=run_map(1),
         target=target,
     )
 

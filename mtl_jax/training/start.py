@@ -8,11 +8,12 @@ from typing import Any
 import jax
 
 from mtl_jax.devices import multihost
-from mtl_jax.devices.axis_map import AxisMap, sequential
+from mtl_jax.devices.axis_map import sequential
 from mtl_jax.storage import checkpoint, provenance, records, workdir
 from mtl_jax.training.compile import ChunkReport, init_states
 from mtl_jax.training.resolve import Experiment
 from mtl_jax.training.step import TrainState
+from mtl_jax.training.variants import Variant
 
 
 def start(
@@ -30,7 +31,7 @@ def start(
       InputError: there is no space, or checkpoints and records do not agree.
     """
     config = made.config
-    states = [init_states(made.setting, v, made.run_map) for v in made.variants]
+    states = [init_states(made.setting, v) for v in made.variants]
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
     kept = config.checkpoint.keep_last + 1
     if config.checkpoint.keep_points:
@@ -42,7 +43,7 @@ def start(
         return 0, states
     if not is_finished(made, *restored):
         say(f"going on from step {restored[0]} of {config.steps} in {folder}")
-        if moved := _moved(folder, made.run_map):
+        if moved := _moved(folder, made.variants):
             say(moved)
     return restored
 
@@ -77,14 +78,15 @@ def _reconcile(folder: Path, saved, step: int, say: Callable[[str], None]) -> No
     records.reconcile(folder, step, parts, say)
 
 
-def _moved(folder: Path, run_map: AxisMap) -> str:
+def _moved(folder: Path, variants: Sequence[Variant]) -> str:
     """Say what other devices than before mean for the numbers; empty for the same."""
     now = [str(device.device_kind) for device in jax.devices()]
     *_, last = [{}, *provenance.sessions(folder)]
     before = last.get("devices", [])
     if before in ([], now):  # it does not say, or they are the same
         return ""
-    kept = run_map is sequential and set(now) == set(before)
+    apart = all(variant.run_map is sequential for variant in variants)
+    kept = apart and set(now) == set(before)
     what = "factors" if kept else "all numbers, as training amplifies it,"
     return (
         f"{folder} was on {_counted(before)} and goes on with {_counted(now)}: "

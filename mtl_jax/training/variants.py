@@ -13,6 +13,7 @@ import numpy as np
 
 from mtl_jax import smto
 from mtl_jax.devices import axis_map
+from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.options import closest, did_you_mean, is_positive, name_list, one_of
 from mtl_jax.smto import (
     Aggregator,
@@ -41,6 +42,8 @@ UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
 HEAD_GRADS = ("default", "weighted", "unweighted")
+RunMap = Callable[[int], AxisMap]
+"""``tasks -> map over the runs of as many``."""
 StrategyMaker = Callable[[Any, bool], Strategy]
 """``(method, weighted heads) -> strategy``."""
 PATHS: dict[str, StrategyMaker] = {
@@ -74,6 +77,8 @@ class Variant(NamedTuple):
     """``[R]``."""
     labels: tuple[Label, ...]
     """Names of the runs ``[R]``."""
+    run_map: AxisMap
+    """Map over the runs of a device."""
 
     @property
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +188,7 @@ def make_all(
     tasks: Sequence[str],
     sizes: Sequence[int],
     override: OptimizerMaker | None = None,
+    run_map: RunMap | None = None,
 ) -> list[Variant]:
     """Resolve all variants of a configuration, in stacks of runs.
 
@@ -192,11 +198,14 @@ def make_all(
       sizes: training examples of every task, for methods that go by them or count
         epochs: an epoch is a pass over the largest task of a group.
       override: optimizer of a learning rate; the configuration's if not given.
+      run_map: of a number of tasks to the map over runs of as many; the
+        configuration's if not given.
 
     Raises:
       InputError: an unknown name, a variant or a task twice, or a value out of range.
     """
     draw = groups.make_draw(config.groups)
+    run_map = run_map or default_run_map(config)
     stacks: dict[tuple, list[Group]] = {}
     for method, group in groups.members(names(config), tasks, draw):
         # Where a method goes by the sizes of its tasks, each group has its program.
@@ -204,9 +213,15 @@ def make_all(
         key = method, len(group.tasks), group.has_target, of_group
         stacks.setdefault(key[:3] if method in PLAIN else key, []).append(group)
     return [
-        _stack(method, members, config, tasks, sizes, override)
+        _stack(method, members, config, tasks, sizes, override, run_map)
         for (method, *_), members in stacks.items()
     ]
+
+
+def default_run_map(config: Config) -> RunMap:
+    """Return the map that a configuration names, whatever the number of tasks."""
+    named = axis_map.make(config.run_map)
+    return lambda tasks: named  # noqa: ARG005
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
@@ -241,7 +256,8 @@ def make(
     draw = groups.make_draw(config.groups)
     members = list(groups.members([name], tasks, draw))
     of_groups = [group for _, group in members]
-    return _stack(members[0][0], of_groups, config, tasks, sizes, override)
+    run_map = default_run_map(config)
+    return _stack(members[0][0], of_groups, config, tasks, sizes, override, run_map)
 
 
 def _stack(
@@ -251,6 +267,7 @@ def _stack(
     tasks: Sequence[str],
     sizes: Sequence[int],
     override: OptimizerMaker | None,
+    run_map: RunMap,
 ) -> Variant:
     """Runs of a method on groups of as many tasks."""
     single = method == SINGLE
@@ -279,6 +296,7 @@ def _stack(
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
         labels=labels,
+        run_map=run_map(size),
     )
 
 

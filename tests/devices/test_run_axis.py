@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 
 from mtl_jax import models, smto
 from mtl_jax.data import Dataset
-from mtl_jax.devices import axis_map
+from mtl_jax.devices.axis_map import sequential
 from mtl_jax.smto import strategies
 from mtl_jax.training import evaluate
 from mtl_jax.training.batches import make_loader
@@ -182,8 +182,10 @@ def made(case, seeds):
     tasks = np.tile(np.arange(T, dtype=np.int32), (runs, 1))
     numbers = np.array(seeds, np.int32)
     labels = tuple(Label("", run) for run in range(runs))
-    variant = Variant("", "", method, tasks, numbers, np.full(runs, 0.1), labels)
-    states = init_states(setting, variant, axis_map.sequential)
+    variant = Variant(
+        "", "", method, tasks, numbers, np.full(runs, 0.1), labels, sequential
+    )
+    states = init_states(setting, variant)
     return setting, variant, states
 
 
@@ -204,9 +206,7 @@ def trained(case, seeds, devices=DEVICES, sharing=1):
         patch.setattr(jax.stages.Lowered, "compile", compile_and_tell)
         train, some = setting.data.rows["train"], jax.devices()[:devices]
         fed = make_loader(setting, [variant], train, B, STEPS, rounds, some, sharing)
-        (own,) = compile_programs(
-            setting, [variant], [states], fed, axis_map.sequential
-        )
+        (own,) = compile_programs(setting, [variant], [states], fed)
     ((chunk,), (piece,)) = next(fed.train_chunks([(0, STEPS)])), next(fed.eval_chunks())
     states, report = own.train(own.shard(states), chunk, STEPS)
     return own.gather((states, report, own.evaluate(states, piece))), texts

@@ -203,7 +203,9 @@ def test_rows_name_what_a_task_has_in_the_order_of_its_objective():
     totals = jax.tree.map(lambda leaf: np.asarray(leaf)[None], totals)
     none: Any = None
     labels = (Label("multi", 0),)
-    variant = Variant("multi", "sum", none, teams, np.zeros(1), np.zeros(1), labels)
+    variant = Variant(
+        "multi", "sum", none, teams, np.zeros(1), np.zeros(1), labels, jax.vmap
+    )
     fields = "run step split task name value direction unit"
     row_of: Any = collections.namedtuple("Kept", fields, defaults=(0, ""))
     runs = np.arange(1)

@@ -207,7 +207,7 @@ def test_gradient_similarity_of_large_batches_is_that_of_whole_gradients(
     cosines = rows @ total / np.linalg.norm(rows, axis=1) / np.linalg.norm(total)
     changes = {"factors.names": ("gradient_similarity",), "batch_size": 64}
     large = resolve(small.config({**changes, "variants": ("multi-cagrad",)}))
-    state = init_states(large.setting, large.variants[0], large.run_map)
+    state = init_states(large.setting, large.variants[0])
     (gauge,) = compile_factors(large, [state])[0]
     stored = small.checkpoint_of(measured.path, 12)[0][1]["params"]
     state = state._replace(params=Params(stored["shared"], stored["heads"]))
@@ -227,7 +227,7 @@ def test_batches_of_a_task_are_random_parts_of_its_probe_in_any_company(made):
     few = dataclasses.replace(
         made, variants=[multi, pair], factors=factors.Factors({}, batches, {})
     )
-    states = [init_states(setting, v, made.run_map) for v in few.variants]
+    states = [init_states(setting, v) for v in few.variants]
     all_x, pair_x = (
         gauge.measure(state).pair["x"].value
         for (gauge,), state in zip(compile_factors(few, states), states, strict=True)
@@ -425,7 +425,7 @@ def test_all_factors_where_tasks_share_their_input():
     setting = from_dataset("shared", dataset, models.make("mlp", widths=(8,)))
     probe = (rows[0][:48],) * 2
     made = dataclasses.replace(made, setting=setting, splits={"probe": probe})
-    states = [init_states(setting, variant, made.run_map) for variant in made.variants]
+    states = [init_states(setting, variant) for variant in made.variants]
     (gauges,) = compile_factors(made, states)
     assert [gauge.name for gauge in gauges] == list(factors.FACTORS)
 
