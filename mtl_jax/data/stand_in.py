@@ -104,7 +104,7 @@ def _glue_text(tasks: tuple[str, ...] = (), length: int = 128) -> Dataset:
         names,
         _glue_sizes(names),
         np.zeros(length, np.uint16),
-        np.int32(0),
+        np.int32(LABEL_WORDS["0.0"]),
         tuple(glue.WORDS.get(name, "words") for name in names),
         (len(LABEL_WORDS),) * len(names),
         shared_output=True,

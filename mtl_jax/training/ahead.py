@@ -169,7 +169,7 @@ def preview(
 
 
 def pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
-    """Return the programs of an experiment, and bytes that lie on a device all along."""
+    """Return the programs of an experiment, and bytes that always lie on a device."""
     config, setting, variants = made.config, made.setting, made.variants
     states = [state_shapes(setting, v) for v in variants]
     evaluated = {
