@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
-from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.devices.axis_map import AxisMap, sequential
 from mtl_jax.gradients.gramian import Gramian, gramian, inner
 from mtl_jax.types import (
     OWN_INPUTS,
@@ -100,13 +100,14 @@ def task_grads(
     batch_axes: PyTree = OWN_INPUTS,
     *,
     task_map: AxisMap = jax.vmap,
+    chunk: int | None = None,
     has_aux: bool = False,
 ) -> tuple[Any, Params]:
     """Compute the loss and the gradient of every task on its own.
 
     With an own input per task this costs the flops of the summed gradient. With one
-    input and ``T`` labels (``batch_axes=ONE_INPUT``) XLA shares the forward pass of
-    the trunk among tasks and runs ``T`` backward passes.
+    input and ``T`` labels (``batch_axes=ONE_INPUT``) the trunk has one forward pass for
+    all tasks and ``T`` backward passes.
 
     Args:
       loss_fn: ``(params of one task, batch of one task) -> scalar``, or
@@ -118,6 +119,9 @@ def task_grads(
         leaves have a leading ``T`` where ``batch_axes`` says 0.
       batch_axes: `OWN_INPUTS` or `ONE_INPUT`, or those of the other tree.
       task_map: ``jax.vmap`` or `axis_map.sequential`.
+      chunk: tasks of one input whose gradients are found together, in the memory of as
+        many backward passes; all, or one if they are mapped one after another, where
+        it is None.
       has_aux: ``loss_fn`` returns a pair.
 
     Returns:
@@ -135,9 +139,38 @@ def task_grads(
             lambda *rows: jnp.stack(rows), *[g.shared for _, g in pairs]
         )
         return values, Params(shared, tuple(g.heads for _, g in pairs))
+    chunk = chunk or (1 if task_map is sequential else None)
+    if chunk and not _maps_all(batch_axes):
+        return _pulled_back(loss_fn, params, batch, batch_axes, chunk, has_aux)
     return task_map(grad_fn(loss_fn, has_aux=has_aux), (TASK_AXES, batch_axes))(
         params, batch
     )
+
+
+def _pulled_back(
+    loss_fn: LossFn,
+    params: Params,
+    batch: PyTree,
+    axes: PyTree,
+    chunk: int,
+    has_aux: bool,
+) -> tuple[Any, Params]:
+    """Losses and gradients of all tasks of one input, after one forward pass."""
+
+    def losses_of(params: Params) -> tuple[Array, Any]:
+        values = task_losses(loss_fn, params, batch, axes)
+        return (values[0] if has_aux else values), values
+
+    losses, pullback, values = jax.vjp(losses_of, params, has_aux=True)
+    count = len(losses)
+
+    def of_task(task: Array) -> Params:
+        grads = pullback((jnp.arange(count) == task).astype(losses.dtype))[0]
+        return grads._replace(heads=jax.tree.map(lambda leaf: leaf[task], grads.heads))
+
+    size = min(chunk, count)
+    rows = lax.map(of_task, jnp.arange(count), batch_size=size if size > 1 else None)
+    return values, rows
 
 
 def weighted_grads(

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 
 from mtl_jax.devices import axis_map, flops
+from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.models import conv
 from mtl_jax.options import one_of
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.variants import RunMap, default_run_map
+from mtl_jax.training.variants import Maps, named_maps
 from mtl_jax.types import Config, ModelState, Params
 
 FILLED = {"tpu": 5e9, "gpu": 2e10}
@@ -20,12 +21,14 @@ us in one of 54; a GPU starts 77 kernels for it, 150 us, in which it could do 2e
 Compiled programs of large stacks are worse than in proportion, too: kernels that differ
 from run to run turn convolutions into grouped ones.
 """
+BACKWARD = 2 / 3
+"""Of a step's operations, those of the backward pass."""
 
 
 def settle(config: Config, platform: str) -> Config:
     """Return a configuration with the forms that suit a platform where it says auto.
 
-    The map over runs is left to `run_map`, which knows the model.
+    The map over runs is left to `maps`, which knows the model.
 
     Args:
       config: the configuration; it stays as it is.
@@ -45,25 +48,36 @@ def settle(config: Config, platform: str) -> Config:
     return settled
 
 
-def run_map(config: Config, setting: Setting, platform: str) -> RunMap:
-    """Return how runs are mapped on a device, by their number of tasks.
+def maps(config: Config, setting: Setting, platform: str) -> Maps:
+    """Return what a device does together.
 
-    On a CPU one after another; elsewhere in waves, each of as many runs as fill a
-    device.
+    On a CPU runs go one after another. Elsewhere they go in waves, and tasks of one
+    input are pulled back in chunks, each of as many as fill a device.
 
     Args:
-      config: the configuration.
+      config: settled.
       setting: of all runs.
       platform: as in `settle`.
     """
-    if config.run_map != "auto":
-        return default_run_map(config)
+    named = config.run_map != "auto"
     if platform == "cpu":
-        return lambda tasks: axis_map.sequential  # noqa: ARG005
+        runs = named_maps(config).runs if named else _one_by_one
+        return Maps(runs)
     work = _work(setting, config.batch_size // config.grad_accumulation)
-    return lambda tasks: axis_map.waves(
-        max(1, int(FILLED[platform] / (work * tasks + 1)))
-    )
+
+    def fill(work: float) -> int:
+        return max(1, int(FILLED[platform] / (work + 1)))
+
+    def waves(tasks: int) -> AxisMap:
+        return axis_map.waves(fill(work * tasks))
+
+    runs = named_maps(config).runs if named else waves
+    return Maps(runs, fill(work * BACKWARD))
+
+
+def _one_by_one(tasks: int) -> AxisMap:
+    del tasks
+    return axis_map.sequential
 
 
 def _work(setting: Setting, batch_size: int) -> int:

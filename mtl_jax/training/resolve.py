@@ -94,15 +94,15 @@ def resolve(
     epoch = max(sizes) / config.batch_size
     if config.epochs:
         config.steps = settled.steps = max(1, round(config.epochs * epoch))
-    run_map = forms.run_map(settled, setting, target.platform)
+    maps = forms.maps(settled, setting, target.platform)
     return Experiment(
         config=config,
         setting=setting,
-        variants=variants.make_all(settled, setting.tasks, sizes, optimizer, run_map),
+        variants=variants.make_all(settled, setting.tasks, sizes, optimizer, maps),
         splits=splits,
         points=_points(config, config.trajectory.epochs * epoch),
         factors=chosen,
-        view_map=run_map(1),
+        view_map=maps.runs(1),
         target=target,
     )
 

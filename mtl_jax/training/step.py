@@ -68,6 +68,8 @@ class UpdateRule(NamedTuple):
     optimizer: OptimizerMaker
     """``optimizer(learning_rate)``."""
     task_map: AxisMap
+    chunk: int | None = None
+    """Tasks of one input whose gradients are found together, as in `task_grads`."""
     parts: int = 1
     """Equal parts of a batch that gradients are accumulated over."""
     is_watched: bool = False
@@ -149,6 +151,7 @@ def train_step(
         batch=batch,
         axes=setting.batch_axes,
         task_map=method.task_map,
+        chunk=method.chunk,
         parts=method.parts,
     )
     losses, grads, model_state, smto = method.strategy.step(tasks, state.smto, key)

@@ -42,8 +42,17 @@ UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
 HEAD_GRADS = ("default", "weighted", "unweighted")
-RunMap = Callable[[int], AxisMap]
-"""``tasks -> map over the runs of as many``."""
+
+
+class Maps(NamedTuple):
+    """What a device does together, of an experiment."""
+
+    runs: Callable[[int], AxisMap]
+    """``tasks -> map over the runs of as many``."""
+    chunk: int | None = None
+    """As `UpdateRule.chunk`."""
+
+
 StrategyMaker = Callable[[Any, bool], Strategy]
 """``(method, weighted heads) -> strategy``."""
 PATHS: dict[str, StrategyMaker] = {
@@ -188,7 +197,7 @@ def make_all(
     tasks: Sequence[str],
     sizes: Sequence[int],
     override: OptimizerMaker | None = None,
-    run_map: RunMap | None = None,
+    maps: Maps | None = None,
 ) -> list[Variant]:
     """Resolve all variants of a configuration, in stacks of runs.
 
@@ -198,14 +207,13 @@ def make_all(
       sizes: training examples of every task, for methods that go by them or count
         epochs: an epoch is a pass over the largest task of a group.
       override: optimizer of a learning rate; the configuration's if not given.
-      run_map: of a number of tasks to the map over runs of as many; the
-        configuration's if not given.
+      maps: of runs and tasks; those that the configuration names if not given.
 
     Raises:
       InputError: an unknown name, a variant or a task twice, or a value out of range.
     """
     draw = groups.make_draw(config.groups)
-    run_map = run_map or default_run_map(config)
+    maps = maps or named_maps(config)
     stacks: dict[tuple, list[Group]] = {}
     for method, group in groups.members(names(config), tasks, draw):
         # Where a method goes by the sizes of its tasks, each group has its program.
@@ -213,15 +221,15 @@ def make_all(
         key = method, len(group.tasks), group.has_target, of_group
         stacks.setdefault(key[:3] if method in PLAIN else key, []).append(group)
     return [
-        _stack(method, members, config, tasks, sizes, override, run_map)
+        _stack(method, members, config, tasks, sizes, override, maps)
         for (method, *_), members in stacks.items()
     ]
 
 
-def default_run_map(config: Config) -> RunMap:
-    """Return the map that a configuration names, whatever the number of tasks."""
+def named_maps(config: Config) -> Maps:
+    """Return the map over runs that a configuration names, however many their tasks."""
     named = axis_map.make(config.run_map)
-    return lambda tasks: named  # noqa: ARG005
+    return Maps(lambda tasks: named)  # noqa: ARG005
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
@@ -256,8 +264,8 @@ def make(
     draw = groups.make_draw(config.groups)
     members = list(groups.members([name], tasks, draw))
     of_groups = [group for _, group in members]
-    run_map = default_run_map(config)
-    return _stack(members[0][0], of_groups, config, tasks, sizes, override, run_map)
+    maps = named_maps(config)
+    return _stack(members[0][0], of_groups, config, tasks, sizes, override, maps)
 
 
 def _stack(
@@ -267,7 +275,7 @@ def _stack(
     tasks: Sequence[str],
     sizes: Sequence[int],
     override: OptimizerMaker | None,
-    run_map: RunMap,
+    maps: Maps,
 ) -> Variant:
     """Runs of a method on groups of as many tasks."""
     single = method == SINGLE
@@ -289,6 +297,7 @@ def _stack(
             strategy=_strategy(chosen, config, size, of_group),
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
+            chunk=maps.chunk,
             parts=config.grad_accumulation,
             is_watched=not single and _is_watched(chosen, config, of_group),
         ),
@@ -296,7 +305,7 @@ def _stack(
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
         labels=labels,
-        run_map=run_map(size),
+        run_map=maps.runs(size),
     )
 
 

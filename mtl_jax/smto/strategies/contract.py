@@ -40,6 +40,8 @@ class Tasks:
     axes: Batch = field(metadata=STATIC)
     """`OWN_INPUTS` or `ONE_INPUT`."""
     task_map: AxisMap = field(metadata=STATIC)
+    chunk: int | None = field(default=None, metadata=STATIC)
+    """Tasks of one input whose gradients are found together, as in `task_grads`."""
     parts: int = field(default=1, metadata=STATIC)
     """Equal parts of a batch that `loss` goes through one after another."""
 
@@ -83,6 +85,7 @@ class Tasks:
             self.inputs,
             self.input_axes,
             task_map=self.task_map,
+            chunk=self.chunk,
             has_aux=True,
         )
 

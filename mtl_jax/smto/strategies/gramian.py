@@ -23,9 +23,9 @@ class ByGramian(ByJacobian):
     """The direction from inner products of the gradients, formed leaf by leaf.
 
     Memory: where tasks are mapped together, the gradients of one leaf at a time and the
-    activations of all tasks; one after another, as many gradients as fit `HELD_BYTES`,
-    with more backward passes where that is fewer than ``T``. Time: one forward and one
-    backward pass more than `ByJacobian`.
+    activations of `Tasks.chunk` tasks; one after another, as many gradients as fit
+    `HELD_BYTES`, with more backward passes where that is fewer than ``T``. Time: one
+    forward and one backward pass more than `ByJacobian`.
     """
 
     method: GramianWeighting
@@ -39,7 +39,7 @@ class ByGramian(ByJacobian):
             tasks.params,
             tasks.inputs,
             tasks.input_axes,
-            chunk=count if together else 1,
+            chunk=(tasks.chunk or count) if together else 1,
             hold=None if together else max(1, HELD_BYTES // _row_bytes(tasks)),
             has_aux=True,
         )
