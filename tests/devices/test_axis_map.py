@@ -93,6 +93,19 @@ def test_maps_nest(outer, inner):
     close(mapped(runs, batch), jax.tree.map(lambda *r: jnp.stack(r), *looped))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+def test_waves_are_a_map(size):
+    """In pieces that divide 6 rows, with arguments that have no rows."""
+    rows, same = jnp.arange(12.0).reshape(6, 2), jnp.arange(2.0)
+    f = lambda row, same, pair: (row @ same, pair["a"] + row[0])  # noqa: E731
+    axes = (0, None, 0)
+    arguments = rows, same, {"a": rows[:, 1]}
+    mapped = axis_map.waves(size)(f, axes)
+    close(mapped(*arguments), jax.vmap(f, axes)(*arguments))
+    loops = str(jax.make_jaxpr(mapped)(*arguments)).count("scan")
+    assert loops == (0 if size >= 6 else 1)
+
+
 def test_auto_suits_the_backend():
     on_cpu = jax.default_backend() == "cpu"
     assert axis_map.make("auto") is (sequential if on_cpu else jax.vmap)

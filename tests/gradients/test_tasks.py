@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tree
+from mtl_jax.devices import flops
 from mtl_jax.devices.axis_map import sequential
 from mtl_jax.gradients import (
     TaskInputs,
@@ -71,6 +72,23 @@ def test_task_grads_are_those_of_a_loop(axes, task_map):
         params, batch
     )
     close(values, loop(params, batch, axes))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, T])
+def test_tasks_of_one_input_are_pulled_back_in_chunks(chunk):
+    params, batch = problem(ONE_INPUT)
+    found = jax.jit(lambda p, b: task_grads(loss_fn, p, b, ONE_INPUT, chunk=chunk))
+    close(found(params, batch), loop(params, batch, ONE_INPUT))
+
+
+def test_one_input_has_one_forward_pass():
+    params, batch = problem(ONE_INPUT)
+    one_by_one = lambda *args: task_grads(  # noqa: E731
+        loss_fn, *args, ONE_INPUT, task_map=sequential
+    )
+    trunk, head = 2 * B * D * H, 2 * B * H  # of a pass, to weights or to inputs
+    expected = (1 + T) * trunk + (T + T * T * 2) * head
+    assert flops.count(jax.make_jaxpr(one_by_one)(params, batch)) == expected
 
 
 @AXES
