@@ -26,6 +26,7 @@ from . import command_line, entry
 
 CONFIG = command_line.define_config("compile")
 TARGET = flags.DEFINE_string("target", None, "Devices, such as v5e:2x2, h200 or cpu.")
+PLAIN = flags.DEFINE_boolean("plain", False, "Beside it a plain step of one run.")
 JSON = flags.DEFINE_string("json", None, "File for the same as JSON.")
 command_line.require("config", "target")
 
@@ -47,6 +48,7 @@ def compile() -> None:
         lambda cost, done, of: console.print(
             f"compiled {done} of {of}: {cost.name} ({cost.compilation:.0f} s)"
         ),
+        plain=PLAIN.value,
     )
     console.print(preview_table.table(found))
     for line in preview_table.words(found):

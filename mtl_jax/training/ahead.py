@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from mtl_jax.devices import flops, hlo, memory
 from mtl_jax.devices.target import TPU_CLOCK, Target
 from mtl_jax.options import name_list
 from mtl_jax.training import evaluate
+from mtl_jax.training import plain as plain_step
 from mtl_jax.training.compile import Trace, held, program_traces, state_shapes
 from mtl_jax.training.factor_programs import factor_traces, views_of
 from mtl_jax.training.loop import loader_of
@@ -144,15 +146,19 @@ def experiment(config: Config, target: Target) -> Experiment:
 
 
 def preview(
-    made: Experiment, say: Callable[[Cost, int, int], None] | None = None
+    made: Experiment,
+    say: Callable[[Cost, int, int], None] | None = None,
+    *,
+    plain: bool = False,
 ) -> Preview:
     """Compile all programs of an experiment, several at a time, and read them.
 
     Args:
       made: the experiment, as `experiment` resolves it.
       say: told of every program that is done, how many are, and of how many.
+      plain: as in `pieces`.
     """
-    programs, bytes_held = pieces(made)
+    programs, bytes_held = pieces(made, plain=plain)
     costs: dict[str, Cost] = {}
     # A compiler for TPUs or GPUs keeps about two cores busy by itself.
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as threads:
@@ -168,8 +174,15 @@ def preview(
     )
 
 
-def pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
-    """Return the programs of an experiment, and bytes that always lie on a device."""
+def pieces(
+    made: Experiment, *, plain: bool = False
+) -> tuple[list[Piece], dict[str, int]]:
+    """Return the programs of an experiment, and bytes that always lie on a device.
+
+    Args:
+      made: the experiment.
+      plain: whether to add a `plain` step for one run of every variant.
+    """
     config, setting, variants = made.config, made.setting, made.variants
     states = [state_shapes(setting, v) for v in variants]
     evaluated = {
@@ -198,7 +211,14 @@ def pieces(made: Experiment) -> tuple[list[Piece], dict[str, int]]:
 
     traces = program_traces(setting, variants, states, loader)
     traces |= factor_traces(made, states)
-    return list(map(of, traces, traces.values())), held(states, loader)
+    found = list(map(of, traces, traces.values()))
+    if plain:
+        pool, device = loader.train_pools.like, made.target.devices[0]
+        for variant, like in zip(variants, loader.train_like, strict=True):
+            rows = jax.ShapeDtypeStruct(like.rows.shape[1:], like.rows.dtype)
+            step = partial(plain_step.trace, setting, variant, pool, rows, device)
+            found.append(Piece(f"plain step, {variant.name}", "step", 0, step))
+    return found, held(states, loader)
 
 
 def _cost(piece: Piece, made: Experiment) -> Cost:
