@@ -88,10 +88,10 @@ def waves(size: int) -> AxisMap:
             pairs = zip(jax.tree.leaves(args), jax.tree.leaves(is_mapped), strict=True)
             rows = next(len(leaf) for leaf, has_axis in pairs if has_axis)
             wave = max(n for n in range(1, min(size, rows) + 1) if rows % n == 0)
+            if wave == 1:  # of one row, too: an axis of length 1 costs layouts
+                return sequential(f, in_axes)(*args)
             if wave == rows:
                 return jax.vmap(f, in_axes)(*args)
-            if wave == 1:
-                return sequential(f, in_axes)(*args)
 
             def cut(leaf: Array, has_axis: bool) -> Array:
                 return leaf.reshape(-1, wave, *leaf.shape[1:]) if has_axis else leaf

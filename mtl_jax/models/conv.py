@@ -166,9 +166,9 @@ def _conv_pool_lax(x: Array, kernel: Array, bias: Array) -> Array:
     y = lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return jax.nn.relu(
-        nn.max_pool(y + bias[None, None, None], (2, 2), (2, 2))
-    ).transpose(3, 1, 2, 0)
+    # The bias of a window is that of its largest: behind the pool it is a quarter.
+    y = nn.max_pool(y, (2, 2), (2, 2)) + bias[None, None, None]
+    return jax.nn.relu(y).transpose(3, 1, 2, 0)
 
 
 def _max_pool(y: Array) -> Array:
