@@ -43,20 +43,20 @@ def compile() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # not of these devices
     console = entry.console(width=max(entry.console().width, 140))
     made = ahead.experiment(CONFIG.value, target.make(str(TARGET.value)))
-    found = ahead.preview(
+    preview = ahead.preview(
         made,
         lambda cost, done, of: console.print(
             f"compiled {done} of {of}: {cost.name} ({cost.compilation:.0f} s)"
         ),
         plain=PLAIN.value,
     )
-    console.print(preview_table.table(found))
-    for line in preview_table.words(found):
+    console.print(preview_table.table(preview))
+    for line in preview_table.words(preview):
         console.print(line)
     if JSON.value:
         path = Path(JSON.value)
         try:
-            path.write_text(json.dumps(preview_table.as_json(found), indent=1) + "\n")
+            path.write_text(json.dumps(preview_table.as_json(preview), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"cannot write {path} ({error}); name a file") from error
 

@@ -47,7 +47,7 @@ def sequential(f: Callable, in_axes: Any = 0) -> Callable:
 
 
 def _is_mapped(axes: Any, args: PyTree) -> PyTree:
-    """Whether each leaf of the arguments has the axis."""
+    """Tell whether each leaf of the arguments has the axis."""
     return jax.tree.map(
         lambda axis, subtree: jax.tree.map(lambda _: axis is not None, subtree),
         axes,

@@ -24,7 +24,7 @@ NAMES = {
 }
 """Instructions that do nothing on a device."""
 REARRANGED = {"copy", "transpose", "bitcast", "reshape", "convert", *NAMES}
-"""What a fusion that only rearranges is made of."""
+"""Instructions of a fusion that only rearranges."""
 PIECES = {"dynamic-slice", "slice", "gather"}
 PRODUCTS = {"convolution", "dot"}
 LIBRARY_PRODUCTS = re.compile(r"cublas|cudnn|gemm|conv", re.IGNORECASE)
@@ -40,7 +40,7 @@ class Instruction(NamedTuple):
 
     name: str
     shape: str
-    """Of its result, with its layout."""
+    """Type, sides and layout of its result."""
     opcode: str
     operands: tuple[str, ...]
     attributes: str
@@ -48,14 +48,14 @@ class Instruction(NamedTuple):
 
     def called(self, role: str) -> str | None:
         """Return the name of the computation in a role, such as ``body``."""
-        found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
-        return found and found[1]
+        match = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
+        return match and match[1]
 
     @property
     def target(self) -> str:
         """Function that a custom call calls; empty for none."""
-        found = re.search(r'custom_call_target="([^"]+)"', self.attributes)
-        return found[1] if found else ""
+        match = re.search(r'custom_call_target="([^"]+)"', self.attributes)
+        return match[1] if match else ""
 
 
 Computation = Mapping[str, Instruction]
@@ -63,27 +63,27 @@ Computation = Mapping[str, Instruction]
 
 
 class Kernel(NamedTuple):
-    """What a device runs as one."""
+    """Work that a device does as one."""
 
     instruction: Instruction
     times: int
-    """How often; the body of a loop of unknown length counts as one round."""
+    """Number of its runs; a loop of unknown length counts as one round."""
     bytes: int
     """Read and written, once."""
     opcodes: frozenset[str]
-    """What is in it."""
+    """Opcodes of all that is in it."""
     in_open_loop: bool = False
-    """Whether it is in a loop of unknown length, such as that over steps."""
+    """True in a loop of unknown length, such as that over steps."""
 
     @property
     def is_product(self) -> bool:
-        """Whether it multiplies matrices, or convolves."""
+        """Return whether it multiplies matrices, or convolves."""
         library = LIBRARY_PRODUCTS.search(self.instruction.target)
         return bool(self.opcodes & PRODUCTS or library)
 
     @property
     def is_rearrangement(self) -> bool:
-        """Whether it only copies or transposes within a memory."""
+        """Return whether it only copies or transposes within a memory."""
         opcode = self.instruction.opcode
         if opcode == "copy-start":
             destination, source = _parts(self.instruction.shape)[:2]
@@ -93,12 +93,12 @@ class Kernel(NamedTuple):
 
     @property
     def is_collective(self) -> bool:
-        """Whether it talks to other devices."""
+        """Return whether it talks to other devices."""
         return self.instruction.opcode.removesuffix("-start") in COLLECTIVES
 
     @property
     def is_of_host(self) -> bool:
-        """Whether it talks to the host."""
+        """Return whether it talks to the host."""
         host = "callback" in self.instruction.target or "MoveTo" in (
             self.instruction.target
         )
@@ -106,9 +106,9 @@ class Kernel(NamedTuple):
 
     @property
     def cycles(self) -> int:
-        """Cycles that a TPU's compiler expects; 0 where it says nothing."""
-        found = CYCLES.search(self.instruction.attributes)
-        return int(found[1]) if found else 0
+        """Return the cycles that a TPU's compiler expects; 0 where it says nothing."""
+        match = CYCLES.search(self.instruction.attributes)
+        return int(match[1]) if match else 0
 
 
 def size(shape: str) -> int:
@@ -152,8 +152,8 @@ def _parse(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
             entry = head[2] if head[1] else entry
         elif line.startswith("}"):
             current = None
-        elif current is not None and (found := INSTRUCTION.match(line)):
-            instruction = _instruction(found[1], found[2])
+        elif current is not None and (match := INSTRUCTION.match(line)):
+            instruction = _instruction(match[1], match[2])
             current[instruction.name] = instruction
     return computations, entry
 
@@ -230,10 +230,10 @@ def _rounds(computations: Mapping[str, Computation], loop: Instruction) -> int |
     if root.opcode != "compare" or "direction=LT" not in root.attributes:
         return None
     numbers = [
-        int(found[1])
+        int(match[1])
         for limit in limits
         if limit.opcode == "constant"
-        and (found := re.match(r"(\d+)\)", limit.attributes))
+        and (match := re.match(r"(\d+)\)", limit.attributes))
     ]
     return numbers[0] if numbers else None
 
@@ -267,12 +267,12 @@ def _kernel(
 def _opcodes(
     computations: Mapping[str, Computation], inner: Computation
 ) -> frozenset[str]:
-    found = set()
+    opcodes = set()
     for instruction in inner.values():
-        found.add(instruction.opcode)
+        opcodes.add(instruction.opcode)
         nested = computations.get(instruction.called("calls") or "", {})
-        found |= {other.opcode for other in nested.values()}
-    return frozenset(found - {"fusion"})
+        opcodes |= {other.opcode for other in nested.values()}
+    return frozenset(opcodes - {"fusion"})
 
 
 def _read(inner: Computation) -> Iterator[int]:

@@ -16,7 +16,7 @@ from mtl_jax.types import InputError
 
 
 class Chip(NamedTuple):
-    """What a device can do at best, after its maker."""
+    """Limits of a device, after its maker."""
 
     memory: float
     """Bytes."""
@@ -40,7 +40,7 @@ class Target(NamedTuple):
 
     @property
     def is_here(self) -> bool:
-        """Whether programs can run on it."""
+        """Return whether programs can run on it."""
         return self.devices[0] in jax.devices()
 
 

@@ -1,11 +1,11 @@
-"""What an experiment costs on devices that it is compiled for, as a table and words."""
+"""Costs of an experiment on devices that it is compiled for, as a table and words."""
 
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from mtl_jax.training.ahead import Cost, Preview
+from mtl_jax.devices.preview import Cost, Preview
 
 STEPS = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15))
 PERIODS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1), ("ms", 1e-3))

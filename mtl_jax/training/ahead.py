@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import jax
 
 from mtl_jax.data import stand_in
-from mtl_jax.devices import flops, hlo, memory
+from mtl_jax.devices import flops, hlo
+from mtl_jax.devices.preview import Cost, Preview
 from mtl_jax.devices.target import TPU_CLOCK, Target
 from mtl_jax.options import name_list
 from mtl_jax.training import evaluate
@@ -43,91 +44,10 @@ class Piece(NamedTuple):
 
     name: str
     unit: str
-    """What its costs are of: a step of all runs, an evaluation, a point."""
+    """Unit of its costs: a step of all runs, an evaluation, a point."""
     times: int
-    """How many of them the experiment has."""
+    """Number of them in the experiment."""
     trace: Trace
-
-
-class Cost(NamedTuple):
-    """What a program costs on one device; all but memory is of its unit."""
-
-    name: str
-    unit: str
-    times: int
-    compilation: float
-    """Seconds, on this machine."""
-    arguments: int
-    """Bytes."""
-    temporaries: int
-    """Bytes; None of what follows is known where they exceed the device."""
-    error: str
-    """Why it cannot be compiled; empty where it was."""
-    flops: int
-    """Operations of products that the program asks for."""
-    bytes: int
-    """Read and written by kernels."""
-    kernels: int
-    products: int
-    """Kernels that multiply or convolve."""
-    rearranged: int
-    """Bytes of copies and transposes."""
-    cycles: int
-    """That a TPU's compiler expects; 0 elsewhere."""
-    product_cycles: int
-    """Of these, of products."""
-    collectives: dict[str, int]
-    """Bytes by kind of collective."""
-    host: int
-    """Kernels that talk to the host."""
-    bounds: dict[str, float]
-    """Least seconds by what takes them: arithmetic, memory, launches, cycles."""
-
-    @property
-    def seconds(self) -> float:
-        """Least time of a unit; 0 where nobody knows the device."""
-        return max(self.bounds.values(), default=0.0)
-
-    @property
-    def bound(self) -> str:
-        """What that time goes into."""
-        return max(self.bounds, key=self.bounds.__getitem__, default="")  # type: ignore[arg-type]
-
-
-class Preview(NamedTuple):
-    """What an experiment costs on one of its devices."""
-
-    target: Target
-    held: dict[str, int]
-    """Bytes that lie there all the time, by what they hold."""
-    steps: int
-    points: int
-    costs: list[Cost]
-
-    @property
-    def temporaries(self) -> int:
-        """Bytes of the program that takes most of them."""
-        return max((cost.temporaries for cost in self.costs), default=0)
-
-    @property
-    def needed(self) -> int:
-        """Bytes that it needs."""
-        return sum(self.held.values()) + self.temporaries
-
-    @property
-    def remedy(self) -> str:
-        """What to set where that is more than a device has."""
-        return memory.REMEDY
-
-    @property
-    def capacity(self) -> int:
-        """Bytes that a device has."""
-        return memory.capacity(self.target)
-
-    @property
-    def seconds(self) -> float:
-        """Least time of all programs; 0 where nobody knows the device."""
-        return sum(cost.seconds * cost.times for cost in self.costs)
 
 
 def experiment(config: Config, target: Target) -> Experiment:
@@ -211,14 +131,14 @@ def pieces(
 
     traces = program_traces(setting, variants, states, loader)
     traces |= factor_traces(made, states)
-    found = list(map(of, traces, traces.values()))
+    programs = list(map(of, traces, traces.values()))
     if plain:
         pool, device = loader.train_pools.like, made.target.devices[0]
         for variant, like in zip(variants, loader.train_like, strict=True):
             rows = jax.ShapeDtypeStruct(like.rows.shape[1:], like.rows.dtype)
             step = partial(plain_step.trace, setting, variant, pool, rows, device)
-            found.append(Piece(f"plain step, {variant.name}", "step", 0, step))
-    return found, held(states, loader)
+            programs.append(Piece(f"plain step, {variant.name}", "step", 0, step))
+    return programs, held(states, loader)
 
 
 def _cost(piece: Piece, made: Experiment) -> Cost:
@@ -233,13 +153,13 @@ def _cost(piece: Piece, made: Experiment) -> Cost:
     # What is done for steps that are looked at, or once a chunk, is rare.
     of_step = piece.unit == "step"
     choose: Any = min if of_step else max
-    found = hlo.kernels(compiled.as_text(), choose) if compiled else []
-    found = [kernel for kernel in found if kernel.in_open_loop or not of_step]
+    kernels = hlo.kernels(compiled.as_text(), choose) if compiled else []
+    kernels = [kernel for kernel in kernels if kernel.in_open_loop or not of_step]
     used: Any = compiled.memory_analysis() if compiled else None
     arguments = used.argument_size_in_bytes if used else 0
-    rearranged = [k for k in found if k.is_rearrangement]
+    rearranged = [k for k in kernels if k.is_rearrangement]
     collectives: Counter = Counter()
-    for kernel in found:
+    for kernel in kernels:
         if kernel.is_collective:
             name = kernel.instruction.opcode.removesuffix("-start")
             collectives[name] += kernel.times * hlo.size(kernel.instruction.shape)
@@ -252,14 +172,14 @@ def _cost(piece: Piece, made: Experiment) -> Cost:
         temporaries=used.temp_size_in_bytes if used else excess,
         error=error,
         flops=flops.count(traced.jaxpr, choose),
-        bytes=sum(k.times * k.bytes for k in found),
-        kernels=sum(k.times for k in found),
-        products=sum(k.times for k in found if k.is_product),
+        bytes=sum(k.times * k.bytes for k in kernels),
+        kernels=sum(k.times for k in kernels),
+        products=sum(k.times for k in kernels if k.is_product),
         rearranged=sum(k.times * k.bytes for k in rearranged),
-        cycles=sum(k.times * k.cycles for k in found),
-        product_cycles=sum(k.times * k.cycles for k in found if k.is_product),
+        cycles=sum(k.times * k.cycles for k in kernels),
+        product_cycles=sum(k.times * k.cycles for k in kernels if k.is_product),
         collectives=dict(collectives),
-        host=sum(k.times for k in found if k.is_of_host),
+        host=sum(k.times for k in kernels if k.is_of_host),
         bounds={},
     )
     compute = made.config.compute_dtype if piece.unit == "step" else "float32"
@@ -292,8 +212,8 @@ def reason(text: str) -> tuple[str, int]:
       text: of the compiler.
     """
     for pattern in EXCEEDED:
-        if found := pattern.search(text):
-            needed, unit, room, of = found.groups()
+        if match := pattern.search(text):
+            needed, unit, room, of = match.groups()
             message = f"needs {needed} {unit}iB at once, of {room} {of}iB"
             return message, int(float(needed) * UNITS[unit])
     return text.strip().splitlines()[0][:200], 0

@@ -126,8 +126,8 @@ def compile_factors(
         probe = run_axis.replicate(place, batch)
 
         def measure(states: TrainState) -> PyTree:
-            found = run_axis.shard(place, views(setting, variant, states))
-            return run_axis.gather(place, program(found, probe))
+            placed = run_axis.shard(place, views(setting, variant, states))
+            return run_axis.gather(place, program(placed, probe))
 
         rows, temporaries = partial(_task_rows, variant), memory.temporaries(program)
         return CompiledFactor(name, measure, rows, temporaries)

@@ -22,7 +22,7 @@ Compiled programs of large stacks are worse than in proportion, too: kernels tha
 from run to run turn convolutions into grouped ones.
 """
 BACKWARD = 2 / 3
-"""Of a step's operations, those of the backward pass."""
+"""Share of the backward pass in a step's operations."""
 
 
 def settle(config: Config, platform: str) -> Config:

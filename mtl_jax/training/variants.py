@@ -45,7 +45,7 @@ HEAD_GRADS = ("default", "weighted", "unweighted")
 
 
 class Maps(NamedTuple):
-    """What a device does together, of an experiment."""
+    """Maps of an experiment: runs and tasks that a device takes together."""
 
     runs: Callable[[int], AxisMap]
     """``tasks -> map over the runs of as many``."""
