@@ -15,10 +15,7 @@ known.
 """
 
 import json
-import os
 from pathlib import Path
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compilers need no device
 
 from absl import flags
 
@@ -40,7 +37,11 @@ def compile() -> None:
     from mtl_jax.training import ahead
     from mtl_jax.types import InputError
 
+    jax.config.update("jax_platforms", "cpu")  # compilers need no device
     jax.config.update("jax_enable_compilation_cache", False)  # not of these devices
+    path = Path(JSON.value or "costs.json").absolute()
+    if not path.parent.is_dir():
+        raise InputError(f"--json is {path}, and there is no folder {path.parent}")
     console = entry.console(width=max(entry.console().width, 140))
     made = ahead.experiment(CONFIG.value, target.make(str(TARGET.value)))
     preview = ahead.preview(
@@ -54,11 +55,7 @@ def compile() -> None:
     for line in preview_table.words(preview):
         console.print(line)
     if JSON.value:
-        path = Path(JSON.value)
-        try:
-            path.write_text(json.dumps(preview_table.as_json(preview), indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write {path} ({error}); name a file") from error
+        path.write_text(json.dumps(preview_table.as_json(preview), indent=1) + "\n")
 
 
 if __name__ == "__main__":

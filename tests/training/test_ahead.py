@@ -3,6 +3,8 @@
 import importlib
 import json
 import math
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -136,6 +138,27 @@ def test_programs_of_a_small_experiment_for_devices_that_are_elsewhere(name):
     (training,) = (cost for cost in preview.costs if cost.unit == "step")
     # Copies and transposes: the pool of [C, H, W, B] moved 2.1 times as much.
     assert training.rearranged < 0.35 * training.bytes
+
+
+def test_the_command(tmp_path):
+    """Compiles, prints, writes; and says at once where it cannot write."""
+    command = [sys.executable, "-m", "experiments.compile", "--target=cpu"]
+    command += ["--config=configs/digits.py", "--config.factors.names=()"]
+
+    def run(file):
+        return subprocess.run(
+            [*command, f"--json={file}"], cwd=small.ROOT, capture_output=True,
+            text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    done = run(tmp_path / "costs.json")
+    assert done.returncode == 0, done.stderr
+    assert "training multi" in done.stdout and "fits" in done.stdout
+    written = json.loads((tmp_path / "costs.json").read_text())
+    assert len(written["programs"]) == 4 and written["steps"] == 600
+    done = run(tmp_path / "none" / "costs.json")
+    assert done.returncode == 2 and "there is no folder" in done.stderr
+    assert "compiled" not in done.stdout
 
 
 def test_targets_that_are_none():
