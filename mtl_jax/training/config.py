@@ -141,8 +141,9 @@ def default() -> Config:
     # Whether those of step 0 and of all points but levels are kept, too.
     config.checkpoint.keep_points = False
 
-    # Machine. Runs and tasks are mapped, in training and evaluation, together (vmap,
-    # for GPU and TPU) or one after another (10 times faster on a CPU).
+    # Machine. Runs and tasks are mapped, in training and evaluation, together (vmap) or
+    # one after another (10 times faster on a CPU). auto: one after another on a CPU;
+    # elsewhere runs in waves that fill a device, tasks together.
     config.steps_per_dispatch = 50  # steps per dispatch, at most
     config.eval_batch_size = 128
     # Devices that share every batch of a run. Runs side by side use devices better: for
