@@ -96,12 +96,12 @@ def test_readers_see_whole_parts_while_a_run_writes(tmp_path):
     """Find a part with all its rows, old or new ones, or not at all."""
     records.write(tmp_path, 0, [row(0)])
 
-    enough = threading.Event()
+    looked = threading.Semaphore(0)
 
     def write():
-        for step in range(1, 400):
-            if enough.is_set() and step > 40:
-                return
+        for step in range(1, 60):
+            if step % 5 == 0:  # some reads fall between steps, however slow they are
+                assert looked.acquire(timeout=60)
             records.write(tmp_path, step, [row(step), row(step, task="b")])
             records.merge(tmp_path, step - 1, [row(step - 1, value=3.0)])
 
@@ -113,8 +113,7 @@ def test_readers_see_whole_parts_while_a_run_writes(tmp_path):
         assert df["step"].is_monotonic_increasing
         assert set(df[df["step"] > 0].groupby("step").size()) <= {2}
         seen.append(len(df))
-        if len(set(seen)) > 3:
-            enough.set()
+        looked.release()
     writer.join()
     assert seen == sorted(seen) and len(set(seen)) > 3
 
