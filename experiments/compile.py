@@ -39,8 +39,8 @@ def compile() -> None:
 
     jax.config.update("jax_platforms", "cpu")  # compilers need no device
     jax.config.update("jax_enable_compilation_cache", False)  # not of these devices
-    path = Path(JSON.value or "costs.json").absolute()
-    if not path.parent.is_dir():
+    path = Path(JSON.value).absolute() if JSON.value else None
+    if path and not path.parent.is_dir():
         raise InputError(f"--json is {path}, and there is no folder {path.parent}")
     console = entry.console(width=max(entry.console().width, 140))
     made = ahead.experiment(CONFIG.value, target.make(str(TARGET.value)))
@@ -54,7 +54,7 @@ def compile() -> None:
     console.print(preview_table.table(preview))
     for line in preview_table.words(preview):
         console.print(line)
-    if JSON.value:
+    if path:
         path.write_text(json.dumps(preview_table.as_json(preview), indent=1) + "\n")
 
 

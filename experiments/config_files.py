@@ -21,11 +21,12 @@ CONFIGS = __name__.replace("experiments.config_files", "configs")
 # A config file starts from ours by this name, be it read in a checkout or not.
 sys.modules.setdefault("mtl_jax.configs", importlib.import_module(CONFIGS))
 
+OF_A_RUN = (("*.py",), {"default", "reproduce"})
 SHIPPED = {
-    "train": (("*.py",), {"default", "reproduce"}),
+    "train": OF_A_RUN,
     "sweep": (("sweeps/*.py",), {"default"}),
     "reproduce": (("reproduce.py", "paper/*.py"), {"protocol"}),
-    "compile": (("*.py",), {"default", "reproduce"}),
+    "compile": OF_A_RUN,
 }
 """Patterns of a command's files in ``configs``, and stems that are none of them."""
 

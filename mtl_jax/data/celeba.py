@@ -115,7 +115,7 @@ def load(
       InputError: a file is damaged or not what its name says, or an option is out of
         range.
     """
-    columns = _columns(attributes)
+    columns = columns_of(attributes)
     if not 1 <= size <= min(FULL):
         raise InputError(f"size is {size}; choose 1 to {min(FULL)} pixels")
     file_set = sources.find("celeba", directory, source)
@@ -147,8 +147,12 @@ def load(
     )
 
 
-def _columns(attributes: tuple[str, ...]) -> list[int]:
-    """Places of these attributes among all; of all if there are none."""
+def columns_of(attributes: tuple[str, ...]) -> list[int]:
+    """Return the places of these attributes among all; of all if there are none.
+
+    Raises:
+      InputError: an unknown name.
+    """
     names = some_of("attribute of celeba", attributes, ATTRIBUTES)
     return [ATTRIBUTES.index(name) for name in names or ATTRIBUTES]
 

@@ -11,6 +11,8 @@ from mtl_jax.data.dataset import Dataset
 from mtl_jax.options import one_of
 from mtl_jax.types import InputError
 
+TASKS = 10
+"""Tasks of a grouping that is ours."""
 COUNTS = {"train": 500, "test": 100}
 """Examples of a class in an official split."""
 GROUPINGS = ("coarse", "labels", "random", "superclasses")
@@ -77,7 +79,7 @@ def load(
       DataMissing: a split is not there.
       InputError: a file is damaged or incomplete, or an option is out of range.
     """
-    one_of("grouping of cifar100", grouping, GROUPINGS)
+    tasks = names_of(grouping)
     if grouping_seed < 0:
         raise InputError(
             f"data.grouping_seed is {grouping_seed}; it must not be negative"
@@ -95,10 +97,6 @@ def load(
         for label, number in enumerate(group):
             y[fine == number] = label
     rows = _rows(seed, grouping, groups, splits)
-    if grouping == "coarse":
-        tasks = SUPERCLASSES
-    else:
-        tasks = tuple(f"{grouping}_{task}" for task in range(len(groups)))
     classes = " | ".join(" ".join(map(str, group)) for group in groups)
     remarks = [f"grouping: {grouping}; classes of the tasks: {classes}"]
     if incomplete:
@@ -114,6 +112,18 @@ def load(
         widths=(len(groups[0]),) * len(tasks),
         provenance={"sources": {"cifar100": origin}, "seed": seed, "remarks": remarks},
     )
+
+
+def names_of(grouping: str) -> tuple[str, ...]:
+    """Return the names of the tasks of a grouping.
+
+    Raises:
+      InputError: there is no such grouping.
+    """
+    one_of("grouping of cifar100", grouping, GROUPINGS)
+    if grouping == "coarse":
+        return SUPERCLASSES
+    return tuple(f"{grouping}_{task}" for task in range(TASKS))
 
 
 def _incomplete(splits: Splits) -> str:
@@ -174,7 +184,7 @@ def _groups(grouping: str, seed: int, superclass: np.ndarray) -> np.ndarray:
         "random": np.random.default_rng(seed).permutation(cifar.FINE),
         "superclasses": np.argsort(superclass, kind="stable"),
     }
-    return np.sort(orders[grouping].reshape(10, -1), axis=1)
+    return np.sort(orders[grouping].reshape(TASKS, -1), axis=1)
 
 
 def _rows(

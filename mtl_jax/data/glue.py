@@ -98,11 +98,9 @@ def load_text(
     for task, name in enumerate(names):
         of_task = np.concatenate([rows[task] for rows in dataset.rows.values()])
         y[of_task] = _words(name, dataset.y[of_task])
+    objectives, widths = words(names)
     return dataset._replace(
-        y=y,
-        objectives=tuple(WORDS.get(name, "words") for name in names),
-        widths=(len(LABEL_WORDS),) * len(names),
-        shared_output=True,
+        y=y, objectives=objectives, widths=widths, shared_output=True
     )
 
 
@@ -122,6 +120,12 @@ def heads(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         tuple(objectives.get(name, "softmax") for name in names),
         tuple(len(TASKS[name].words) or 1 for name in names),
     )
+
+
+def words(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return objectives and widths of tasks that answer in words."""
+    objectives = tuple(WORDS.get(name, "words") for name in names)
+    return objectives, (len(LABEL_WORDS),) * len(names)
 
 
 def held_out(train: int) -> int:

@@ -96,6 +96,7 @@ TASKS = {
     ),
     "rte": GlueTask("RTE", _PAIR, _PAIR, "label", _ENTAILMENT, spelled=True),
 }
+"""The tasks with enough examples to learn from: all but WNLI."""
 EXAMPLES = {
     "cola": (8_551, 1_043),
     "sst2": (67_349, 872),
@@ -107,7 +108,6 @@ EXAMPLES = {
     "rte": (2_490, 277),
 }
 """Examples of the official train and dev files, as TFDS counts them."""
-"""The tasks with enough examples to learn from: all but WNLI."""
 
 
 def read(path: Path, task: GlueTask) -> tuple[list[Example], int]:

@@ -51,20 +51,18 @@ def _mnists() -> Dataset:
 
 
 def _cifar100(grouping: str = "coarse") -> Dataset:
-    coarse = grouping == "coarse"
-    count = cifar.COARSE if coarse else 10
-    width = cifar.FINE // count
+    tasks = cifar100.names_of(grouping)
+    width = cifar.FINE // len(tasks)
     train, test = (width * cifar100.COUNTS[split] for split in ("train", "test"))
-    held_out = train // 5
-    sizes = (train - held_out, held_out, test) if coarse else (train, *[test // 2] * 2)
+    sizes = train, test // 2, test // 2
+    if grouping == "coarse":
+        sizes = train - train // 5, train // 5, test
     splits: dict[str, int] = dict(zip(SPLITS, sizes, strict=True))
-    names = tuple(f"{grouping}_{task}" for task in range(count))
-    tasks = cifar100.SUPERCLASSES if coarse else names
-    return _classes(tasks, _alike(splits, count), (32, 32, 3), width)
+    return _classes(tasks, _alike(splits, len(tasks)), (32, 32, 3), width)
 
 
 def _celeba(attributes: tuple[str, ...] = (), size: int = 64) -> Dataset:
-    tasks = tuple(attributes) or ATTRIBUTES
+    tasks = tuple(ATTRIBUTES[column] for column in celeba.columns_of(attributes))
     return _dataset(
         tasks,
         _alike(celeba.COUNTS, len(tasks)),
@@ -100,15 +98,10 @@ def _glue(tasks: tuple[str, ...] = (), length: int = 128) -> Dataset:
 
 def _glue_text(tasks: tuple[str, ...] = (), length: int = 128) -> Dataset:
     names = glue.names_of(tasks)
-    return _dataset(
-        names,
-        _glue_sizes(names),
-        np.zeros(length, np.uint16),
-        np.int32(LABEL_WORDS["0.0"]),
-        tuple(glue.WORDS.get(name, "words") for name in names),
-        (len(LABEL_WORDS),) * len(names),
-        shared_output=True,
-    )
+    objectives, widths = glue.words(names)
+    x, y = np.zeros(length, np.uint16), np.int32(LABEL_WORDS["0.0"])
+    sizes = _glue_sizes(names)
+    return _dataset(names, sizes, x, y, objectives, widths, shared_output=True)
 
 
 STAND_INS: dict[str, Callable[..., Dataset]] = {

@@ -15,7 +15,6 @@ INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
 TRIPS = re.compile(r'known_trip_count"?\s*:\s*\{\s*"?n"?\s*:\s*"?(\d+)')
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-LAYOUT = re.compile(r"\{[\d,]*(?::[^}]*)?\}")
 PLACE = re.compile(r"S\(\d+\)")
 """Memory that an array lies in, where it is not the device's main memory."""
 NAMES = {

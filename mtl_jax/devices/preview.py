@@ -64,17 +64,13 @@ class Preview(NamedTuple):
     @property
     def temporaries(self) -> int:
         """Return the bytes of the program that takes most of them."""
-        return max((cost.temporaries for cost in self.costs), default=0)
+        used = [cost.temporaries for cost in self.costs if cost.times]
+        return max(used, default=0)
 
     @property
     def needed(self) -> int:
         """Return the bytes that it needs."""
         return sum(self.held.values()) + self.temporaries
-
-    @property
-    def remedy(self) -> str:
-        """Return advice where that is more than a device has."""
-        return memory.REMEDY
 
     @property
     def capacity(self) -> int:

@@ -38,11 +38,6 @@ class Target(NamedTuple):
     chip: Chip | None = None
     """None where nobody says."""
 
-    @property
-    def is_here(self) -> bool:
-        """Return whether programs can run on it."""
-        return self.devices[0] in jax.devices()
-
 
 H200 = Chip(141e9, 4.8e12, 989e12, 494e12)
 CHIPS = {
@@ -101,9 +96,8 @@ def make(name: str) -> Target:
     if kind == "cpu":
         return Target(name, "cpu", tuple(jax.devices("cpu")))
     one_of("target", kind, ("cpu", *CHIPS))
-    devices = (_tpus if kind.startswith("v") else _gpus)(name, kind, shape)
-    platform = "tpu" if kind.startswith("v") else "gpu"
-    return Target(name, platform, devices, CHIPS[kind])
+    platform, find = ("tpu", _tpus) if kind.startswith("v") else ("gpu", _gpus)
+    return Target(name, platform, find(name, kind, shape), CHIPS[kind])
 
 
 def _tpus(name: str, kind: str, shape: str) -> tuple[Any, ...]:

@@ -157,20 +157,45 @@ def _pulled_back(
 ) -> tuple[Any, Params]:
     """Losses and gradients of all tasks of one input, after one forward pass."""
 
-    def losses_of(params: Params) -> tuple[Array, Any]:
-        values = task_losses(loss_fn, params, batch, axes)
-        return (values[0] if has_aux else values), values
+    def values_at(params: Params) -> Any:
+        return task_losses(loss_fn, params, batch, axes)
 
-    losses, pullback, values = jax.vjp(losses_of, params, has_aux=True)
-    count = len(losses)
+    values, pull, count = _linearized(values_at, params, has_aux)
 
     def of_task(task: Array) -> Params:
-        grads = pullback((jnp.arange(count) == task).astype(losses.dtype))[0]
+        grads = pull(task)
         return grads._replace(heads=jax.tree.map(lambda leaf: leaf[task], grads.heads))
 
-    size = min(chunk, count)
-    rows = lax.map(of_task, jnp.arange(count), batch_size=size if size > 1 else None)
-    return values, rows
+    return values, _in_chunks(of_task, jnp.arange(count), chunk)
+
+
+def _linearized(
+    values_at: Callable[[PyTree], Any], at: PyTree, has_aux: bool
+) -> tuple[Any, Callable[[Array], PyTree], int]:
+    """Linearize the losses of all tasks.
+
+    Returns:
+      What ``values_at`` returned, a function from a task to the gradient of its loss,
+      and the number of tasks.
+    """
+
+    def losses_of(at: PyTree) -> tuple[Array, Any]:
+        values = values_at(at)
+        return (values[0] if has_aux else values), values
+
+    losses, pullback, values = jax.vjp(losses_of, at, has_aux=True)
+
+    def pull(task: Array) -> PyTree:
+        chosen = jnp.arange(losses.shape[0]) == task
+        return pullback(chosen.astype(losses.dtype))[0]
+
+    return values, pull, len(losses)
+
+
+def _in_chunks(fn: Callable[[Array], Any], tasks: Array, chunk: int) -> Any:
+    """Map a function over tasks, so many at once."""
+    size = min(chunk, len(tasks))
+    return lax.map(fn, tasks, batch_size=size if size > 1 else None)
 
 
 def weighted_grads(
@@ -295,14 +320,11 @@ def task_gram(
     row, count = _row_of(loss_fn, params, batch, batch_axes, has_aux)
     width = min(hold or count, count)
 
-    def over(fn: Callable[[Array], Any], tasks: Array) -> Any:
-        return lax.map(fn, tasks, batch_size=chunk if chunk > 1 else None)
-
     dtype = tree.working_dtype(params.shared)
     values, gram, scales = [], jnp.zeros((count, count), dtype), []
     for start in range(0, count, width):
         stop = min(start + width, count)
-        losses, held = over(row, jnp.arange(start, stop))
+        losses, held = _in_chunks(row, jnp.arange(start, stop), chunk)
         values.append(losses)
         block = gramian(held)
         scales.append(block.scales)
@@ -314,7 +336,7 @@ def task_gram(
                 grads = jax.tree.map(lambda leaf: leaf[None], row(task)[1])
                 return inner(held, grads)[0][:, 0]
 
-            cross = over(with_held, rest)
+            cross = _in_chunks(with_held, rest, chunk)
             gram = gram.at[stop:, start:stop].set(cross)
             gram = gram.at[start:stop, stop:].set(cross.T)
     values = jax.tree.map(lambda *parts: jnp.concatenate(parts), *values)
@@ -339,18 +361,15 @@ def _row_of(
 
         return alone, len(jax.tree.leaves(batch)[0])
 
-    def losses_of(shared: PyTree) -> tuple[Array, Any]:
-        values = task_losses(loss_fn, Params(shared, params.heads), batch, axes)
-        return (values[0] if has_aux else values), values
+    def values_at(shared: PyTree) -> Any:
+        return task_losses(loss_fn, Params(shared, params.heads), batch, axes)
 
-    losses, pullback, values = jax.vjp(losses_of, params.shared, has_aux=True)
+    values, pull, count = _linearized(values_at, params.shared, has_aux)
 
     def row(task: Array) -> tuple[Any, PyTree]:
-        chosen = jnp.arange(losses.shape[0]) == task
-        value = jax.tree.map(lambda leaf: leaf[task], values)
-        return value, pullback(chosen.astype(losses.dtype))[0]
+        return jax.tree.map(lambda leaf: leaf[task], values), pull(task)
 
-    return row, len(losses)
+    return row, count
 
 
 def _maps_all(axes: PyTree) -> bool:

@@ -1,10 +1,12 @@
 """Costs of an experiment on devices that it is compiled for, as a table and words."""
 
+from collections import Counter
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from mtl_jax.devices import memory
 from mtl_jax.devices.preview import Cost, Preview
 
 STEPS = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15))
@@ -63,14 +65,12 @@ def words(preview: Preview) -> list[str]:
         f"device ({held}): {'fits' if fits else 'DOES NOT FIT'}"
     ]
     if not fits:
-        said.append(f"to make it fit: {preview.remedy}")
-    moved = {kind for cost in preview.costs for kind in cost.collectives}
+        said.append(f"to make it fit: {memory.REMEDY}")
     if len(preview.target.devices) > 1:
-        sums = [
-            f"{kind} {_amount(sum(c.collectives.get(kind, 0) for c in steps), 'B')}"
-            for kind in sorted(moved)
-            if (steps := [c for c in preview.costs if c.unit == "step"])
-        ]
+        moved = Counter()
+        for cost in preview.costs:
+            moved.update(cost.collectives if cost.unit == "step" else {})
+        sums = [f"{kind} {_amount(size, 'B')}" for kind, size in sorted(moved.items())]
         said.append(f"between devices, a step: {', '.join(sums) or 'nothing'}")
     if preview.seconds:
         of_units = {unit: 0.0 for unit in ("step", "evaluation", "point")}

@@ -25,11 +25,12 @@ class Command(NamedTuple):
     """An example of one."""
 
 
+OF_A_RUN = Command("setting", "configs/digits.py")
 COMMANDS = {
-    "train": Command("setting", "configs/digits.py"),
+    "train": OF_A_RUN,
     "sweep": Command("grid", "configs/sweeps/digits.py"),
     "reproduce": Command("studies", "configs/reproduce.py:smoke"),
-    "compile": Command("setting", "configs/digits.py"),
+    "compile": OF_A_RUN,
 }
 
 

@@ -20,12 +20,16 @@ from mtl_jax.data import stand_in
 from mtl_jax.devices import flops, hlo
 from mtl_jax.devices.preview import Cost, Preview
 from mtl_jax.devices.target import TPU_CLOCK, Target
-from mtl_jax.options import name_list
-from mtl_jax.training import evaluate
 from mtl_jax.training import plain as plain_step
-from mtl_jax.training.compile import Trace, held, program_traces, state_shapes
+from mtl_jax.training.compile import (
+    Trace,
+    evaluation_key,
+    held,
+    program_traces,
+    state_shapes,
+)
 from mtl_jax.training.factor_programs import factor_traces, views_of
-from mtl_jax.training.loop import loader_of
+from mtl_jax.training.loop import evaluation_of, loader_of
 from mtl_jax.training.resolve import Experiment, resolve
 from mtl_jax.types import Config
 
@@ -79,19 +83,16 @@ def preview(
       plain: as in `pieces`.
     """
     programs, bytes_held = pieces(made, plain=plain)
-    costs: dict[str, Cost] = {}
     # A compiler for TPUs or GPUs keeps about two cores busy by itself.
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as threads:
         waiting = [threads.submit(_cost, piece, made) for piece in programs]
-        for done in as_completed(waiting):
-            cost = done.result()
-            costs[cost.name] = cost
+        for done, future in enumerate(as_completed(waiting), start=1):
+            cost = future.result()
             if say:
-                say(cost, len(costs), len(programs))
-    in_order = [costs[piece.name] for piece in programs]
-    return Preview(
-        made.target, bytes_held, made.config.steps, len(made.points), in_order
-    )
+                say(cost, done, len(programs))
+    costs = [future.result() for future in waiting]
+    points = len(made.points)
+    return Preview(made.target, bytes_held, made.config.steps, points, costs)
 
 
 def pieces(
@@ -105,12 +106,9 @@ def pieces(
     """
     config, setting, variants = made.config, made.setting, made.variants
     states = [state_shapes(setting, v) for v in variants]
-    evaluated = {
-        name: made.splits[name] for name in name_list("evaluate", config.evaluate)
-    }
-    loader = loader_of(made, evaluate.eval_batches(evaluated, config.eval_batch_size))
+    loader = loader_of(made, evaluation_of(made))
     points, parts = len(made.points), len(loader.eval_parts)
-    tasks = Counter(variant.task_ids.shape[1] for variant in variants)
+    shared = Counter(map(evaluation_key, variants, loader.stacks))
     sizes = Counter(map(views_of, variants))
 
     def of(key: tuple, trace: Trace) -> Piece:
@@ -119,10 +117,8 @@ def pieces(
             name = f"training {variants[detail].name}"
             return Piece(name, "step", config.steps, trace)
         if kind == "evaluation":
-            number = rest[0]
-            name = f"evaluation, {detail.size} runs of {number} tasks"
-            times = points * parts * max(1, tasks[number])
-            return Piece(name, "evaluation", times, trace)
+            name = f"evaluation, {detail.size} runs of {rest[0]} tasks"
+            return Piece(name, "evaluation", points * parts * shared[key], trace)
         if kind in made.factors.task:
             return Piece(
                 f"{kind} of {detail} tasks", "point", points * sizes[detail], trace

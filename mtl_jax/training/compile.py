@@ -160,10 +160,10 @@ def program_traces(
 
     Returns:
       Of the training of a variant by ``("training", place)``, of an evaluation by
-      `_evaluation`.
+      `evaluation_key`.
     """
     evaluations = {
-        _evaluation(variant, runs): partial(
+        evaluation_key(variant, runs): partial(
             _trace_evaluation, setting, variant, state, runs, like
         )
         for variant, state, runs, like in zip(
@@ -179,8 +179,8 @@ def program_traces(
     return {**evaluations, **chunks}
 
 
-def _evaluation(variant: Variant, runs: Stack) -> tuple:
-    """Key of an evaluation: it does not depend on how a run was trained.
+def evaluation_key(variant: Variant, runs: Stack) -> tuple:
+    """Return the key of an evaluation: it does not depend on how a run was trained.
 
     Variants of as many runs and tasks have one program.
     """
@@ -212,7 +212,7 @@ def compile_programs(
     return [
         Programs(
             TrainProgram(runs, compiled["training", place], variant),
-            EvalProgram(compiled[_evaluation(variant, runs)]),
+            EvalProgram(compiled[evaluation_key(variant, runs)]),
         )
         for place, (variant, runs) in enumerate(
             zip(variants, loader.stacks, strict=True)

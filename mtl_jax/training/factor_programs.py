@@ -6,7 +6,7 @@ variants share its program.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 from mtl_jax import gradients
 from mtl_jax.devices import memory, run_axis
 from mtl_jax.devices.axis_map import AxisMap
+from mtl_jax.devices.run_axis import Stack
 from mtl_jax.metrics.factors.contract import (
     SCOPES,
     Measured,
@@ -27,19 +28,14 @@ from mtl_jax.metrics.factors.contract import (
 )
 from mtl_jax.objectives.missing import mean_loss
 from mtl_jax.storage.records import Row
+from mtl_jax.training import probes
 from mtl_jax.training.compile import Trace, build, init_states
 from mtl_jax.training.record_rows import RowOf
 from mtl_jax.training.resolve import PROBE, Experiment
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.step import TrainState, data_pool, take
+from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import ONE_INPUT, Array, Batch, ModelState, Params, PyTree, Scalar
-
-RUN_EXAMPLES = 1_024
-"""Examples of every task that a factor of a run looks at, of the probe: enough for
-conflict between gradients, at half the price."""
-BATCH = 128
-"""Examples of a task at once there."""
 
 
 class TaskView(NamedTuple):
@@ -76,7 +72,7 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
       name and the variant; only where there are several tasks.
     """
     setting, seed = made.setting, made.config.data.seed
-    batch = _probe_like(setting, made.splits[PROBE])
+    batch = probes.probe_like(setting, made.splits[PROBE])
     like = {}  # of every size, one
     for variant, state in zip(made.variants, states, strict=True):
         view = jax.eval_shape(partial(views, setting, variant), state)
@@ -117,13 +113,17 @@ def compile_factors(
       The gauges of every variant; those of runs only where there are several tasks.
     """
     setting, devices = made.setting, made.target.devices
-    batch = probe_batch(setting, made.splits[PROBE], made.config.data.seed)
+    batch = probes.probe_batch(setting, made.splits[PROBE], made.config.data.seed)
     compiled = build(factor_traces(made, states))
+
+    @cache
+    def probe_on(place: Stack) -> Batch:
+        return run_axis.replicate(place, batch)
 
     def of_tasks(name: str, variant: Variant) -> CompiledFactor:
         program = compiled[name, views_of(variant)]
         place = run_axis.make(views_of(variant), devices)
-        probe = run_axis.replicate(place, batch)
+        probe = probe_on(place)
 
         def measure(states: TrainState) -> PyTree:
             placed = run_axis.shard(place, views(setting, variant, states))
@@ -136,7 +136,7 @@ def compile_factors(
         program = compiled[name, number]
         place = run_axis.make(len(variant.seeds), devices)
         rest = run_axis.shard(place, variant.inputs)
-        probe = run_axis.replicate(place, batch)
+        probe = probe_on(place)
 
         def measure(states: TrainState) -> PyTree:
             values = program(run_axis.shard(place, states), *rest, probe)
@@ -175,35 +175,6 @@ def _from_start(made: Experiment, variant: Variant) -> list[CompiledFactor]:
         return CompiledFactor(name, measure, partial(_task_rows, variant), 0)
 
     return [of_path(*item) for item in made.factors.path.items()]
-
-
-def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> Batch:
-    """Take the probes of all tasks, as long as the shortest, each in a random order.
-
-    Returns:
-      ``x [T, N, ...]``, or ``[N, ...]`` where tasks share it, and ``y [T, N]``.
-    """
-    tasks, rows = _probe_rows(setting, probe, seed)
-    return jax.device_get(take(data_pool(setting), rows, tasks, setting.batch_axes))
-
-
-def _probe_like(setting: Setting, probe: tuple[np.ndarray, ...]) -> Batch:
-    """Return shapes of the probes."""
-    tasks, rows = _probe_rows(setting, probe, 0)
-    taken = partial(take, batch_axes=setting.batch_axes)
-    return jax.eval_shape(taken, data_pool(setting), rows, tasks)
-
-
-def _probe_rows(
-    setting: Setting, probe: tuple[np.ndarray, ...], seed: int
-) -> tuple[Any, Any]:
-    """Numbers of the tasks, and rows of their probes."""
-    size = min(len(rows) for rows in probe)
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-    rows = np.stack([order.permutation(part)[:size] for part in probe])
-    if setting.batch_axes == ONE_INPUT:
-        rows = rows[0]
-    return np.arange(len(setting.tasks)), rows
 
 
 def views(setting: Setting, variant: Variant, states: TrainState) -> TaskView:
@@ -284,7 +255,7 @@ def _trace_run(
     method, axes = variant.method, setting.batch_axes
 
     def of_run(state: TrainState, rate: Array, tasks: Array, probe: Batch) -> PyTree:
-        probe = _of_tasks(probe, tasks, axes)
+        probe = probes.of_tasks(probe, tasks, axes)
 
         def of_task(params: Params, inputs: gradients.TaskInputs) -> Scalar:
             return _mean_loss(setting, params, inputs.state, inputs.batch)
@@ -311,8 +282,10 @@ def _trace_run(
                 ),
                 update=update,
                 params=state.params,
-                batches=_mini_batches(probe, axes),
-                random_batch=partial(_random_batch, probe, tasks, batch_size, axes),
+                batches=probes.mini_batches(probe, axes),
+                random_batch=partial(
+                    probes.random_batch, probe, tasks, batch_size, axes
+                ),
                 key=jax.random.key(seed),
                 learning_rate=rate,
             )
@@ -330,55 +303,6 @@ def _trace_run(
 def views_of(variant: Variant) -> int:
     """Return the number of tasks that are measured, of all runs."""
     return len(variant.labels) * variant.measured
-
-
-def _of_tasks(probe: Batch, tasks: Array, axes: Batch) -> Batch:
-    """The probes of a run's tasks ``[T, N, ...]`` (a shared ``x`` without T)."""
-    x = probe.x if axes.x is None else probe.x[tasks]
-    return Batch(x, jax.tree.map(lambda leaf: leaf[tasks], probe.y))
-
-
-def _mini_batches(probe: Batch, axes: Batch) -> Batch:
-    """An even number of mini-batches ``[M, T, B, ...]`` (a shared ``x`` without T)."""
-    count = min(RUN_EXAMPLES, _length(probe))
-    size = min(BATCH, count // 2)
-    number = 2 * (count // (2 * size))
-
-    def cut(leaf: Array) -> Array:  # [N, ...] to [M, B, ...]
-        return leaf[: number * size].reshape(number, size, *leaf.shape[1:])
-
-    cut_tasks = jax.vmap(cut, out_axes=1)  # [T, N, ...] to [M, T, B, ...]
-    x = (cut if axes.x is None else cut_tasks)(probe.x)
-    return Batch(x, jax.tree.map(cut_tasks, probe.y))
-
-
-def _random_batch(
-    probe: Batch, tasks: Array, size: int, axes: Batch, key: Array
-) -> Batch:
-    """A random batch of all tasks ``[T, B, ...]`` (a shared ``x`` without T)."""
-    length = _length(probe)
-
-    def rows(key: Array) -> Array:
-        return jax.random.permutation(key, length)[:size]
-
-    def rows_of_task(task: Array) -> Array:
-        return rows(jax.random.fold_in(key, task))
-
-    def of_task(leaf: Array, rows: Array) -> Array:
-        return leaf[rows]
-
-    if axes.x is None:
-        chosen = rows(key)
-        return Batch(
-            probe.x[chosen], jax.tree.map(lambda leaf: leaf[:, chosen], probe.y)
-        )
-    chosen = jax.vmap(rows_of_task)(tasks)
-    return jax.tree.map(lambda leaf: jax.vmap(of_task)(leaf, chosen), probe)
-
-
-def _length(probe: Batch) -> int:
-    """Number of examples of a task."""
-    return jax.tree.leaves(probe.y)[0].shape[1]
 
 
 def _task_rows(

@@ -9,8 +9,8 @@ from mtl_jax.devices import axis_map, flops
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.models import conv
 from mtl_jax.options import one_of
+from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.variants import Maps, named_maps
 from mtl_jax.types import Config, ModelState, Params
 
 FILLED = {"tpu": 5e9, "gpu": 2e10}

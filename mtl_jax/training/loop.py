@@ -145,12 +145,8 @@ def _prepare(
     made: Experiment, folder: Path, saved: Any, states: list, bar: ProgressBar
 ) -> Session:
     """Compile all that a process needs for an experiment."""
-    config, setting, variants = made.config, made.setting, made.variants
-    evaluated = {
-        name: made.splits[name] for name in name_list("evaluate", config.evaluate)
-    }
-    batches = evaluate.eval_batches(evaluated, config.eval_batch_size)
-    batches = evaluate.labelled(batches, setting)
+    setting, variants = made.setting, made.variants
+    batches = evaluate.labelled(evaluation_of(made), setting)
     loader = loader_of(made, batches)
     watch = Stopwatch("training")
     with watch("compilation"):
@@ -161,6 +157,15 @@ def _prepare(
             kept = held(states, loader)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
     return Session(made, folder, saved, programs, factors, loader, batches, watch, bar)
+
+
+def evaluation_of(made: Experiment) -> EvalBatches:
+    """Cut the splits that an experiment evaluates into batches."""
+    config = made.config
+    evaluated = {
+        name: made.splits[name] for name in name_list("evaluate", config.evaluate)
+    }
+    return evaluate.eval_batches(evaluated, config.eval_batch_size)
 
 
 def loader_of(made: Experiment, evaluation: EvalBatches) -> Loader:

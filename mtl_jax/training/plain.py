@@ -14,9 +14,8 @@ import optax
 from jax import lax
 
 from mtl_jax.gradients import TaskInputs, input_axes, task_losses
-from mtl_jax.smto.strategies import Tasks
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.step import Data, take
+from mtl_jax.training.step import Data, take, tasks_at
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import Array, ModelState, Params, PyTree
 
@@ -70,20 +69,13 @@ def _chunk(
     rows: Array,
     count: Array,
 ) -> PlainState:
-    optimizer = variant.method.optimizer(1e-3)
+    method = variant.method._replace(parts=1)
+    optimizer = method.optimizer(1e-3)
     axes = input_axes(setting.batch_axes)
 
     def body(i: Array, state: PlainState) -> PlainState:
         batch = take(data, rows[i], jnp.asarray(task_ids), setting.batch_axes)
-        tasks = Tasks(
-            represent=setting.represent,
-            head_loss=setting.head_loss,
-            params=state.params,
-            model_state=state.model_state,
-            batch=batch,
-            axes=setting.batch_axes,
-            task_map=jax.vmap,
-        )
+        tasks = tasks_at(setting, method, state.params, state.model_state, batch)
 
         def loss(params: Params) -> tuple[Array, ModelState]:
             inputs = TaskInputs(batch, state.model_state)

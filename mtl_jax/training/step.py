@@ -128,6 +128,27 @@ def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
     return Batch(x, MixedTargets(kind, y))
 
 
+def tasks_at(
+    setting: Setting,
+    method: UpdateRule,
+    params: Params,
+    model_state: ModelState,
+    batch: Batch,
+) -> Tasks:
+    """Return the tasks of a run at a point, on a batch, as strategies take them."""
+    return Tasks(
+        represent=setting.represent,
+        head_loss=setting.head_loss,
+        params=params,
+        model_state=model_state,
+        batch=batch,
+        axes=setting.batch_axes,
+        task_map=method.task_map,
+        chunk=method.chunk,
+        parts=method.parts,
+    )
+
+
 def train_step(
     setting: Setting,
     method: UpdateRule,
@@ -143,17 +164,7 @@ def train_step(
     that is not finite, of losses that are, stays where it is for a step.
     """
     key = step_key(state)
-    tasks = Tasks(
-        represent=setting.represent,
-        head_loss=setting.head_loss,
-        params=state.params,
-        model_state=state.model_state,
-        batch=batch,
-        axes=setting.batch_axes,
-        task_map=method.task_map,
-        chunk=method.chunk,
-        parts=method.parts,
-    )
+    tasks = tasks_at(setting, method, state.params, state.model_state, batch)
     losses, grads, model_state, smto = method.strategy.step(tasks, state.smto, key)
     if method.is_watched:
         cosines = lax.cond(

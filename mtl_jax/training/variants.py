@@ -28,6 +28,7 @@ from mtl_jax.smto import (
 from mtl_jax.smto.strategies import Strategy
 from mtl_jax.training import groups
 from mtl_jax.training.groups import GROUP, SINGLE, Group, Label
+from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
@@ -42,17 +43,6 @@ UNITARY = "sum"
 NO_SMTO = "none"
 AT_REPRESENTATION = "-ub"
 HEAD_GRADS = ("default", "weighted", "unweighted")
-
-
-class Maps(NamedTuple):
-    """Maps of an experiment: runs and tasks that a device takes together."""
-
-    runs: Callable[[int], AxisMap]
-    """``tasks -> map over the runs of as many``."""
-    chunk: int | None = None
-    """As `UpdateRule.chunk`."""
-
-
 StrategyMaker = Callable[[Any, bool], Strategy]
 """``(method, weighted heads) -> strategy``."""
 PATHS: dict[str, StrategyMaker] = {
@@ -224,12 +214,6 @@ def make_all(
         _stack(method, members, config, tasks, sizes, override, maps)
         for (method, *_), members in stacks.items()
     ]
-
-
-def named_maps(config: Config) -> Maps:
-    """Return the map over runs that a configuration names, however many their tasks."""
-    named = axis_map.make(config.run_map)
-    return Maps(lambda tasks: named)  # noqa: ARG005
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:

@@ -106,6 +106,17 @@ def test_costs_are_those_of_the_programs(found):
     assert preview.needed < preview.capacity == memory.capacity()
 
 
+def test_every_variant_is_evaluated_at_every_point_once():
+    """Of as many tasks, but not as many runs, which are two programs."""
+    names = "multi:digits_0+digits_1", "multi:digits_0+digits_2"
+    changes = {"variants": (*names, "multi-pcgrad:digits_0+digits_1")}
+    made = ahead.experiment(
+        small.config({**changes, "factors.names": ()}), target.make("cpu")
+    )
+    times = [p.times for p in ahead.pieces(made)[0] if p.unit == "evaluation"]
+    assert times == [len(made.points)] * 2
+
+
 def test_it_is_printed_and_is_json(found):
     _, preview = found
     text = "\n".join(preview_table.words(preview))
@@ -129,7 +140,7 @@ def test_programs_of_a_small_experiment_for_devices_that_are_elsewhere(name):
     """No kernel talks to the host, and runs that lie side by side do not talk."""
     own = config("fashion_mtl", **{"seeds": (0, 1, 2, 3), "factors.names": ()})
     made = ahead.experiment(own, target.make(name))
-    assert not made.target.is_here
+    assert made.target.devices[0] not in jax.devices()
     preview = ahead.preview(made)
     for cost in preview.costs:
         assert not cost.error and cost.host == 0 and not cost.collectives, cost

@@ -18,7 +18,8 @@ from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors.contract import Measured, RunMeasured
 from mtl_jax.storage import records
 from mtl_jax.training.compile import init_states
-from mtl_jax.training.factor_programs import compile_factors, probe_batch
+from mtl_jax.training.factor_programs import compile_factors
+from mtl_jax.training.probes import probe_batch
 from mtl_jax.training.remeasure import remeasure
 from mtl_jax.training.resolve import resolve
 from mtl_jax.training.setting import from_dataset
