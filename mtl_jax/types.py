@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+GROUP = ":"
+"""In the name of a variant, between its method and the tasks that it trains."""
+
 Array = jax.Array
 PyTree = Any
 Scalar = jax.Array

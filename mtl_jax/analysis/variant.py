@@ -1,7 +1,6 @@
 """Names of variants: a method and, behind a colon, the group of tasks it trains."""
 
-METHOD_END = ":"
-"""Behind the method in the name of a variant that trains a group of tasks."""
+from mtl_jax.types import GROUP
 
 
 def method_of(variant: str) -> str:
@@ -10,7 +9,7 @@ def method_of(variant: str) -> str:
     >>> method_of("multi:fish/9.2"), method_of("multi-pcgrad")
     ('multi', 'multi-pcgrad')
     """
-    return variant.partition(METHOD_END)[0]
+    return variant.partition(GROUP)[0]
 
 
 def group_of(variant: str) -> str:
@@ -19,7 +18,7 @@ def group_of(variant: str) -> str:
     >>> group_of("multi:fish/9.2"), group_of("multi-pcgrad")
     ('fish/9.2', '')
     """
-    return variant.partition(METHOD_END)[2]
+    return variant.partition(GROUP)[2]
 
 
 def same_group(variant: str, method: str) -> str:

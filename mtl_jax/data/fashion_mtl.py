@@ -17,6 +17,8 @@ from mtl_jax.types import DataMissing, InputError
 SIZES = {"train": 25_000, "validation": 5_000, "test": 5_000}
 """Examples per task; train and validation come from the official train split."""
 
+TASKS = ("fashion_1", "fashion_2", "noisy_fashion", "notmnist")
+
 Examples = dict[str, tuple[np.ndarray, np.ndarray]]
 """Per split of a task, images ``[n, 28, 28, 1]`` and labels ``[n]``."""
 
@@ -56,20 +58,19 @@ def load(
     noisy = {
         split: (x, permuted(noise_rng, y, noise)) for split, (x, y) in second.items()
     }
-    tasks = {"fashion_1": first, "fashion_2": second, "noisy_fashion": noisy}
+    *halves, letters = TASKS
+    tasks = dict(zip(halves, (first, second, noisy), strict=True))
     origins, remarks = {"fashion_mnist": origin}, []
     try:
         file_set = sources.find("notmnist", directory, "files", partial=True)
     except DataMissing as error:
-        remarks.append(f"the task notmnist is left out: {error}")
+        remarks.append(f"the task {letters} is left out: {error}")
     else:
         splits, origins["notmnist"] = sources.read(file_set)
         counts = {split: len(y) for split, (_, y) in splits.items()}
         rows = divide(letters_rng, counts, SIZES)
         x, y = (np.concatenate(parts) for parts in zip(*splits.values(), strict=True))
-        tasks["notmnist"] = {
-            split: (x[drawn], y[drawn]) for split, drawn in rows.items()
-        }
+        tasks[letters] = {split: (x[drawn], y[drawn]) for split, drawn in rows.items()}
         remarks += [text] if (text := remark("notmnist", counts, rows)) else []
     for text in remarks:
         _log.warning(text)

@@ -42,8 +42,7 @@ def dataset(setting: str, **options: Any) -> Dataset | None:
 
 
 def _fashion_mtl() -> Dataset:
-    tasks = "fashion_1", "fashion_2", "noisy_fashion", "notmnist"
-    return _classes(tasks, _alike(fashion_mtl.SIZES, 4), GRAY, 10)
+    return _classes(fashion_mtl.TASKS, _alike(fashion_mtl.SIZES, 4), GRAY, 10)
 
 
 def _mnists() -> Dataset:

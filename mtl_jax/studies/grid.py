@@ -21,9 +21,9 @@ from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
 from mtl_jax.training import variants
-from mtl_jax.training.groups import GROUP, SINGLE
+from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.optimizers import OPTIMIZERS
-from mtl_jax.types import Config, InputError
+from mtl_jax.types import GROUP, Config, InputError
 
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "True or False"),

@@ -5,7 +5,7 @@ for bit. A task factor looks at one task of one run at a time, whatever the vari
 variants share its program.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from mtl_jax.metrics.factors.contract import (
     Measured,
     PathFactor,
     RunFactor,
+    RunMeasured,
     RunProbe,
     TaskFactor,
     TaskProbe,
@@ -35,7 +36,16 @@ from mtl_jax.training.resolve import PROBE, Experiment
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
-from mtl_jax.types import ONE_INPUT, Array, Batch, ModelState, Params, PyTree, Scalar
+from mtl_jax.types import (
+    ONE_INPUT,
+    Array,
+    Batch,
+    InputError,
+    ModelState,
+    Params,
+    PyTree,
+    Scalar,
+)
 
 
 class TaskView(NamedTuple):
@@ -111,10 +121,14 @@ def compile_factors(
 
     Returns:
       The gauges of every variant; those of runs only where there are several tasks.
+
+    Raises:
+      InputError: two factors record the same name.
     """
     setting, devices = made.setting, made.target.devices
     batch = probes.probe_batch(setting, made.splits[PROBE], made.config.data.seed)
     compiled = build(factor_traces(made, states))
+    _refuse_twice(compiled)
 
     @cache
     def probe_on(place: Stack) -> Batch:
@@ -155,6 +169,22 @@ def compile_factors(
         + _from_start(made, variant)
         for number, variant in enumerate(made.variants)
     ]
+
+
+def _refuse_twice(compiled: Mapping[tuple, Any]) -> None:
+    """Refuse factors that record the same: their rows could not be told apart."""
+    records: dict[tuple, str] = {}
+    for (factor, _), program in compiled.items():
+        tree = program.out_tree
+        said = tree.unflatten(range(tree.num_leaves))
+        of_kind = said._asdict() if isinstance(said, RunMeasured) else {"task": said}
+        for recorded in [(kind, name) for kind in of_kind for name in of_kind[kind]]:
+            other = records.setdefault(recorded, factor)
+            if other != factor:
+                raise InputError(
+                    f"factors.names has {other} and {factor}, and both record "
+                    f"{recorded[1]!r}; leave one of them out."
+                )
 
 
 def _from_start(made: Experiment, variant: Variant) -> list[CompiledFactor]:

@@ -17,12 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mtl_jax.options import check_items, closest, did_you_mean, is_whole
-from mtl_jax.types import Config, InputError
+from mtl_jax.types import GROUP, Config, InputError
 
 SINGLE = "single"
 """The method that trains tasks alone."""
-GROUP = ":"
-"""In front of the tasks of a variant."""
 JOIN, AUXILIARIES = "+", "/"
 PAIRS, EACH, ALL, RANDOM = "pairs", "each", "all", "random"
 DRAWN = re.compile(r"(\d+)\.(\d+)")

@@ -27,12 +27,12 @@ from mtl_jax.smto import (
 )
 from mtl_jax.smto.strategies import Strategy
 from mtl_jax.training import groups
-from mtl_jax.training.groups import GROUP, SINGLE, Group, Label
+from mtl_jax.training.groups import SINGLE, Group, Label
 from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
-from mtl_jax.types import Config, InputError
+from mtl_jax.types import GROUP, Config, InputError
 
 if TYPE_CHECKING:
     import pandas as pd

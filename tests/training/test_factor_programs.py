@@ -405,7 +405,18 @@ def test_bad_options_of_factors(folder, field, value, message):
     assert not (folder / "bad").exists()
 
 
-def test_all_factors_where_tasks_share_their_input():
+APART = {
+    "first": ("sharpness_and_covariance", "top_eigenvalue", "conflict"),
+    "second": ("sharpness_and_coherence",),
+}
+"""Factors that record what others do, too."""
+APART["rest"] = tuple(
+    name for name in factors.FACTORS if name not in APART["first"] + APART["second"]
+)
+
+
+@pytest.mark.parametrize("names", APART.values(), ids=APART.keys())
+def test_all_factors_where_tasks_share_their_input(names):
     """Measure two binary labels of an input, with heads of two classes."""
     rng = np.random.default_rng(0)
     rows = (np.arange(60, dtype=np.int32),) * 2
@@ -419,7 +430,7 @@ def test_all_factors_where_tasks_share_their_input():
         provenance={},
         one_input=True,
     )
-    changes = {"factors.names": tuple(factors.FACTORS), "data.tasks": 2}
+    changes = {"factors.names": names, "data.tasks": 2}
     curvatures = ("hessian", "gauss_newton", "top_eigenvalue")
     changes |= {f"factors.{name}.iterations": 2 for name in curvatures}
     made = resolve(small.config({**changes, "variants": ("multi",)}))
@@ -428,7 +439,7 @@ def test_all_factors_where_tasks_share_their_input():
     made = dataclasses.replace(made, setting=setting, splits={"probe": probe})
     states = [init_states(setting, variant) for variant in made.variants]
     (gauges,) = compile_factors(made, states)
-    assert [gauge.name for gauge in gauges] == list(factors.FACTORS)
+    assert [gauge.name for gauge in gauges] == list(names)
 
     def row_of(run, step, split, task, name, value, scope="", error=np.nan) -> Any:
         return run, step, split, task, name, scope, error, value
@@ -444,3 +455,15 @@ def test_names_of_factors_may_come_as_one_word():
     assert factors.names(chosen) == ("hessian", "gauss_newton")
     chosen.names = ("",)  # --config.factors.names=
     assert factors.names(chosen) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "recorded"),
+    [(("coherence", "sharpness_and_covariance"), "coherence"),
+     (("hessian", "top_eigenvalue"), "hessian_top_eigenvalue")],
+)  # fmt: skip
+def test_factors_that_record_the_same_are_refused(names, recorded):
+    made = resolve(small.config({"factors.names": names, "variants": ("multi",)}))
+    states = [init_states(made.setting, variant) for variant in made.variants]
+    with pytest.raises(InputError, match=f"{names[0]} and {names[1]}.*{recorded}"):
+        compile_factors(made, states)

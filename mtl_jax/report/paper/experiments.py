@@ -94,7 +94,11 @@ def figure_2(records: Studied) -> Section:
     return Section(
         "figure_2",
         "Figure 2: tasks with significant transfer",
-        [*told.significant(records.changes), *told.beside_the_paper(records.changes)],
+        [
+            *told.significant(records.changes),
+            *([] if len(table) else ["No task is significant, so none is drawn."]),
+            *told.beside_the_paper(records.changes),
+        ],
         pictures,
         [cells.table_1(records.changes, only_significant=True)],
         {"figure_2": table, "deltas": records.changes},
