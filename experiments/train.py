@@ -47,6 +47,7 @@ def train() -> int:
     if DISTRIBUTED.value or any(value is not None for value in job):
         multihost.join(*job)  # before JAX looks for devices
     from mtl_jax.report import terminal_table
+    from mtl_jax.report.text import throughput
     from mtl_jax.storage import records
     from mtl_jax.training.loop import run
 
@@ -63,8 +64,8 @@ def train() -> int:
     if not multihost.is_primary():
         return 0
     console.print(terminal_table.table(records.read(workdir)))
-    if outcome.seconds:
-        console.print(f"{outcome.steps_per_second:.0f} training steps/s over all runs")
+    if outcome.throughput:
+        console.print(throughput(outcome.throughput._asdict()))
         console.print(terminal_table.costs(outcome.seconds))
     console.print(
         f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "

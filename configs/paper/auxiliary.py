@@ -2,7 +2,7 @@
 
   mtl-jax reproduce --config=paper/auxiliary:small --config.data.dir=DATA --workdir=DIR
 
-Of three targets about ten sets each, of 1, 4, 9 and 19 auxiliary tasks: factors and
+Of three targets up to ten sets each, of 1, 4, 9 and 19 auxiliary tasks: factors and
 test score against the similarity of the target's gradient with the sum of all.
 """
 
@@ -20,10 +20,11 @@ def get_config(budget: str = "small") -> ConfigDict:
     base = cifar100.get_config()
     variants = tuple(f"single:{target}" for target in TARGETS)
     variants += tuple(f"multi:{target}/random" for target in TARGETS)
-    epochs, spacing = (200.0, 1.0) if budget == "paper" else (32.0, 4.0)
+    epochs, spacing = (200.0, 1.0) if budget == "paper" else (20.0, 2.5)
     study = protocol.study(base, budget, variants, epochs=epochs, spacing=spacing)
     if budget != "paper":
         base.data.partial = True
+        base.groups.sets = 2
         base.model.name = "cnn"
         base.factors.names = tuple(n for n in base.factors.names if n not in UNSEEN)
         protocol.one_candidate(study, "adam", 1e-3, 32)

@@ -161,9 +161,9 @@ def _our_step(
         partial(trace_chunk, setting, *each)
         for each in zip(members, states, stacks, parts, strict=True)
     ]
-    compiled = build(dict(enumerate(traces)))
+    built = build(dict(enumerate(traces)))
     chunks = [
-        TrainProgram(runs, compiled[number], variant)
+        TrainProgram(runs, *built[number], variant)
         for number, (runs, variant) in enumerate(zip(stacks, members, strict=True))
     ]
     seconds = time.perf_counter() - began

@@ -58,8 +58,9 @@ def load(
     noisy = {
         split: (x, permuted(noise_rng, y, noise)) for split, (x, y) in second.items()
     }
-    *halves, letters = TASKS
-    tasks = dict(zip(halves, (first, second, noisy), strict=True))
+    names: list[str] = [*TASKS]
+    letters = names.pop()
+    tasks = dict(zip(names, (first, second, noisy), strict=True))
     origins, remarks = {"fashion_mnist": origin}, []
     try:
         file_set = sources.find("notmnist", directory, "files", partial=True)

@@ -49,6 +49,14 @@ CHIPS = {
 }
 """By name. Cloud TPU's and NVIDIA's data sheets, without sparsity; a TPU multiplies
 float32 in one pass of bfloat16 by default, a GPU as TF32."""
+KINDS = {
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v6 lite": "v6e",
+    "NVIDIA H100": "h100",
+    "NVIDIA H200": "h200",
+}
+"""Names of `CHIPS` by how JAX's names of a device's kind begin."""
 TPU_CLOCK = 1.5e9
 """Cycles a second of a v5e, as assumed."""
 GPU = """
@@ -74,6 +82,16 @@ def here() -> Target:
     """Return the devices of this process."""
     devices = tuple(jax.devices())
     return Target(str(devices[0].device_kind), jax.default_backend(), devices)
+
+
+def chip_of(kind: str) -> Chip | None:
+    """Return the limits of a device at hand, by its kind; None where nobody says.
+
+    >>> chip_of("NVIDIA H100 80GB HBM3").bandwidth, chip_of("cpu")
+    (3350000000000.0, None)
+    """
+    names = (CHIPS[name] for begin, name in KINDS.items() if kind.startswith(begin))
+    return next(names, None)
 
 
 @cache

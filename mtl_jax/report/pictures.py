@@ -22,7 +22,7 @@ from mtl_jax.report.findings import (
     MOST_TASKS,
     Findings,
 )
-from mtl_jax.report.text import counted
+from mtl_jax.report.text import counted, throughput
 
 Looks = Mapping[str, charts.Look]
 MEAN = "mean over tasks"
@@ -75,6 +75,9 @@ def _costs(findings: Findings) -> Iterator[Picture]:
     )
     text = f"Wall time, summed over {counted(len(findings.sessions), 'session')}."
     text += " The sweep is not in it." * findings.choice.swept
+    rates = findings.sessions[-1].get("throughput")
+    if rates:
+        text += f" Last session, {throughput(rates)}."
     panel = charts.bars("", table, "wall time (s), all sessions")
     yield Picture("costs", "Where the time went", text, [panel], {}, columns=1)
 

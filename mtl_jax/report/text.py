@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: with sign, unit, interval, or the reason for none."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 DASH = "–"
@@ -98,3 +99,25 @@ def counted(number: int, noun: str) -> str:
     ('1 seed', '3 tasks')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def throughput(rates: Mapping[str, float | None]) -> str:
+    """Write how fast a process trained, in one line.
+
+    >>> throughput({"steps": 2054.3, "examples": 591e3, "flops": 4.2e9})
+    'training: 2,054 steps/s of all runs, 591,000 examples/s, 4.2 GFLOP/s a device'
+    >>> rates = {"steps": 9, "examples": 99, "flops": 25e12, "peak_share": 0.05}
+    >>> throughput(rates).partition("examples/s, ")[2]
+    '25,000 GFLOP/s a device (5.0 % of peak)'
+
+    Args:
+      rates: as `training.throughput.Throughput` has them.
+    """
+    flops = (rates["flops"] or 0) / 1e9
+    said = (
+        f"training: {rates['steps']:,.0f} steps/s of all runs, "
+        f"{rates['examples']:,.0f} examples/s, "
+        f"{flops:,.{0 if flops >= 10 else 1}f} GFLOP/s a device"
+    )
+    share = rates.get("peak_share")
+    return said if share is None else f"{said} ({100 * share:.1f} % of peak)"

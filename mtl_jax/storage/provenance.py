@@ -9,6 +9,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,19 @@ def add_session(folder: Path, step: int, data: dict[str, Any]) -> None:
 
 
 @multihost.on_primary_host
-def set_seconds(folder: Path, seconds: dict[str, float]) -> None:
-    """Note in ``run.json`` where the wall time of this process went so far."""
+def note(folder: Path, **numbers: Mapping[str, float | None]) -> None:
+    """Note numbers of this process in ``run.json``.
+
+    Args:
+      folder: the workdir.
+      **numbers: ``seconds``, wall time so far by what it went into; ``throughput``.
+    """
     known = sessions(folder)
     if known:
-        known[-1]["seconds"] = {k: round(v, 3) for k, v in seconds.items()}
+        for name, values in numbers.items():
+            known[-1][name] = {
+                k: v if v is None else round(v, 3) for k, v in values.items()
+            }
         data = disk.read_json(folder / FILE).get("data")
         write_sessions(folder, data, known)
 
@@ -65,7 +74,7 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_session(content: Any) -> bool:
-    """Tell whether this is what `add_session` and `set_seconds` wrote."""
+    """Tell whether this is what `add_session` and `note` wrote."""
     if not isinstance(content, dict):
         return False
     of_kind = [
@@ -73,11 +82,14 @@ def _is_session(content: Any) -> bool:
         for name, kind in {"started": str, "versions": dict, "seconds": dict}.items()
     ]
     devices, seconds = content.get("devices", []), content.get("seconds", {})
+    reached = content.get("throughput", {})
     return (
         all(of_kind)
         and isinstance(devices, list)
         and all(isinstance(device, str) for device in devices)
         and all(isinstance(number, int | float) for number in seconds.values())
+        and isinstance(reached, dict)
+        and all(isinstance(n, int | float | None) for n in reached.values())
     )
 
 

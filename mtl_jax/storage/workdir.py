@@ -25,6 +25,7 @@ from mtl_jax.types import Config, InputError
 FREE = (
     *("checkpoint.every", "checkpoint.keep_last"),
     *("data.dir", "data.source", "data.stream"),
+    "profile",
 )
 """Fields that may change when a run goes on, because they do not change the run."""
 CONFIG = "config.json"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.devices import memory, run_axis
+from mtl_jax.devices import flops, memory, run_axis
 from mtl_jax.devices.run_axis import Stack
 from mtl_jax.smto import SmtoState
 from mtl_jax.training import evaluate
@@ -41,6 +41,8 @@ class TrainProgram:
 
     runs: Stack
     compiled: Any
+    flops: int
+    """Operations of products, in a step of all runs of a device."""
     variant: Variant
 
     def __call__(
@@ -137,11 +139,24 @@ Trace = Callable[[], Any]
 """Traces a program for its shapes; what it returns has ``lower().compile()``."""
 
 
-def build(traces: Mapping[Any, Trace]) -> dict[Any, Any]:
+class Built(NamedTuple):
+    """A compiled program."""
+
+    compiled: Any
+    flops: int
+    """Operations of its products on a device, as `flops.count` of a program that
+    nobody looks at."""
+
+
+def build(traces: Mapping[Any, Trace]) -> dict[Any, Built]:
     """Compile programs, several at a time, by their keys."""
+
+    def compile_one(trace: Trace) -> Built:
+        traced = trace()
+        return Built(traced.lower().compile(), flops.count(traced.jaxpr, min))
+
     with ThreadPoolExecutor() as threads:
-        compiled = threads.map(lambda trace: trace().lower().compile(), traces.values())
-        return dict(zip(traces, compiled, strict=True))
+        return dict(zip(traces, threads.map(compile_one, traces.values()), strict=True))
 
 
 def program_traces(
@@ -206,13 +221,13 @@ def compile_programs(
     """
     kept = held(states, loader)
     memory.check(kept)  # before any of it goes there
-    compiled = build(program_traces(setting, variants, states, loader))
-    temporaries = max(map(memory.temporaries, compiled.values()))
+    built = build(program_traces(setting, variants, states, loader))
+    temporaries = max(memory.temporaries(each.compiled) for each in built.values())
     memory.check({**kept, "temporaries": temporaries})
     return [
         Programs(
-            TrainProgram(runs, compiled["training", place], variant),
-            EvalProgram(compiled[evaluation_key(variant, runs)]),
+            TrainProgram(runs, *built["training", place], variant),
+            EvalProgram(built[evaluation_key(variant, runs)].compiled),
         )
         for place, (variant, runs) in enumerate(
             zip(variants, loader.stacks, strict=True)

@@ -127,7 +127,8 @@ def compile_factors(
     """
     setting, devices = made.setting, made.target.devices
     batch = probes.probe_batch(setting, made.splits[PROBE], made.config.data.seed)
-    compiled = build(factor_traces(made, states))
+    built = build(factor_traces(made, states))
+    compiled = {key: each.compiled for key, each in built.items()}
     _refuse_twice(compiled)
 
     @cache

@@ -22,7 +22,14 @@ from mtl_jax.devices import memory, multihost
 from mtl_jax.options import name_list
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
 from mtl_jax.storage.records import Row
-from mtl_jax.training import evaluate, record_rows, start, streaming, trajectory
+from mtl_jax.training import (
+    evaluate,
+    profile,
+    record_rows,
+    start,
+    streaming,
+    trajectory,
+)
 from mtl_jax.training.batches import IndexedPool, Loader, make_loader
 from mtl_jax.training.compile import (
     ChunkReport,
@@ -38,6 +45,7 @@ from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.resolve import Experiment, resolve
 from mtl_jax.training.setting import Setting
 from mtl_jax.training.step import TrainState, data_pool
+from mtl_jax.training.throughput import Throughput, throughput
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import Config, PyTree
 
@@ -48,8 +56,8 @@ class Outcome(NamedTuple):
     step: int
     signal: int | None
     """Number of the signal that stopped it; None if it came to its end."""
-    steps_per_second: float
-    """Updates of all runs together in this process, by the time that training took."""
+    throughput: Throughput | None
+    """Rates of this process; None where it had nothing to train."""
     seconds: dict[str, float]
     """Wall time of this process by what it went into."""
 
@@ -133,7 +141,7 @@ def run(
             step, states = start.start(made, folder, saved, say)
             if start.is_finished(made, step, states):
                 say(f"{folder} is finished: step {step} of {config.steps}")
-                return Outcome(step, None, 0.0, {})
+                return Outcome(step, None, None, {})
             # From here on a signal waits for the next boundary, compilation included.
             with StopSignal() as stop, ProgressBar(config.steps, step, progress) as bar:
                 session = _prepare(made, folder, saved, states, bar)
@@ -192,7 +200,9 @@ def loader_of(made: Experiment, evaluation: EvalBatches) -> Loader:
 def _bounds(made: Experiment) -> np.ndarray:
     """Steps at which a chunk ends, 0 included."""
     config = made.config
-    return trajectory.boundaries(made.points, config.steps, config.steps_per_dispatch)
+    return trajectory.boundaries(
+        made.points, config.steps, config.steps_per_dispatch, made.traced
+    )
 
 
 def _bind(session: Session, step: int) -> None:
@@ -220,7 +230,8 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
     config, points = session.experiment.config, session.experiment.points
     step, signal = first, None
     # Whatever moves between host and device here, moves on purpose.
-    with jax.transfer_guard("disallow"):
+    traced = profile.tracer(session.folder, session.experiment.traced)
+    with jax.transfer_guard("disallow"), traced as at:
         if first == 0:
             state = _look(session, state, 0)
             if config.checkpoint.keep_points:
@@ -230,6 +241,7 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
         spans = list(pairwise(bounds[bounds >= first].tolist()))
         chunks = session.loader.train_chunks(spans)
         for (begin, step), pools in zip(spans, chunks, strict=True):
+            at(begin, state.states)
             state = _advance(session, state, pools, begin, step)
             state = _write(session, state)
             state = _look(session, state, step)
@@ -245,10 +257,16 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
         with session.watch("checkpoints"):
             checkpoint.finish(session.saved)
     seconds = session.watch.seconds()
-    provenance.set_seconds(session.folder, seconds)
-    runs = sum(len(variant.seeds) for variant in session.experiment.variants)
-    rate = (step - first) * runs / seconds["training"]
-    return Outcome(step, signal, rate, seconds)
+    reached = throughput(
+        session.programs,
+        step - first,
+        seconds["training"],
+        batch_size=config.batch_size,
+        compute=config.compute_dtype,
+        target=session.experiment.target,
+    )
+    provenance.note(session.folder, seconds=seconds, throughput=reached._asdict())
+    return Outcome(step, signal, reached, seconds)
 
 
 def _is_finished(session: Session, state: LoopState, step: int) -> bool:
@@ -380,7 +398,7 @@ def _save(session: Session, state: LoopState, step: int) -> None:
             for programs, states in zip(session.programs, state.states, strict=True)
         ]
         checkpoint.save(session.saved, step, on_host)
-        provenance.set_seconds(session.folder, session.watch.seconds())
+        provenance.note(session.folder, seconds=session.watch.seconds())
 
 
 def _mean_loss(report: ChunkReport) -> float:

@@ -80,7 +80,7 @@ def remeasure(
                     records.merge(folder, step, rows)
                     say(f"step {step}: {len(rows)} values")
         seconds = watch.seconds()
-        provenance.set_seconds(folder, seconds)
+        provenance.note(folder, seconds=seconds)
     return seconds
 
 

@@ -16,7 +16,14 @@ from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import Factors
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
 from mtl_jax.storage import checkpoint, commands, workdir
-from mtl_jax.training import fingerprint, forms, streaming, trajectory, variants
+from mtl_jax.training import (
+    fingerprint,
+    forms,
+    profile,
+    streaming,
+    trajectory,
+    variants,
+)
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.setting import Setting, make_setting, with_rotations
 from mtl_jax.training.tasks import load_setting
@@ -38,6 +45,8 @@ class Experiment:
     """Rows of the pool per split and task; ``probe`` is one of them."""
     points: np.ndarray
     """Steps at which the runs are looked at."""
+    traced: tuple[int, ...]
+    """Ends of the steps that are traced, as `profile.span`."""
     factors: Factors
     """As `factors.make` makes them."""
     view_map: AxisMap
@@ -101,6 +110,7 @@ def resolve(
         variants=variants.make_all(settled, setting.tasks, sizes, optimizer, maps),
         splits=splits,
         points=_points(config, config.trajectory.epochs * epoch),
+        traced=profile.span(config.profile, config.steps),
         factors=chosen,
         view_map=maps.runs(1),
         target=target,

@@ -50,9 +50,11 @@ def points(steps: int, dense: int, count: int, spacing: float = 0.0) -> np.ndarr
     return np.union1d(early, np.append(later[later < steps], steps))
 
 
-def boundaries(points: np.ndarray, steps: int, chunk: int) -> np.ndarray:
-    """Return steps at which the loop stops: all points, and every ``chunk``."""
-    return np.union1d(points, np.arange(0, steps, chunk))
+def boundaries(
+    points: np.ndarray, steps: int, chunk: int, others: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Return steps at which the loop stops: points, every ``chunk``, and others."""
+    return np.union1d([*points, *others], np.arange(0, steps, chunk)).astype(np.int64)
 
 
 def levels_reached(lowest: Array, levels: tuple[float, ...]) -> int:

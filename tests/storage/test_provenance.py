@@ -27,6 +27,7 @@ SHAPES = [
     '{"sessions": [{"seconds": [1]}]}',
     '{"sessions": [{"seconds": {"training": "long"}}]}',
     '{"sessions": [{"devices": 2}]}',
+    '{"sessions": [{"throughput": {"steps": "many"}}]}',
     '{"sessions": [{"versions": "1"}]}',
     '{"sessions": [{"started": null}]}',
     "[" * 10**5,
@@ -37,10 +38,10 @@ SHAPES = [
 def test_what_cannot_be_read_is_set_aside(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     assert provenance.sessions(tmp_path) == []
-    provenance.set_seconds(tmp_path, {"training": 1.0})
+    provenance.note(tmp_path, seconds={"training": 1.0})
     assert (tmp_path / "run.json").read_text() == content
     provenance.add_session(tmp_path, 7, DATA)
-    provenance.set_seconds(tmp_path, {"training": 1.0})
+    provenance.note(tmp_path, seconds={"training": 1.0})
     (session,) = provenance.sessions(tmp_path)
     assert session["from_step"] == 7 and session["seconds"] == {"training": 1.0}
     assert (tmp_path / "run.damaged").read_text() == content

@@ -384,7 +384,7 @@ def test_finished_workdir_is_left_as_it_is(reference):
 
     before = files()
     again = small.run(reference.path, learning_rates=RATES)
-    assert again.outcome == (12, None, 0.0, {})
+    assert again.outcome == (12, None, None, {})
     assert len(again.said) == 1
     assert "12 of 12" in again.said[0]
     assert files() == before
