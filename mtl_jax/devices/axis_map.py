@@ -5,9 +5,11 @@ device busy; on a CPU small sequential pieces stay in cache (about 2x faster).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax.options import one_of
@@ -17,33 +19,67 @@ AxisMap = Callable[..., Callable]
 """``axis_map(f, in_axes)``: the signature of ``jax.vmap``, axes 0 or None."""
 
 
-def sequential(f: Callable, in_axes: Any = 0) -> Callable:
-    """Map a function as ``jax.vmap(f, in_axes)`` does, but by ``lax.map``.
+@dataclass(frozen=True)
+class Waves:
+    """A map in waves: rows of a wave together, waves one after another.
 
-    Leaves with axis None are the same for every call, as in ``vmap``. A row alone has
-    the bits that it has among others.
+    Leaves with axis None are the same for every row, as in ``vmap``.
 
     >>> import jax.numpy as jnp
-    >>> sequential(lambda a, b: a * b, (0, None))(jnp.arange(3.0), jnp.float32(2))
-    Array([0., 2., 4.], dtype=float32)
+    >>> Waves(2)(lambda a, b: a * b, (0, None))(jnp.arange(4.0), jnp.float32(2))
+    Array([0., 2., 4., 6.], dtype=float32)
     """
 
-    def mapped(*args: PyTree) -> PyTree:
-        leaves, treedef = jax.tree.flatten(args)
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-        leaf_axes = jax.tree.leaves(_is_mapped(axes, args))
+    size: int
+    """The most rows of a wave; waves are even, so it is the largest number up to it
+    that divides the rows."""
 
-        def of_row(rows: list) -> PyTree:
-            rows_iter = iter(rows)
-            merged = [
-                next(rows_iter) if is_mapped else leaf
-                for is_mapped, leaf in zip(leaf_axes, leaves, strict=True)
-            ]
-            return f(*jax.tree.unflatten(treedef, merged))
+    def __call__(self, f: Callable, in_axes: Any = 0) -> Callable:
+        """Map a function as ``jax.vmap(f, in_axes)`` does."""
+        return self._map(f, in_axes, _each)
 
-        return _each(of_row, [x for x, m in zip(leaves, leaf_axes, strict=True) if m])
+    def in_place(self, f: Callable, in_axes: Any = 0) -> Callable:
+        """Map ``(state, ...) -> (state, result)`` in the memory of the states.
 
-    return mapped
+        Rows of the states become rows of those that are returned, one after another,
+        so that they are not there twice. They have the axis in all leaves.
+        """
+        return self._map(f, in_axes, _each_in_place)
+
+    def _map(self, f: Callable, in_axes: Any, each: Callable) -> Callable:
+        def mapped(*args: PyTree) -> PyTree:
+            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+            is_mapped = _is_mapped(axes, args)
+            pairs = zip(jax.tree.leaves(args), jax.tree.leaves(is_mapped), strict=True)
+            rows = next(len(leaf) for leaf, has_axis in pairs if has_axis)
+            wave = max(n for n in range(1, min(self.size, rows) + 1) if rows % n == 0)
+            if wave == 1:  # of one row, too: an axis of length 1 costs layouts
+                return _in_turn(f, args, is_mapped, each)
+            if wave == rows:
+                return jax.vmap(f, in_axes)(*args)
+
+            def cut(leaf: Array, has_axis: bool) -> Array:
+                return leaf.reshape(-1, wave, *leaf.shape[1:]) if has_axis else leaf
+
+            parts = jax.tree.map(cut, args, is_mapped)
+            results = _in_turn(jax.vmap(f, in_axes), parts, is_mapped, each)
+            return jax.tree.map(
+                lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), results
+            )
+
+        return mapped
+
+
+sequential = Waves(1)
+"""One row after another. A row alone has the bits that it has among others."""
+
+
+def in_place(axis_map: AxisMap) -> AxisMap:
+    """Return the map of functions that update a state, as `Waves.in_place` says.
+
+    All rows together, by ``vmap``, are updated in place anyway.
+    """
+    return axis_map.in_place if isinstance(axis_map, Waves) else axis_map
 
 
 def _is_mapped(axes: Any, args: PyTree) -> PyTree:
@@ -56,12 +92,30 @@ def _is_mapped(axes: Any, args: PyTree) -> PyTree:
     )
 
 
-def _each(f: Callable, rows: list[Array]) -> PyTree:
+def _in_turn(f: Callable, args: tuple, is_mapped: PyTree, each: Callable) -> PyTree:
+    """Call a function on one row after another."""
+    leaves, treedef = jax.tree.flatten(args)
+    have_axis = jax.tree.leaves(is_mapped)
+
+    def of_row(rows: list) -> PyTree:
+        rows_iter = iter(rows)
+        merged = [
+            next(rows_iter) if has_axis else leaf
+            for has_axis, leaf in zip(have_axis, leaves, strict=True)
+        ]
+        return f(*jax.tree.unflatten(treedef, merged))
+
+    rows = [x for x, has_axis in zip(leaves, have_axis, strict=True) if has_axis]
+    return each(of_row, rows, jax.tree.structure(args[0]))
+
+
+def _each(f: Callable, rows: list[Array], state: Any) -> PyTree:
     """``lax.map``, of a single row, too, as XLA compiles the body of a loop.
 
     It makes no loop of one round, and would fuse what is in it with what is around it:
     other sums in other orders.
     """
+    del state
     if len(rows[0]) > 1:
         return lax.map(f, rows)
     alone = lax.optimization_barrier([leaf[0] for leaf in rows])
@@ -69,42 +123,23 @@ def _each(f: Callable, rows: list[Array]) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[None], result)
 
 
-def waves(size: int) -> AxisMap:
-    """Return a map in waves: rows of a wave together, waves one after another.
+def _each_in_place(f: Callable, rows: list[Array], state: Any) -> PyTree:
+    """Return what `_each` does, with the states (the first rows) carried along."""
+    if len(rows[0]) == 1:
+        return _each(f, rows, state)
+    states, others = rows[: state.num_leaves], rows[state.num_leaves :]
 
-    >>> import jax.numpy as jnp
-    >>> waves(2)(lambda a: a + 1)(jnp.arange(4))
-    Array([1, 2, 3, 4], dtype=int32)
+    def of_row(states: list[Array], row: tuple[Array, list[Array]]) -> tuple:
+        at, own = row
+        before = [lax.dynamic_index_in_dim(s, at, keepdims=False) for s in states]
+        after, result = f([*before, *own])
+        put = lax.dynamic_update_index_in_dim
+        leaves = state.flatten_up_to(after)
+        return [put(s, x, at, 0) for s, x in zip(states, leaves, strict=True)], result
 
-    Args:
-      size: the most rows of a wave; waves are even, so it is the largest number below
-        that divides the rows.
-    """
-
-    def wave_map(f: Callable, in_axes: Any = 0) -> Callable:
-        def mapped(*args: PyTree) -> PyTree:
-            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-            is_mapped = _is_mapped(axes, args)
-            pairs = zip(jax.tree.leaves(args), jax.tree.leaves(is_mapped), strict=True)
-            rows = next(len(leaf) for leaf, has_axis in pairs if has_axis)
-            wave = max(n for n in range(1, min(size, rows) + 1) if rows % n == 0)
-            if wave == 1:  # of one row, too: an axis of length 1 costs layouts
-                return sequential(f, in_axes)(*args)
-            if wave == rows:
-                return jax.vmap(f, in_axes)(*args)
-
-            def cut(leaf: Array, has_axis: bool) -> Array:
-                return leaf.reshape(-1, wave, *leaf.shape[1:]) if has_axis else leaf
-
-            parts = jax.tree.map(cut, args, is_mapped)
-            results = sequential(jax.vmap(f, in_axes), in_axes)(*parts)
-            return jax.tree.map(
-                lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), results
-            )
-
-        return mapped
-
-    return wave_map
+    places = jnp.arange(len(rows[0]))
+    states, results = lax.scan(of_row, states, (places, others))
+    return jax.tree.unflatten(state, states), results
 
 
 AXIS_MAPS: dict[str, AxisMap] = {"vmap": jax.vmap, "sequential": sequential}

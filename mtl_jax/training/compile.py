@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.devices import flops, memory, run_axis
+from mtl_jax.devices.axis_map import in_place
 from mtl_jax.devices.run_axis import Stack
 from mtl_jax.smto import SmtoState
 from mtl_jax.training import evaluate
@@ -258,10 +259,14 @@ def trace_chunk(
       like: one of `Loader.train_chunks`, or its shapes.
     """
 
+    platform = runs.mesh.devices.flat[0].platform
+
     def chunk(states: TrainState, pool: IndexedPool, last: tuple, rest: tuple) -> Any:
         of_run = partial(train_chunk, setting, variant.method)
         axes = (0, 0, None, 0, 0, None, None)
-        mapped = run_axis.map_runs(runs, variant.run_map, of_run, axes)
+        # On a CPU memory is no limit, and a run alone has the bits of one in a stack.
+        run_map = in_place(variant.run_map) if platform != "cpu" else variant.run_map
+        mapped = run_axis.map_runs(runs, run_map, of_run, axes)
         count, looked_at = last
         states, losses = mapped(states, pool.rows, count, *rest, pool.data, looked_at)
         return states, _report(losses, states)

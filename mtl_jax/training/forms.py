@@ -69,7 +69,7 @@ def maps(config: Config, setting: Setting, platform: str) -> Maps:
         return max(1, int(FILLED[platform] / (work + 1)))
 
     def waves(tasks: int) -> AxisMap:
-        return axis_map.waves(fill(work * tasks))
+        return axis_map.Waves(fill(work * tasks))
 
     runs = named_maps(config).runs if named else waves
     return Maps(runs, fill(work * BACKWARD))

@@ -100,10 +100,33 @@ def test_waves_are_a_map(size):
     f = lambda row, same, pair: (row @ same, pair["a"] + row[0])  # noqa: E731
     axes = (0, None, 0)
     arguments = rows, same, {"a": rows[:, 1]}
-    mapped = axis_map.waves(size)(f, axes)
+    mapped = axis_map.Waves(size)(f, axes)
     close(mapped(*arguments), jax.vmap(f, axes)(*arguments))
     loops = str(jax.make_jaxpr(mapped)(*arguments)).count("scan")
     assert loops == (0 if size >= 6 else 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_states_are_updated_in_place(size):
+    """Without a second copy of them, where rows go one after another."""
+    width = 1000
+    states = {"w": jnp.arange(6.0 * width).reshape(6, width), "n": jnp.zeros(6, int)}
+    rate, count = jnp.arange(6.0), jnp.int32(3)
+
+    def steps(state, rate, count):
+        def step(_, state):
+            return {"w": jnp.sin(state["w"]) * rate + 1, "n": state["n"] + 1}
+
+        after = jax.lax.fori_loop(0, count, step, state)
+        return after, {"sum": after["w"].sum()}
+
+    axes = (0, 0, None)
+    update = axis_map.in_place(axis_map.Waves(size))(steps, axes)
+    close(update(states, rate, count), jax.vmap(steps, axes)(states, rate, count))
+    compiled = jax.jit(update, donate_argnums=0).lower(states, rate, count).compile()
+    used = compiled.memory_analysis().temp_size_in_bytes
+    assert used < 1.1 * size * 4 * width + 2_000, used
+    assert axis_map.in_place(jax.vmap) is jax.vmap
 
 
 def test_auto_suits_the_backend():

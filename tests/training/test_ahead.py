@@ -151,6 +151,18 @@ def test_programs_of_a_small_experiment_for_devices_that_are_elsewhere(name):
     assert training.rearranged < 0.35 * training.bytes
 
 
+@pytest.mark.parametrize("name", HERE)
+def test_states_of_runs_one_by_one_are_there_once(name):
+    wide = {"model.mlp.widths": (512, 512), "seeds": tuple(range(32)), "batch_size": 8}
+    own = small.config({**wide, "run_map": "sequential", "variants": ("multi",)})
+    own.factors.names = ()
+    made = ahead.experiment(own, target.make(name))
+    preview = ahead.preview(made)
+    (training,) = (cost for cost in preview.costs if cost.unit == "step")
+    states = preview.held["states"]
+    assert training.temporaries < states / 2, (training.temporaries, states)
+
+
 def test_the_command(tmp_path):
     """Compiles, prints, writes; and says at once where it cannot write."""
     command = [sys.executable, "-m", "experiments.compile", "--target=cpu"]
