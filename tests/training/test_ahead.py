@@ -163,6 +163,31 @@ def test_states_of_runs_one_by_one_are_there_once(name):
     assert training.temporaries < states / 2, (training.temporaries, states)
 
 
+FOUR = {"h200": "h200:4", "v5e:2x2": "v5e:2x2"}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_devices_that_share_a_batch_send_its_gradients_and_no_data(name):
+    """The gradient of a sum; of methods that look at them, one a task."""
+    changes = {"variants": ("multi", "multi-pcgrad"), "data_parallel": 4}
+    own = small.config({**changes, "seeds": (0,), "batch_size": 64})
+    own.factors.names = ()
+    made = ahead.experiment(own, target.make(FOUR[name]))
+    preview = ahead.preview(made)
+    state = state_shapes(made.setting, made.variants[0])
+    trunk, heads = map(memory.size, state.params)
+    tasks = made.variants[0].task_ids.shape[1]
+    losses = 4 * tasks
+    moved = {cost.name: cost.collectives for cost in preview.costs}
+    assert moved["training multi"]["all-reduce"] == trunk + heads + losses
+    of_tasks = moved["training multi-pcgrad"]["all-reduce"]
+    assert of_tasks < 1.05 * (tasks * trunk + heads + losses)
+    small_parts = [
+        sum(sizes.values()) - sizes["all-reduce"] for sizes in moved.values()
+    ]
+    assert max(small_parts) < preview.held["data"] / 20
+
+
 def test_the_command(tmp_path):
     """Compiles, prints, writes; and says at once where it cannot write."""
     command = [sys.executable, "-m", "experiments.compile", "--target=cpu"]
