@@ -130,9 +130,9 @@ def _each_in_place(f: Callable, rows: list[Array], state: Any) -> PyTree:
     states, others = rows[: state.num_leaves], rows[state.num_leaves :]
 
     def of_row(states: list[Array], row: tuple[Array, list[Array]]) -> tuple:
-        at, own = row
+        at, others = row
         before = [lax.dynamic_index_in_dim(s, at, keepdims=False) for s in states]
-        after, result = f([*before, *own])
+        after, result = f([*before, *others])
         put = lax.dynamic_update_index_in_dim
         leaves = state.flatten_up_to(after)
         return [put(s, x, at, 0) for s, x in zip(states, leaves, strict=True)], result

@@ -160,6 +160,11 @@ def read(workdir: str | Path) -> pd.DataFrame:
     )
 
 
+def steps(workdir: Path) -> list[int]:
+    """Return the steps that have records, in order."""
+    return sorted(_lying(workdir))
+
+
 def reconcile(
     workdir: Path, step: int, saved: Parts | None, say: Callable[[str], None]
 ) -> None:

@@ -28,6 +28,8 @@ FREE = (
     "profile",
 )
 """Fields that may change when a run goes on, because they do not change the run."""
+LENGTH = ("steps", "epochs", "stop_loss")
+"""Fields that say where a run ends: they may change where nothing else goes by them."""
 CONFIG = "config.json"
 NOTHING: Mapping[str, Any] = {}
 CONTENTS = "data (its contents)"
@@ -93,6 +95,7 @@ def bind(
     data: dict[str, Any],
     file: str = CONFIG,
     later: Mapping[str, Any] = NOTHING,
+    free: tuple[str, ...] = FREE,
 ) -> None:
     """Bind a new workdir to a configuration and its data, or check an old one's.
 
@@ -102,11 +105,12 @@ def bind(
       data: ``checksum`` and whatever else says which data it is.
       file: that holds the configuration.
       later: as in `check`.
+      free: as in `check`.
 
     Raises:
       InputError: as `admit`.
     """
-    admit(folder, config, data, file, later)
+    admit(folder, config, data, file, later, free)
     if multihost.is_primary():
         write_json(folder / file, disk.sealed(identity(config, data)))
 
@@ -117,6 +121,7 @@ def admit(
     data: dict[str, Any],
     file: str = CONFIG,
     later: Mapping[str, Any] = NOTHING,
+    free: tuple[str, ...] = FREE,
 ) -> None:
     """Check that `bind` may bind a workdir, and change nothing.
 
@@ -138,7 +143,7 @@ def admit(
             f"choose another --workdir."
         )
     if (folder / file).exists():
-        check(folder, config, data, file=file, later=later)
+        check(folder, config, data, free, file, later)
     elif any((folder / checkpoint.FOLDER).glob("[0-9]*")):
         raise InputError(
             f"workdir {folder} holds checkpoints that are not of this program (no "

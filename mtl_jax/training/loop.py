@@ -133,8 +133,9 @@ def run(
     made = resolve(config, setting, optimizer)
     config = made.config
     with workdir.claim(path) as folder:
-        workdir.admit(folder, config, made.data, later=fields())
-        kept = made.points.tolist() if config.checkpoint.keep_points else []
+        free = start.free(config)
+        workdir.admit(folder, config, made.data, later=fields(), free=free)
+        kept = start.kept(made, folder)
         with checkpoint.open_manager(
             folder, config.checkpoint.keep_last, kept
         ) as saved:
@@ -208,7 +209,8 @@ def _bounds(made: Experiment) -> np.ndarray:
 def _bind(session: Session, step: int) -> None:
     """Make the folder that of this experiment; nothing is refused from here on."""
     made, folder = session.experiment, session.folder
-    workdir.bind(folder, made.config, made.data, later=fields())
+    free = start.free(made.config)
+    workdir.bind(folder, made.config, made.data, later=fields(), free=free)
     workdir.save_splits(folder, made.splits)
     provenance.add_session(folder, step, made.data)
 
@@ -238,7 +240,8 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
                 state = _write(session, state)
                 _save(session, state, 0)
         bounds = _bounds(session.experiment)
-        spans = list(pairwise(bounds[bounds >= first].tolist()))
+        # A run that is prolonged goes on from what was its end.
+        spans = list(pairwise([first, *bounds[bounds > first].tolist()]))
         chunks = session.loader.train_chunks(spans)
         for (begin, step), pools in zip(spans, chunks, strict=True):
             at(begin, state.states)

@@ -14,6 +14,27 @@ from mtl_jax.training.compile import ChunkReport, init_states
 from mtl_jax.training.resolve import Experiment
 from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
+from mtl_jax.types import Config, InputError
+
+
+def free(config: Config) -> tuple[str, ...]:
+    """Return the fields that may change when a run goes on; of `workdir.check`.
+
+    A run may be prolonged, or end earlier, where its learning rate does not go by its
+    length.
+    """
+    is_constant = config.optimizer.schedule == "constant"
+    return (*workdir.FREE, *(workdir.LENGTH * is_constant))
+
+
+def kept(made: Experiment, folder: Path) -> list[int]:
+    """Return the steps whose checkpoints stay, beside the last ones.
+
+    Of a run that is prolonged also the points that it had before.
+    """
+    if not made.config.checkpoint.keep_points:
+        return []
+    return sorted({*made.points.tolist(), *records.steps(folder)})
 
 
 def start(
@@ -41,6 +62,11 @@ def start(
     _reconcile(folder, saved, restored[0] if restored else -1, say)
     if not restored:
         return 0, states
+    if restored[0] > config.steps:
+        raise InputError(
+            f"{folder} is at step {restored[0]}, and steps is {config.steps}; choose "
+            f"at least that, or another --workdir."
+        )
     if not is_finished(made, *restored):
         say(f"going on from step {restored[0]} of {config.steps} in {folder}")
         if moved := _moved(folder, made.variants):
