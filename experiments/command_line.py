@@ -22,8 +22,8 @@ KINDS = {
 """Words for types that flags take, by the words of absl and of Python."""
 PREFIX = re.compile(r"flag --(\S+?)=(.*?): ", re.DOTALL)
 """Beginning of absl's messages: name and value of the flag."""
-UNQUOTED = re.compile(r"""(--config\.[\w.]+)=([^\s'"()\[\]]*:[^\s'"()\[\]]*)""")
-"""A flag with names that hold colons, of which Python makes no list by itself."""
+UNQUOTED = re.compile(r"""(--config\.[\w.]+)=([^\s'"()\[\]]*[:@][^\s'"()\[\]]*)""")
+"""A flag with names of groups or options, of which Python makes no list by itself."""
 SHOWN = 3
 """Flags that a message proposes, at most."""
 _argv: list[str] = []
@@ -118,7 +118,7 @@ def parse(argv: Sequence[str], command: str) -> None:
 
 
 def _quoted(argument: str) -> str:
-    """Quote the names of a list, ``--config.variants=single:a,multi:a/b``."""
+    """Quote names of a list: ``--config.variants=single:a,multi-cagrad@c=0.2:a/b``."""
     match = UNQUOTED.fullmatch(argument)
     if match is None or "," not in match[2]:
         return argument

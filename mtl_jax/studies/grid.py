@@ -20,7 +20,7 @@ from mtl_jax import smto
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
-from mtl_jax.training import variants
+from mtl_jax.training import tuning, variants
 from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.optimizers import OPTIMIZERS
 from mtl_jax.types import GROUP, Config, InputError
@@ -176,13 +176,17 @@ def optimizers(study: Config) -> tuple[str, ...]:
 def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
     """List the combinations of values that are tried of a variant's options.
 
+    What its name gives is not tried.
+
     Raises:
       InputError: more than the grid has room for, or as `check_options`.
     """
     name = variants.smto_of(variant)
+    _, given = tuning.parse(variant.partition(GROUP)[0], name)
     values = {
         option: _values(name, option, tried)
         for option, tried in study.grid.options.get(name, {}).items()
+        if option not in given
     }
     points = [
         dict(zip(values, point, strict=True))

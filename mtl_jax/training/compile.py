@@ -66,7 +66,7 @@ class TrainProgram:
         return self._rest[1]
 
     @cached_property
-    def _rest(self) -> tuple[Array, Array]:
+    def _rest(self) -> tuple[Array, Array, dict[str, Array]]:
         return run_axis.shard(self.runs, self.variant.inputs)
 
 
@@ -112,17 +112,25 @@ class Programs:
 def init_states(setting: Setting, variant: Variant) -> TrainState:
     """Draw initial states of all runs, on the host, leaves ``[R, ...]``."""
     init = jax.jit(_init(setting, variant))
-    return jax.device_get(init(variant.seeds, variant.task_ids, setting.start))
+    return jax.device_get(init(*_seeds(setting, variant)))
 
 
 def state_shapes(setting: Setting, variant: Variant) -> TrainState:
     """Return shapes of what `init_states` draws."""
-    init = _init(setting, variant)
-    return jax.eval_shape(init, variant.seeds, variant.task_ids, setting.start)
+    return jax.eval_shape(_init(setting, variant), *_seeds(setting, variant))
 
 
 def _init(setting: Setting, variant: Variant) -> Callable:
-    return variant.run_map(partial(init_state, setting, variant.method), (0, 0, None))
+    def of_run(seed: Array, task_ids: Array, options: dict, start: PyTree) -> Any:
+        return init_state(setting, variant.rule(options), seed, task_ids, start)
+
+    return variant.run_map(of_run, (0, 0, 0, None))
+
+
+def _seeds(setting: Setting, variant: Variant) -> tuple:
+    """Return the arguments of `_init`."""
+    _, task_ids, options = variant.inputs
+    return variant.seeds, task_ids, options, setting.start
 
 
 def report(states: TrainState) -> ChunkReport:
@@ -262,8 +270,11 @@ def trace_chunk(
     platform = runs.mesh.devices.flat[0].platform
 
     def chunk(states: TrainState, pool: IndexedPool, last: tuple, rest: tuple) -> Any:
-        of_run = partial(train_chunk, setting, variant.method)
-        axes = (0, 0, None, 0, 0, None, None)
+        def of_run(state, rows, count, rate, tasks, options, *rest) -> Any:
+            method = variant.rule(options)
+            return train_chunk(setting, method, state, rows, count, rate, tasks, *rest)
+
+        axes = (0, 0, None, 0, 0, 0, None, None)
         # On a CPU memory is no limit, and a run alone has the bits of one in a stack.
         run_map = in_place(variant.run_map) if platform != "cpu" else variant.run_map
         mapped = run_axis.map_runs(runs, run_map, of_run, axes)

@@ -283,9 +283,12 @@ def _trace_run(
     like: TrainState,
 ) -> Any:
     """Trace a run factor: states ``[R, ...]`` to what it says of each."""
-    method, axes = variant.method, setting.batch_axes
+    axes = setting.batch_axes
 
-    def of_run(state: TrainState, rate: Array, tasks: Array, probe: Batch) -> PyTree:
+    def of_run(
+        state: TrainState, rate: Array, tasks: Array, options: dict, probe: Batch
+    ) -> PyTree:
+        method = variant.rule(options)
         probe = probes.of_tasks(probe, tasks, axes)
 
         def of_task(params: Params, inputs: gradients.TaskInputs) -> Scalar:
@@ -302,14 +305,14 @@ def _trace_run(
             return combined.shared, jax.tree.map(jnp.negative, updates.shared)
 
         input_axes = gradients.input_axes(axes)
-        options = {"batch_axes": input_axes, "task_map": method.task_map}
+        maps = {"batch_axes": input_axes, "task_map": method.task_map}
         return factor(
             RunProbe(
                 losses=lambda params, batch: gradients.task_losses(
-                    of_task, params, inputs(batch), **options
+                    of_task, params, inputs(batch), **maps
                 ),
                 task_grads=lambda params, batch: gradients.task_grads(
-                    of_task, params, inputs(batch), **options
+                    of_task, params, inputs(batch), **maps
                 ),
                 update=update,
                 params=state.params,
@@ -323,7 +326,9 @@ def _trace_run(
         )
 
     place = run_axis.make(len(variant.seeds), devices)
-    mapped = jax.jit(run_axis.map_runs(place, variant.run_map, of_run, (0, 0, 0, None)))
+    mapped = jax.jit(
+        run_axis.map_runs(place, variant.run_map, of_run, (0, 0, 0, 0, None))
+    )
     return mapped.trace(
         run_axis.sharded_like(place, like),
         *run_axis.sharded_like(place, variant.inputs),

@@ -171,12 +171,12 @@ def members(
 
 
 def labels(
-    method: str, members: Sequence[Group], tasks: Sequence[str]
+    members: Sequence[tuple[str, Group]], tasks: Sequence[str]
 ) -> tuple[Label, ...]:
-    """Name the runs of a method, from the groups of tasks of each."""
+    """Name runs, from the method and the group of tasks of each."""
     named: list[Label] = []
     count: Counter[str] = Counter()
-    for group in members:
+    for method, group in members:
         if method == SINGLE or not group.name:
             label = Label(method, 0)
         else:

@@ -2,11 +2,15 @@
 
 ``single`` trains every task alone, ``multi`` all of them on the sum of their losses,
 ``multi-NAME`` all of them with the multi-task optimizer NAME, and ``multi-NAME-ub``
-with NAME on gradients at the shared representation. Groups of tasks instead of all
-stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.groups`."""
+with NAME on gradients at the shared representation. Options of NAME may stand behind
+it, ``multi-cagrad@c=0.2``; see `mtl_jax.training.tuning`. Groups of tasks instead of
+all stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.groups`.
+"""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +30,7 @@ from mtl_jax.smto import (
     strategies,
 )
 from mtl_jax.smto.strategies import Strategy
-from mtl_jax.training import groups
+from mtl_jax.training import groups, tuning
 from mtl_jax.training.groups import SINGLE, Group, Label
 from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
@@ -59,9 +63,10 @@ CUT: tuple[StrategyMaker, ...] = (
 
 
 class Variant(NamedTuple):
-    """Runs side by side: ``R`` = seeds x learning rates x groups of tasks.
+    """Runs side by side: ``R`` = seeds x learning rates x groups of tasks x options.
 
-    Groups of as many tasks are one stack of runs, hence one program.
+    Groups of as many tasks, and an optimizer with other numbers as its options, are one
+    stack of runs, hence one program.
     """
 
     name: str
@@ -78,11 +83,22 @@ class Variant(NamedTuple):
     """Names of the runs ``[R]``."""
     run_map: AxisMap
     """Map over the runs of a device."""
+    options: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Options of the multi-task optimizer that differ between runs, float32 ``[R]``."""
+    strategy_of: Callable[[Mapping[str, Any]], Strategy] | None = None
+    """From such options of a run to its strategy."""
 
     @property
-    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Learning rates, float32, and tasks of the runs, as programs take them."""
-        return self.learning_rates.astype(np.float32), self.task_ids
+    def inputs(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Learning rates, float32, tasks and options of the runs, for programs."""
+        rates = self.learning_rates.astype(np.float32)
+        return rates, self.task_ids, dict(self.options)
+
+    def rule(self, options: Mapping[str, Any]) -> UpdateRule:
+        """Return the update rule of a run with its options."""
+        if not (options and self.strategy_of):
+            return self.method
+        return self.method._replace(strategy=self.strategy_of(options))
 
     @property
     def measured(self) -> int:
@@ -101,8 +117,10 @@ def names(config: Config) -> tuple[str, ...]:
         chosen += (f"multi-{config.smto.name}",)
     if not chosen:
         raise InputError("variants is empty; name at least one, such as 'multi'.")
+    listed = []
     for name in chosen:
-        method = name.partition(GROUP)[0]
+        full, colon, group = name.partition(GROUP)
+        method = full.partition(tuning.OPTION)[0]
         prefix, _, base = method.removesuffix(AT_REPRESENTATION).partition("-")
         if method not in PLAIN and (prefix != "multi" or base not in smto.SMTOS):
             raise InputError(
@@ -111,7 +129,9 @@ def names(config: Config) -> tuple[str, ...]:
                 f"{AT_REPRESENTATION!r} behind it; of some tasks with {GROUP!r} and "
                 f"their names behind it){did_you_mean(_closest(method))}"
             )
-    return chosen
+        _, options = tuning.parse(full, base)
+        listed.append(tuning.spell(method, options) + colon + group)
+    return tuple(listed)
 
 
 def smto_of(name: str) -> str:
@@ -120,7 +140,8 @@ def smto_of(name: str) -> str:
     >>> smto_of("multi-mgda-ub:a/b"), smto_of("single")
     ('mgda', '')
     """
-    return _base(name.partition(GROUP)[0].partition("-")[2])
+    method = name.partition(GROUP)[0].partition(tuning.OPTION)[0]
+    return _base(method.partition("-")[2])
 
 
 def _closest(name: str) -> str | None:
@@ -204,16 +225,25 @@ def make_all(
     """
     draw = groups.make_draw(config.groups)
     maps = maps or named_maps(config)
-    stacks: dict[tuple, list[Group]] = {}
+    stacks: dict[tuple, list[tuple[str, Group]]] = {}
     for method, group in groups.members(names(config), tasks, draw):
         # Where a method goes by the sizes of its tasks, each group has its program.
         of_group = tuple(sizes[task] for task in group.tasks)
-        key = method, len(group.tasks), group.has_target, of_group
-        stacks.setdefault(key[:3] if method in PLAIN else key, []).append(group)
+        key = _program(method), len(group.tasks), group.has_target, of_group
+        chosen = key[:3] if method in PLAIN else key
+        stacks.setdefault(chosen, []).append((method, group))
     return [
-        _stack(method, members, config, tasks, sizes, override, maps)
-        for (method, *_), members in stacks.items()
+        _stack(members, config, tasks, sizes, override, maps)
+        for members in stacks.values()
     ]
+
+
+def _program(method: str) -> tuple:
+    """Key of a program: a method with its options, but for the values of numbers."""
+    name, options = tuning.parse(method, smto_of(method))
+    numbers = tuning.numbers(smto_of(method), options)
+    fixed = {k: v for k, v in options.items() if k not in numbers}
+    return name, tuple(numbers), tuple(fixed.items())
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
@@ -247,49 +277,61 @@ def make(
     """Resolve a variant whose groups have as many tasks each; see `make_all`."""
     draw = groups.make_draw(config.groups)
     members = list(groups.members([name], tasks, draw))
-    of_groups = [group for _, group in members]
-    maps = named_maps(config)
-    return _stack(members[0][0], of_groups, config, tasks, sizes, override, maps)
+    return _stack(members, config, tasks, sizes, override, named_maps(config))
 
 
 def _stack(
-    method: str,
-    members: list[Group],
+    members: list[tuple[str, Group]],
     config: Config,
     tasks: Sequence[str],
     sizes: Sequence[int],
     override: OptimizerMaker | None,
     maps: Maps,
 ) -> Variant:
-    """Runs of a method on groups of as many tasks."""
+    """Runs of the methods of one program on groups of as many tasks."""
+    method = members[0][0].partition(tuning.OPTION)[0]
     single = method == SINGLE
-    pairs: list[tuple[float, Group]]
+    pairs: list[tuple[float, tuple[str, Group]]]
     if single and config.single_runs:
-        pairs = _single_runs(config, tasks)
+        pairs = [(rate, (SINGLE, g)) for rate, g in _single_runs(config, tasks)]
     else:
         pairs = list(itertools.product(config.learning_rates, members))
     runs = [(seed, *pair) for seed in config.seeds for pair in pairs]
-    labels = groups.labels(method, [group for _, _, group in runs], tasks)
+    labels = groups.labels([member for _, _, member in runs], tasks)
     chosen = method.partition("-")[2] or UNITARY
-    of_group = [sizes[task] for task in members[0].tasks]
+    first = members[0][1].tasks
+    of_group, size = [sizes[task] for task in first], len(first)
     by_name = {label.variant: None for label in labels}
-    size = len(members[0].tasks)
+    base = smto_of(method)
+    options = [tuning.parse(full, base)[1] for _, _, (full, _) in runs]
+    for of_run in {tuning.spell("", each): each for each in options}.values():
+        make_strategy = partial(_strategy, chosen, config, size, of_group)
+        make_strategy(of_run)  # raises where they are unfit
+    numbers = [tuning.numbers(base, of_run) for of_run in options]
+    fixed = {k: v for k, v in options[0].items() if k not in numbers[0]}
     return Variant(
         name=next(iter(by_name)) if len(by_name) == 1 else f"{method} of {size} tasks",
         smto=NO_SMTO if single else chosen,
         method=UpdateRule(
-            strategy=_strategy(chosen, config, size, of_group),
+            strategy=_strategy(chosen, config, size, of_group, options[0]),
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
             chunk=maps.chunk,
             parts=config.grad_accumulation,
             is_watched=not single and _is_watched(chosen, config, of_group),
         ),
-        task_ids=np.array([group.tasks for _, _, group in runs], np.int32),
+        task_ids=np.array([group.tasks for _, _, (_, group) in runs], np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
         learning_rates=np.array([rate for _, rate, _ in runs], np.float64),
         labels=labels,
         run_map=maps.runs(size),
+        options={
+            name: np.array([of_run[name] for of_run in numbers], np.float32)
+            for name in numbers[0]
+        },
+        strategy_of=lambda traced: _strategy(
+            chosen, config, size, of_group, {**fixed, **traced}
+        ),
     )
 
 
@@ -312,13 +354,17 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Grou
 
 
 def _strategy(
-    name: str, config: Config, num_tasks: int, sizes: Sequence[int]
+    name: str,
+    config: Config,
+    num_tasks: int,
+    sizes: Sequence[int],
+    options: Mapping[str, Any],
 ) -> Strategy:
-    """Strategy of a variant of ``num_tasks`` tasks."""
+    """Strategy of a variant of ``num_tasks`` tasks, with options of its own."""
     one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
     one_of("smto.path", config.smto.path, PATHS)
     base = _base(name)
-    method = _smto(base, config, sizes)
+    method = _smto(base, config, sizes, options)
     if isinstance(method, LossWeighting):
         method.init(num_tasks)  # raises where options do not fit the tasks
     if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
@@ -374,10 +420,15 @@ def _base(name: str) -> str:
     return name.removesuffix(AT_REPRESENTATION)
 
 
-def _smto(name: str, config: Config, sizes: Sequence[int]) -> smto.Method:
+def _smto(
+    name: str,
+    config: Config,
+    sizes: Sequence[int],
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> smto.Method:
     """A multi-task optimizer with its options, and those of methods inside it."""
     known = smto.options(name)
-    chosen = {**known, **config.smto.get(name, {})}
+    chosen = {**known, **config.smto.get(name, {}), **options}
     shared = {
         "reduction": config.smto.reduction,
         "sizes": tuple(sizes),

@@ -77,6 +77,7 @@ MISTAKES = [
     ("train", [f"--config={LONG}.py"], "xx.py is not there; one is configs/digits.py"),
     ("train", [f"--config={LONG}"], "xx' is not one of: celeba, cifar100, "),
     ("train", [TRAIN, "--config.variants=single:a,multi:b/c"], "'a' has no task 'a'"),
+    ("train", [TRAIN, "--config.variants=multi,multi-cagrad@c=x"], "c as 'x'; it must"),
     ("train", [TRAIN, "--config.variants=multi:digits_0/digits_7"], "no task .*_7'"),
     ("benchmark", ["--markdown=/none/x"], "--markdown=/none/x cannot be written: No s"),
     ("benchmark", ["--rounds=0"], "rounds is 0; run at least 1"),

@@ -1,0 +1,117 @@
+"""Options in the names of variants: one program, and the numbers of runs apart."""
+
+import numpy as np
+import pytest
+from pandas.testing import assert_frame_equal
+
+from mtl_jax import smto
+from mtl_jax.devices import target
+from mtl_jax.training import ahead, tuning, variants
+from mtl_jax.types import InputError
+from tests import small
+
+TASKS, SIZES = ("a", "b", "c"), (30, 20, 30)
+KEYS = ["variant", "seed", "learning_rate", "step", "split", "task", "name"]
+
+
+def config(*names, **changes):
+    return small.config({"variants": names, **changes})
+
+
+def test_numbers_are_stacked_and_all_else_is_not():
+    names = [f"multi-cagrad@c={c}" for c in ("0.2", ".4", "8e-1")]
+    names += ["multi-cagrad@c=0.2@rescale=0", "multi-cagrad", "multi-mgda", "multi"]
+    rates = (1e-3, 1e-2)
+    made = variants.make_all(config(*names, learning_rates=rates), TASKS, SIZES)
+    first, rescaled, plain, *_ = made
+    assert len(made) == 5 and first.name == "multi-cagrad of 3 tasks"
+    assert {label.variant for label in first.labels} == {
+        f"multi-cagrad@c={c}" for c in (0.2, 0.4, 0.8)
+    }
+    assert len(first.seeds) == 2 * 2 * 3
+    assert {label.number for label in first.labels} == set(range(4))
+    np.testing.assert_array_equal(
+        first.options["c"], np.tile(np.array([0.2, 0.4, 0.8], np.float32), 4)
+    )
+    assert rescaled.name == "multi-cagrad@c=0.2@rescale=0"
+    assert list(rescaled.options) == ["c"] and plain.options == {}
+    assert {variant.smto for variant in made[:3]} == {"cagrad"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("multi@c=1", "'multi@c=1' gives an option to 'multi', which has none"),
+        ("single@c=1", "which has none"),
+        ("multi-cagrad@d=1", "'d' is not one of: c, rescale"),
+        ("multi-cagrad@c", "gives c as ''; it must be a number"),
+        ("multi-cagrad@c=much", "gives c as 'much'; it must be a number"),
+        ("multi-cagrad@rescale=.5", "gives rescale as '.5'; it must be a whole number"),
+        ("multi-cagrad@c=1@c=2", "gives c twice"),
+        ("multi-cagrad@c=-1", "c is -1.0"),
+        ("multi-cagrad@reduction=mean", "'reduction' is not one of"),
+        ("multi-cagrat@c=1", "did you mean 'multi-cagrad'"),
+    ],
+)
+def test_options_that_make_no_sense(name, words):
+    with pytest.raises(InputError, match=words):
+        variants.make_all(config("multi", name), TASKS, SIZES)
+
+
+def test_one_option_spelled_in_two_ways_is_there_twice():
+    names = "multi-cagrad@c=0.20", "multi-cagrad@c=2e-1"
+    with pytest.raises(InputError, match="twice"):
+        variants.make_all(config(*names), TASKS, SIZES)
+
+
+def test_names_of_groups_have_options_too():
+    name = "multi-cagrad@c=0.2:a/b"
+    (made,) = variants.make_all(config(name), TASKS, SIZES)
+    assert {label.variant for label in made.labels} == {name}
+    assert variants.smto_of(name) == "cagrad" and made.measured == 1
+    assert tuning.parse("multi-mgda-ub", "mgda") == ("multi-mgda-ub", {})
+
+
+NUMBERS = {
+    name: {k: v for k, v in smto.options(name).items() if type(v) is float}
+    for name in smto.SMTOS
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if NUMBERS[name]])
+def test_every_number_of_every_method_can_be_stacked(name):
+    """They stay unknown while a program is traced."""
+    full = tuning.spell(f"multi-{name}", NUMBERS[name])
+    made = ahead.experiment(
+        config(full, **{"factors.names": ("conflict",)}), target.make("cpu")
+    )
+    (variant,) = made.variants
+    assert set(variant.options) == set(NUMBERS[name])
+    programs, _ = ahead.pieces(made)
+    for piece in programs:
+        if piece.unit != "evaluation":
+            piece.trace()
+
+
+def at(df, variant):
+    rows = df[df["variant"] == variant].sort_values(KEYS, ignore_index=True)
+    return rows.drop(columns="run")
+
+
+def test_a_stack_of_options_has_the_bits_of_runs_apart(tmp_path):
+    """In training, factors that ask for the direction, and states that begin by it."""
+    names = [f"multi-cagrad@c={c}" for c in (0.0, 0.4, 0.9)]
+    changes = {"learning_rates": (1e-2, 3e-2), "factors__names": ("conflict",)}
+    with small.compiled_once(tmp_path / "cache"):
+        together = small.run(tmp_path / "all", variants=tuple(names), **changes)
+        alone = small.run(tmp_path / "alone", variants=(names[1],), **changes)
+        changes |= {"variants": ("multi-cagrad",), "smto__cagrad__c": 0.9}
+        set_for_all = small.run(tmp_path / "fixed", **changes)
+    assert_frame_equal(
+        at(together.records, names[1]), at(alone.records, names[1]), check_exact=True
+    )
+    ours = at(together.records, names[2])["value"]
+    fixed = at(set_for_all.records, "multi-cagrad")["value"]
+    np.testing.assert_allclose(ours, fixed, rtol=2e-3, atol=2e-3)
+    other = at(together.records, names[0])["value"]
+    assert not np.allclose(ours, other, rtol=2e-3, atol=2e-3)
