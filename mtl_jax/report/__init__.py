@@ -6,5 +6,6 @@ each and averages over settings.
 """
 
 from mtl_jax.report.page import write
+from mtl_jax.report.watch import watch
 
-__all__ = ["write"]
+__all__ = ["watch", "write"]

@@ -73,6 +73,7 @@ def write(
     workdirs: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     figures: Sequence[str] = (),
+    refresh: float = 0,
 ) -> Path:
     """Write the report of one workdir or of several: a section for each.
 
@@ -82,6 +83,7 @@ def write(
       workdirs: of training runs, finished or not.
       out: folder of the report; ``report`` in the workdir if there is only one.
       figures: formats in which every figure is written beside the page: svg, png, pdf.
+      refresh: seconds after which an open page loads itself anew; 0 for never.
 
     Returns:
       The page.
@@ -99,7 +101,7 @@ def write(
     export.check(figures)
     folder = Path(out) if out else paths[0] / FOLDER
     with memo.scope():
-        return compose(find_all(paths), folder, figures=figures)
+        return compose(find_all(paths), folder, figures=figures, refresh=refresh)
 
 
 def compose(
@@ -107,6 +109,7 @@ def compose(
     folder: Path,
     front: Sequence[Front] = (),
     figures: Sequence[str] = (),
+    refresh: float = 0,
 ) -> Path:
     """Write the page of settings that were analysed.
 
@@ -115,6 +118,7 @@ def compose(
       folder: of the page; made if it is not there.
       front: sections that come before everything else.
       figures: as of `write`.
+      refresh: as of `write`.
 
     Raises:
       InputError: the folder cannot be written.
@@ -140,7 +144,7 @@ def compose(
         | {"pictures": [_shown(picture) for picture in part.pictures]}
         for part in front
     ]
-    html = _render(first, top, sections, settings, looks, correlated)
+    html = _render(first, top, sections, settings, looks, correlated, refresh)
     all_of = [picture for part in front for picture in part.pictures]
     all_of += [*of_claims, *(picture for its in drawn for picture in its)]
     try:
@@ -303,6 +307,7 @@ def _render(
     settings: Sequence[Findings],
     looks: Mapping,
     correlated: tuple,
+    refresh: float,
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -322,6 +327,7 @@ def _render(
             if table.rows
         ]
     return environment.get_template("page.html.jinja").render(
+        refresh=refresh,
         title="mtl_jax: " + listed([findings.setting for findings in settings]),
         front=front,
         claims=top,

@@ -43,6 +43,19 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Tell whether a process holds a folder."""
+    try:
+        with (folder / FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody ever held it, or there are no such locks
+        pass
+    path = folder / HOLDER
+    return path.exists() and not _is_of_the_dead(path)
+
+
 def unwritable(folder: Path, error: OSError) -> InputError:
     """Make the message for a folder that cannot be written to."""
     return InputError(
