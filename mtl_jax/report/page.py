@@ -27,6 +27,15 @@ from mtl_jax.types import InputError
 FOLDER = "report"
 PAGE = "index.html"
 SCRIPT = "page.js"
+HEADINGS = {
+    "effects": "Gaps task by task",
+    "transfer": "Transfer",
+    "optimization": "Optimization",
+    "factors": "Factors",
+    "conflict": "Conflict between tasks",
+    "costs": "Costs and configuration",
+}
+"""Parts of a setting, behind the claims, by their anchors."""
 
 
 class Shown(NamedTuple):
@@ -328,6 +337,7 @@ def _render(
         ]
     return environment.get_template("page.html.jinja").render(
         refresh=refresh,
+        headings=HEADINGS,
         title="mtl_jax: " + listed([findings.setting for findings in settings]),
         front=front,
         claims=top,

@@ -594,3 +594,11 @@ def test_sentences_are_few(analysed, correlations):
     said = sentences.summary(analysed, correlations[0], correlations[1:3])
     assert 3 <= len(said) <= 6
     assert all(sentence.endswith(".") for sentence in said)
+
+
+def test_the_page_goes_from_what_was_run_to_evidence(path):
+    html = path.read_text()
+    links = re.findall(r'href="#([^"]+)"', html)
+    places = [html.index(f'id="{name}"') for name in links]
+    assert len(places) > 6 and places == sorted(places)
+    assert links.index("matched") < links.index("claims") < links.index("transfer")
