@@ -14,7 +14,16 @@ from mtl_jax.analysis.claims.row import MOST_SEEDS, NOT_COMPARABLE
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.report.findings import BASELINE, Findings
 from mtl_jax.report.tables import Table
-from mtl_jax.report.text import DASH, MINUS, Cell, counted, effect, estimate, listed
+from mtl_jax.report.text import (
+    DASH,
+    MINUS,
+    Cell,
+    counted,
+    effect,
+    estimate,
+    listed,
+    p_value,
+)
 
 UNITARY = "multi"
 STATEMENTS = {
@@ -126,7 +135,7 @@ def _of_gaps(judged: Verdicts, row: Frame) -> str:
     del judged
     return (
         f"In {row['supporting']} of {counted(row['tasks'], 'task')} a gap opens early "
-        f"and persists (smallest {_p(row['p'])} after Holm over tasks), in "
+        f"and persists (smallest {p_value(row['p'])} after Holm over tasks), in "
         f"{row['opposing']} it is absent, fades or turns; in the direction of the "
         f"early gap, the late one is on average {_effect(row, 1)} {row['unit']}."
     )
@@ -200,10 +209,6 @@ def needs(row: Frame) -> str:
         f" As things are, about {row['needed']} {row['needed_of']} would decide it "
         f"(by the standard deviations measured here)."
     )
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _effect(row: Frame, digits: int) -> str:

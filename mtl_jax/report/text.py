@@ -92,6 +92,15 @@ def excludes_zero(low: float, high: float) -> bool:
     return low > 0 or high < 0
 
 
+def p_value(p: float) -> str:
+    """Write the probability of a test.
+
+    >>> p_value(0.0249), p_value(0.0)
+    ('p = 0.025', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun.
 

@@ -15,7 +15,7 @@ from mtl_jax.objectives.measure import Measure
 from mtl_jax.report.charts.labels import difference
 from mtl_jax.report.paper.looks import LABELS, UNITARY, said
 from mtl_jax.report.tables import Table
-from mtl_jax.report.text import DASH, Cell, estimate, fixed, interval
+from mtl_jax.report.text import DASH, Cell, counted, estimate, fixed, interval, p_value
 
 DIGITS = {"sharpness": 3, "covariance": 1, "fisher": 2}
 UNIT_DIGITS = {"%": 2}
@@ -146,7 +146,7 @@ def sets(table: Frame, correlated: Frame) -> Table:
     for _, row in correlated.iterrows():
         value = Cell(DASH, row["reason"])
         if math.isfinite(row["rho"]):
-            value = Cell(fixed(row["rho"], 2, sign=True), f"p = {row['p']:.2g}")
+            value = Cell(fixed(row["rho"], 2, sign=True), p_value(row["p"]))
         theirs = "none" if row["measured"] == "score" else "negative, nearly monotone"
         rows.append(
             [
@@ -160,9 +160,10 @@ def sets(table: Frame, correlated: Frame) -> Table:
         )
     seeds = table[table["seed"] == MEAN]["seeds"]
     head = ["setting", "target", "with gradient similarity", "Spearman's ρ", "sets"]
+    least, most = int(seeds.min()), int(seeds.max())
     note = (
-        f"The unit is an auxiliary set, a mean over {seeds.min()} to {seeds.max()} "
-        f"seeds. p: of no relation, by the t approximation."
+        f"The unit is an auxiliary set, a mean over {f'{least} to ' * (least < most)}"
+        f"{counted(most, 'seed')}. p: of no relation, by the t approximation."
     )
     return Table("sets", "Figures 5 and 6 in numbers", [*head, "paper"], rows, note)
 

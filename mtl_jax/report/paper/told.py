@@ -17,7 +17,7 @@ from mtl_jax.report.paper.cells import (
     transfer_text,
 )
 from mtl_jax.report.paper.looks import NAMES, said
-from mtl_jax.report.text import counted, fixed, listed
+from mtl_jax.report.text import counted, fixed, listed, p_value
 
 WORDS = {1: "positive", -1: "negative"}
 SENSES = {1: "better", -1: "worse", 0: "not significant"}
@@ -224,11 +224,10 @@ def sets(correlated: Frame) -> Iterator[str]:
         )
         if "score" in known.index:
             row = known.loc["score"]
-            related = row["p"] < ALIKE
+            related = "a" if row["p"] < ALIKE else "no clear"
             text += (
-                f"; with the test score ρ is {fixed(row['rho'], 2, sign=True)}, p = "
-                f"{row['p']:.2g}: {'a relation' if related else 'no clear relation'} "
-                f"(the paper: none)"
+                f"; with the test score ρ is {fixed(row['rho'], 2, sign=True)}, "
+                f"{p_value(row['p'])}: {related} relation (the paper: none)"
             )
         yield f"{text}."
 
