@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -21,11 +22,16 @@ from rich.console import Console
 
 from mtl_jax.types import InputError
 
-from . import command_line, compilation_cache, help
+from . import STARTED, command_line, compilation_cache, help
 
 INPUT_ERROR = 2
 MOST_CPU_DEVICES = 8
 """Each holds a copy of the data."""
+
+
+def elapsed() -> float:
+    """Return the seconds since this process was started, but for Python's own start."""
+    return time.monotonic() - STARTED
 
 
 def main(run: Callable[[], int | None], doc: str) -> None:

@@ -55,6 +55,7 @@ def train() -> int:
     console = entry.console(width=width, quiet=not multihost.is_primary())
     workdir: str = WORKDIR.value  # type: ignore[assignment]
     outcome = run(CONFIG.value, workdir, say=console.print)
+    start = entry.elapsed() - sum(outcome.seconds.values())
     if outcome.signal:
         console.print(
             f"stopped by signal {outcome.signal} at step {outcome.step}, all saved; "
@@ -66,7 +67,6 @@ def train() -> int:
     console.print(terminal_table.table(records.read(workdir)))
     if outcome.throughput:
         console.print(throughput(outcome.throughput._asdict()))
-        console.print(terminal_table.costs(outcome.seconds))
     console.print(
         f"written to {workdir}: records/ (Parquet), checkpoints/ (Orbax), "
         f"config.json, run.json, splits.npz"
@@ -75,6 +75,10 @@ def train() -> int:
         from mtl_jax import report
 
         console.print(f"report: {report.write(workdir)}")
+    if outcome.seconds:
+        spent = {"start": start, **outcome.seconds}
+        rest = entry.elapsed() - sum(spent.values())
+        console.print(terminal_table.costs({**spent, "table and report": rest}))
     return 0
 
 
