@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mtl_jax.analysis import memo
-from mtl_jax.report import charts, claim_pictures, claims, tables
+from mtl_jax.report import charts, claim_pictures, claims, side_by_side, tables
 from mtl_jax.report.charts import Picture, export
 from mtl_jax.report.charts.payload import of_picture
 from mtl_jax.report.charts.script import javascript
@@ -338,6 +338,7 @@ def _render(
     return environment.get_template("page.html.jinja").render(
         refresh=refresh,
         headings=HEADINGS,
+        beside=side_by_side.tables(settings, looks),
         title="mtl_jax: " + listed([findings.setting for findings in settings]),
         front=front,
         claims=top,

@@ -17,6 +17,7 @@ from mtl_jax.report import (
     page,
     pictures,
     sentences,
+    side_by_side,
     tables,
 )
 from mtl_jax.report import sweep as report_sweep
@@ -602,3 +603,32 @@ def test_the_page_goes_from_what_was_run_to_evidence(path):
     places = [html.index(f'id="{name}"') for name in links]
     assert len(places) > 6 and places == sorted(places)
     assert links.index("matched") < links.index("claims") < links.index("transfer")
+
+
+@pytest.mark.usefixtures("bare")
+def test_workdirs_stand_side_by_side(tmp_path):
+    """With what differs in their configurations, also of other variants and tasks."""
+    runs = [
+        workdirs.write(
+            tmp_path / name, trajectories(variants, factors=(), steps=(0, 10, 100)), **c
+        )
+        for name, variants, c in [
+            ("slow", ("single", "multi"), {"batch_size": 8}),
+            ("fast", ("single", "multi", "multi-mgda"), {"batch_size": 64}),
+        ]
+    ]
+    found = [findings.find(run, name) for run, name in zip(runs, "ab", strict=True)]
+    shown_as = looks(["single", "multi", "multi-mgda"])
+    differing, scores = side_by_side.tables(found, shown_as)
+    assert differing.head == ["field", "a", "b"]
+    fields = {row[0].text: [cell.text for cell in row[1:]] for row in differing.rows}
+    assert fields["batch_size"] == ["8", "64"] and "steps" not in fields
+    shown = {(r[0].text, r[2].text): r[3:] for r in scores.rows if "acc" in r[1].text}
+    assert len(shown) == 4  # no row of what one of them has
+    values = found[1].at_best.query("task == 'a' & name == 'accuracy'")
+    mean = 100 * values[values["variant"] == "multi"]["value"].mean()
+    cell = shown["a", shown_as["multi"].label][1]
+    assert float(cell.text) == pytest.approx(mean, abs=0.051) and "n = 2" in cell.note
+    words = Page(report.write(runs, tmp_path / "out")).words
+    assert "What differs" in words and "Test values side by side" in words
+    assert not side_by_side.tables(found[:1], shown_as)
