@@ -70,6 +70,7 @@ def contrasts(
       InputError: a factor that is not in the records, or as `gap`.
     """
     check(df)
+    factors = [factors] if isinstance(factors, str) else factors
     one_of("scope", scope, SCOPES)
     known = _factors(df, (variant, baseline), scope)
     unknown = sorted(set(factors or ()) - set(known))
