@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from mtl_jax.options import one_of
 from mtl_jax.types import Array, PyTree
@@ -132,14 +133,19 @@ def _each_in_place(f: Callable, rows: list[Array], state: Any) -> PyTree:
     def of_row(states: list[Array], row: tuple[Array, list[Array]]) -> tuple:
         at, others = row
         before = [lax.dynamic_index_in_dim(s, at, keepdims=False) for s in states]
-        after, result = f([*before, *others])
+        after, result = f([*map(_row_major, before), *others])
         put = lax.dynamic_update_index_in_dim
-        leaves = state.flatten_up_to(after)
+        leaves = map(_row_major, state.flatten_up_to(after))
         return [put(s, x, at, 0) for s, x in zip(states, leaves, strict=True)], result
 
     places = jnp.arange(len(rows[0]))
     states, results = lax.scan(of_row, states, (places, others))
     return jax.tree.unflatten(state, states), results
+
+
+def _row_major(leaf: Array) -> Array:
+    """Keep a layout that a row asks for from the states: all would be laid out anew."""
+    return with_layout_constraint(leaf, Layout(tuple(range(leaf.ndim))))
 
 
 AXIS_MAPS: dict[str, AxisMap] = {"vmap": jax.vmap, "sequential": sequential}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from mtl_jax.objectives.measure import Measure
@@ -73,7 +74,7 @@ def _mean(values: pd.Series, measure: Measure) -> Cell:
     count = f"n = {len(values)}"
     if len(values) < 2:
         return Cell(text, count)
-    spread = fixed(measure.factor * values.std(), measure.digits)
+    spread = fixed(measure.factor * float(np.std(values, ddof=1)), measure.digits)
     return Cell(text, f"± {spread}, {count}")
 
 

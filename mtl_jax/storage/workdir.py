@@ -25,7 +25,7 @@ from mtl_jax.types import Config, InputError
 FREE = (
     *("checkpoint.every", "checkpoint.keep_last"),
     *("data.dir", "data.source", "data.stream"),
-    "profile",
+    *("profile", "log"),
 )
 """Fields that may change when a run goes on, because they do not change the run."""
 LENGTH = ("steps", "epochs", "stop_loss")

@@ -146,6 +146,8 @@ def default() -> Config:
     # elsewhere runs in waves that fill a device, tasks together.
     config.steps_per_dispatch = 50  # steps per dispatch, at most
     config.eval_batch_size = 128
+    # Trackers that get curves while it trains: csv, tensorboard, wandb, trackio.
+    config.log = ()
     # Steps of a jax.profiler trace in WORKDIR/profile, START:STOP; empty: none.
     config.profile = ""
     # Devices that share every batch of a run. Runs side by side use devices better: for

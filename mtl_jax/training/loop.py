@@ -20,7 +20,14 @@ from mtl_jax.console.signals import StopSignal
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.devices import memory, multihost
 from mtl_jax.options import name_list
-from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
+from mtl_jax.storage import (
+    checkpoint,
+    commands,
+    provenance,
+    records,
+    trackers,
+    workdir,
+)
 from mtl_jax.storage.records import Row
 from mtl_jax.training import (
     evaluate,
@@ -104,6 +111,8 @@ class Session:
     batches: EvalBatches
     watch: Stopwatch
     bar: ProgressBar
+    log: Callable[[int, list[Row]], None]
+    """Takes the rows of a look; `trackers.follow`."""
 
 
 def run(
@@ -144,14 +153,21 @@ def run(
                 say(f"{folder} is finished: step {step} of {config.steps}")
                 return Outcome(step, None, None, {})
             # From here on a signal waits for the next boundary, compilation included.
-            with StopSignal() as stop, ProgressBar(config.steps, step, progress) as bar:
-                session = _prepare(made, folder, saved, states, bar)
+            following = trackers.follow(config.log, folder, workdir.flat(config), say)
+            shown = ProgressBar(config.steps, step, progress)
+            with StopSignal() as stop, following as log, shown as bar:
+                session = _prepare(made, folder, saved, states, bar, log)
                 _bind(session, step)
                 return _loop(session, _place(session, states), step, stop)
 
 
 def _prepare(
-    made: Experiment, folder: Path, saved: Any, states: list, bar: ProgressBar
+    made: Experiment,
+    folder: Path,
+    saved: Any,
+    states: list,
+    bar: ProgressBar,
+    log: Callable[[int, list[Row]], None],
 ) -> Session:
     """Compile all that a process needs for an experiment."""
     setting, variants = made.setting, made.variants
@@ -165,7 +181,9 @@ def _prepare(
         if temporaries:
             kept = held(states, loader)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
-    return Session(made, folder, saved, programs, factors, loader, batches, watch, bar)
+    return Session(
+        *(made, folder, saved, programs, factors, loader, batches, watch, bar, log)
+    )
 
 
 def evaluation_of(made: Experiment) -> EvalBatches:
@@ -362,6 +380,7 @@ def _write(session: Session, state: LoopState) -> LoopState:
         losses[variant.name] = _mean_loss(report)
     if rows:
         multihost.on_primary_host(records.write)(session.folder, look.step, rows)
+        session.log(look.step, rows)
     session.bar.show(look.step, losses, look.step in session.experiment.points)
     return state._replace(diverged=diverged, pending=None)
 

@@ -15,7 +15,7 @@ from mtl_jax.devices.target import Target
 from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import Factors
 from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
-from mtl_jax.storage import checkpoint, commands, workdir
+from mtl_jax.storage import checkpoint, commands, trackers, workdir
 from mtl_jax.training import (
     fingerprint,
     forms,
@@ -171,6 +171,7 @@ def _check(config: Config, devices: int) -> None:
     check_rates("learning_rates", config.learning_rates)
     if not some_of("evaluate", config.evaluate, SPLITS):
         raise InputError(f"evaluate is empty; name some of {', '.join(SPLITS)}.")
+    some_of("log", config.log, trackers.TRACKERS)
     check_items(
         "trajectory.loss_levels",
         config.trajectory.loss_levels,
