@@ -89,7 +89,7 @@ def batch(one, task_ids=TASKS, step=0):
     """Rows of every task's own inputs, or of one input, from the pool."""
     rows: Any = np.stack(one.data.rows["train"])[:, step * B : (step + 1) * B]
     rows = rows[task_ids] if one.batch_axes == OWN_INPUTS else rows[0]
-    return take(data_pool(one), rows, task_ids, one.batch_axes)
+    return take(one, data_pool(one), rows, task_ids)
 
 
 def stepped(one, method, state, batch):

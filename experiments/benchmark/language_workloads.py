@@ -78,7 +78,7 @@ def _ours(name: str, tasks: Setting, variant: str, path: str) -> Way:
     method = variants.make(variant, config, tasks.tasks, [rows.shape[1]] * len(rows))
     ids: Any = np.arange(len(rows))
     seed: Any = 0
-    inputs = take(data_pool(tasks), rows, ids, tasks.batch_axes)
+    inputs = take(tasks, data_pool(tasks), rows, ids)
     states = [init_state(tasks, method.method, seed, ids)]
     step = partial(train_step, tasks, method.method)
     rate: Any = np.float32(1e-5)

@@ -113,7 +113,7 @@ def sums(
     def round_sums(xs: tuple[Array, Array]) -> PyTree:
         rows, mask = xs  # [T, B]
         rows = rows if x_axis is not None else rows[0]
-        batch = take(data, rows, task_ids, setting.batch_axes)
+        batch = take(setting, data, rows, task_ids)
         return run_sums(params, model_state, batch.x, batch.y, mask)
 
     per_round = lax.map(

@@ -48,9 +48,7 @@ def of_setting(setting: Setting) -> str:
     rows = rows[0] if setting.data.one_input else rows
     x, y, kinds = data_pool(setting)
     pool: Any = jax.tree.map(jnp.asarray, Data(x[:1], y[:1], kinds))
-    batch: Any = jax.eval_shape(
-        lambda rows: take(pool, rows, tasks, setting.batch_axes), rows
-    )
+    batch: Any = jax.eval_shape(lambda rows: take(setting, pool, rows, tasks), rows)
     x = batch.x if setting.data.one_input else _first(batch.x)
 
     def judged(params: Params, state: ModelState, x: Array, y: PyTree) -> PyTree:

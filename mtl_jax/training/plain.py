@@ -74,7 +74,7 @@ def _chunk(
     axes = input_axes(setting.batch_axes)
 
     def body(i: Array, state: PlainState) -> PlainState:
-        batch = take(data, rows[i], jnp.asarray(task_ids), setting.batch_axes)
+        batch = take(setting, data, rows[i], jnp.asarray(task_ids))
         tasks = tasks_at(setting, method, state.params, state.model_state, batch)
 
         def loss(params: Params) -> tuple[Array, ModelState]:

@@ -24,14 +24,13 @@ def probe_batch(setting: Setting, probe: tuple[np.ndarray, ...], seed: int) -> B
       ``x [T, N, ...]``, or ``[N, ...]`` where tasks share it, and ``y [T, N]``.
     """
     tasks, rows = _probe_rows(setting, probe, seed)
-    return jax.device_get(take(data_pool(setting), rows, tasks, setting.batch_axes))
+    return jax.device_get(take(setting, data_pool(setting), rows, tasks))
 
 
 def probe_like(setting: Setting, probe: tuple[np.ndarray, ...]) -> Batch:
     """Return shapes of the probes."""
     tasks, rows = _probe_rows(setting, probe, 0)
-    taken = partial(take, batch_axes=setting.batch_axes)
-    return jax.eval_shape(taken, data_pool(setting), rows, tasks)
+    return jax.eval_shape(partial(take, setting), data_pool(setting), rows, tasks)
 
 
 def _probe_rows(

@@ -112,15 +112,20 @@ def step_key(state: TrainState) -> Array:
 
 
 def data_pool(setting: Setting) -> Data:
-    """Return the pool of a setting, where it lies."""
-    leaves: Any = setting.data.x, setting.data.y, setting.kinds
-    return Data(*leaves)
+    """Return the pool of a setting, where it lies, an input a flat row.
+
+    So rows are gathered whole: a TPU would lay images out anew, in four times the room.
+    """
+    x: Any = setting.data.x
+    leaves: Any = setting.data.y, setting.kinds
+    return Data(x.reshape(len(x), -1) if x.ndim > 2 else x, *leaves)
 
 
-def take(data: Data, rows: Array, task_ids: Array, batch_axes: Batch) -> Batch:
+def take(setting: Setting, data: Data, rows: Array, task_ids: Array) -> Batch:
     """Take a batch of rows of the pool: ``[T, B]``, or ``[B]`` for one input."""
     x, y = data.x[rows], data.y[rows]
-    if batch_axes.x is None:
+    x = x.reshape(*rows.shape, *setting.data.x.shape[1:])
+    if setting.batch_axes.x is None:
         y = y[:, task_ids].swapaxes(0, 1)
     if data.kinds is None:
         return Batch(x, y)
@@ -260,7 +265,7 @@ def train_chunk(
 
     def body(carry: tuple) -> tuple:
         i, state, losses = carry
-        batch = take(data, rows[i], task_ids, setting.batch_axes)
+        batch = take(setting, data, rows[i], task_ids)
         if setting.transform:
             key = jax.random.fold_in(step_key(state), AUGMENT)
             batch = setting.augment(key, task_ids, batch)

@@ -97,16 +97,14 @@ def test_a_task_sees_the_same_images_alone_and_in_company(one_input):
     key, rows = jax.random.key(1), jnp.arange(8)
     data: Any = jax.tree.map(jnp.asarray, data_pool(setting))
     rows = rows if one_input else jnp.stack([rows, rows + 16, rows + 32])
-    batch = take(data, rows, TASKS, setting.batch_axes)
+    batch = take(setting, data, rows, TASKS)
     changed = setting.augment(key, TASKS, batch)
     assert changed.x.shape == batch.x.shape and changed.x.dtype == jnp.uint8
     np.testing.assert_array_equal(changed.y, batch.y)
     assert (changed.x != batch.x).any(axis=tuple(range(changed.x.ndim - 4))).any()
     for t in TASKS:
         ids = TASKS[t : t + 1]
-        alone_batch = take(
-            data, rows if one_input else rows[ids], ids, setting.batch_axes
-        )
+        alone_batch = take(setting, data, rows if one_input else rows[ids], ids)
         alone = setting.augment(key, ids, alone_batch)
         np.testing.assert_array_equal(
             alone.x, changed.x if one_input else changed.x[ids]
@@ -160,7 +158,7 @@ def test_pixels_move_with_their_image():
     pool: Any = jax.tree.map(jnp.asarray, data_pool(setting))
     for ids in (np.array([0, 1]), np.array([1])):
         task_ids: Any = ids
-        batch = take(pool, jnp.arange(8), task_ids, setting.batch_axes)
+        batch = take(setting, pool, jnp.arange(8), task_ids)
         x, y = setting.augment(jax.random.key(0), task_ids, batch)
         seen = np.asarray(x[..., 0], np.float32)
         np.testing.assert_array_equal(y.kind, batch.y.kind)

@@ -418,7 +418,7 @@ def test_setting_of_the_data(tree):
     params, state = setting.init(jax.random.key(0), jnp.arange(2))
     rows: Any = dataset.rows["train"][0][:4]
     data = jax.tree.map(jnp.asarray, data_pool(setting))
-    batch = take(data, rows, jnp.arange(2), setting.batch_axes)
+    batch = take(setting, data, rows, jnp.arange(2))
     assert batch.x.shape == (4, *SIZE, 3)
     z, _ = setting.represent(params.shared, state.trunk, batch.x)
     for task, objective in enumerate((SEGMENTATION, DEPTH)):

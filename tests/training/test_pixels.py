@@ -54,7 +54,7 @@ def stepped(one, task_map=jax.vmap):
     """State before and after a step, the batch, and the losses."""
     chosen = method(lifted=False, task_map=task_map)
     (before,) = initial(one, SEED)
-    batch = take(data_pool(one), ROWS, TASKS, one.batch_axes)
+    batch = take(one, data_pool(one), ROWS, TASKS)
     step = jax.jit(lambda s, b: train_step(one, chosen, s, b, RATE))
     return before, *step(before, batch), batch
 
