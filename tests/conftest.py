@@ -41,7 +41,7 @@ LONG += (
     "test_roberta",
 )
 LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
-LONG += ("test_options", "test_numbers")
+LONG += ("test_options", "test_numbers", "test_tuning", "test_prolong", "test_trackers")
 
 
 def pytest_collection_modifyitems(items):

@@ -23,8 +23,9 @@ def test_steps_that_cannot_be_traced_are_refused(text):
 
 
 def test_a_traced_run_has_a_trace_and_the_same_records(tmp_path):
-    plain = small.run(tmp_path / "plain", factors__names=())
-    traced = small.run(tmp_path / "traced", factors__names=(), profile="3:7")
+    with small.compiled_once(tmp_path / "cache"):
+        plain = small.run(tmp_path / "plain", variants=("single",))
+        traced = small.run(tmp_path / "traced", variants=("single",), profile="3:7")
     assert list((tmp_path / "traced").glob("profile/**/*.xplane.pb"))
     assert not (tmp_path / "plain" / profile.FOLDER).exists()
     kept = ["variant", "run", "step", "split", "task", "name", "value"]

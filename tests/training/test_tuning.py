@@ -99,9 +99,8 @@ def at(df, variant):
 
 
 def test_a_stack_of_options_has_the_bits_of_runs_apart(tmp_path):
-    """In training, factors that ask for the direction, and states that begin by it."""
     names = [f"multi-cagrad@c={c}" for c in (0.0, 0.4, 0.9)]
-    changes = {"learning_rates": (1e-2, 3e-2), "factors__names": ("conflict",)}
+    changes = {"learning_rates": (1e-2, 3e-2), "evaluate": ("test",)}
     with small.compiled_once(tmp_path / "cache"):
         together = small.run(tmp_path / "all", variants=tuple(names), **changes)
         alone = small.run(tmp_path / "alone", variants=(names[1],), **changes)
