@@ -18,19 +18,10 @@ import numpy as np
 from mtl_jax import smto
 from mtl_jax.devices import axis_map
 from mtl_jax.devices.axis_map import AxisMap
-from mtl_jax.options import closest, did_you_mean, is_positive, name_list, one_of
-from mtl_jax.smto import (
-    Aggregator,
-    Cotangent,
-    CrossWeighting,
-    GramianWeighting,
-    LossWeighting,
-    Perturbation,
-    Rotation,
-    strategies,
-)
+from mtl_jax.options import closest, did_you_mean, is_positive, name_list
+from mtl_jax.smto import Rotation
 from mtl_jax.smto.strategies import Strategy
-from mtl_jax.training import groups, tuning
+from mtl_jax.training import groups, methods, tuning
 from mtl_jax.training.groups import SINGLE, Group, Label
 from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
@@ -45,21 +36,6 @@ PLAIN = (SINGLE, "multi")
 """Variants that name no multi-task optimizer."""
 UNITARY = "sum"
 NO_SMTO = "none"
-AT_REPRESENTATION = "-ub"
-HEAD_GRADS = ("default", "weighted", "unweighted")
-StrategyMaker = Callable[[Any, bool], Strategy]
-"""``(method, weighted heads) -> strategy``."""
-PATHS: dict[str, StrategyMaker] = {
-    "auto": strategies.by_size,
-    "jacobian": strategies.by_jacobian,
-    "gramian": strategies.by_gramian,
-}
-CUT: tuple[StrategyMaker, ...] = (
-    strategies.by_representation,
-    strategies.by_cotangent,
-    strategies.by_rotation,
-)
-"""Ways that cut the loss in two."""
 
 
 class Variant(NamedTuple):
@@ -121,13 +97,13 @@ def names(config: Config) -> tuple[str, ...]:
     for name in chosen:
         full, colon, group = name.partition(GROUP)
         method = full.partition(tuning.OPTION)[0]
-        prefix, _, base = method.removesuffix(AT_REPRESENTATION).partition("-")
+        prefix, _, base = method.removesuffix(methods.AT_REPRESENTATION).partition("-")
         if method not in PLAIN and (prefix != "multi" or base not in smto.SMTOS):
             raise InputError(
                 f"variant {name!r} is not 'single', 'multi', or 'multi-' and one of: "
                 f"{', '.join(smto.SMTOS)} (of gradients at the representation with "
-                f"{AT_REPRESENTATION!r} behind it; of some tasks with {GROUP!r} and "
-                f"their names behind it){did_you_mean(_closest(method))}"
+                f"{methods.AT_REPRESENTATION!r} behind it; of some tasks with "
+                f"{GROUP!r} and their names behind it){did_you_mean(_closest(method))}"
             )
         _, options = tuning.parse(full, base)
         listed.append(tuning.spell(method, options) + colon + group)
@@ -141,13 +117,13 @@ def smto_of(name: str) -> str:
     ('mgda', '')
     """
     method = name.partition(GROUP)[0].partition(tuning.OPTION)[0]
-    return _base(method.partition("-")[2])
+    return methods.base_of(method.partition("-")[2])
 
 
 def _closest(name: str) -> str | None:
     """Return the variant most like one that is not known, if any is like it."""
     plain = None if "-" in name else closest(name, PLAIN)
-    method = name.removeprefix("multi-").removesuffix(AT_REPRESENTATION)
+    method = name.removeprefix("multi-").removesuffix(methods.AT_REPRESENTATION)
     close = closest(method, smto.SMTOS)
     return plain or (close and f"multi-{close}")
 
@@ -180,8 +156,8 @@ def rotate(config: Config) -> bool:
       InputError: as `names` and `make`.
     """
     chosen = {smto_of(name) for name in names(config)} - {""}
-    methods = [_smto(name, config, (1,)) for name in chosen]
-    return any(isinstance(method, Rotation) for method in methods)
+    made = [methods.make(name, config, (1,)) for name in chosen]
+    return any(isinstance(method, Rotation) for method in made)
 
 
 def optimizer(config: Config) -> OptimizerMaker:
@@ -305,7 +281,7 @@ def _stack(
     base = smto_of(method)
     options = [tuning.parse(full, base)[1] for _, _, (full, _) in runs]
     for of_run in {tuning.spell("", each): each for each in options}.values():
-        make_strategy = partial(_strategy, chosen, config, size, of_group)
+        make_strategy = partial(methods.strategy, chosen, config, size, of_group)
         make_strategy(of_run)  # raises where they are unfit
     numbers = [tuning.numbers(base, of_run) for of_run in options]
     fixed = {k: v for k, v in options[0].items() if k not in numbers[0]}
@@ -313,12 +289,12 @@ def _stack(
         name=next(iter(by_name)) if len(by_name) == 1 else f"{method} of {size} tasks",
         smto=NO_SMTO if single else chosen,
         method=UpdateRule(
-            strategy=_strategy(chosen, config, size, of_group, options[0]),
+            strategy=methods.strategy(chosen, config, size, of_group, options[0]),
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
             chunk=maps.chunk,
             parts=config.grad_accumulation,
-            is_watched=not single and _is_watched(chosen, config, of_group),
+            is_watched=not single and methods.is_watched(chosen, config, of_group),
         ),
         task_ids=np.array([group.tasks for _, _, (_, group) in runs], np.int32),
         seeds=np.array([seed for seed, _, _ in runs], np.int32),
@@ -329,7 +305,7 @@ def _stack(
             name: np.array([of_run[name] for of_run in numbers], np.float32)
             for name in numbers[0]
         },
-        strategy_of=lambda traced: _strategy(
+        strategy_of=lambda traced: methods.strategy(
             chosen, config, size, of_group, {**fixed, **traced}
         ),
     )
@@ -351,90 +327,3 @@ def _single_runs(config: Config, tasks: Sequence[str]) -> list[tuple[float, Grou
                 f"must be a positive number."
             )
     return [(rate, Group(task, (tasks.index(task),), False)) for task, rate in named]
-
-
-def _strategy(
-    name: str,
-    config: Config,
-    num_tasks: int,
-    sizes: Sequence[int],
-    options: Mapping[str, Any],
-) -> Strategy:
-    """Strategy of a variant of ``num_tasks`` tasks, with options of its own."""
-    one_of("smto.head_grad", config.smto.head_grad, HEAD_GRADS)
-    one_of("smto.path", config.smto.path, PATHS)
-    base = _base(name)
-    method = _smto(base, config, sizes, options)
-    if isinstance(method, LossWeighting):
-        method.init(num_tasks)  # raises where options do not fit the tasks
-    if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
-        raise InputError(
-            f"batch_size {config.batch_size} cannot be cut into the {method.parts} "
-            f"parts that {base} looks at; choose at least that."
-        )
-    # One backward pass suffices for a loss weighting, but tasks mapped one after
-    # another would have to keep what that pass needs of all of them.
-    one_by_one = _goes_one_by_one(config)
-    makers: dict[type, StrategyMaker] = {
-        LossWeighting: strategies.by_jacobian if one_by_one else strategies.by_losses,
-        GramianWeighting: PATHS[config.smto.path],
-        CrossWeighting: strategies.by_samples,
-        Aggregator: strategies.by_jacobian,
-        Perturbation: strategies.by_perturbation,
-        Cotangent: strategies.by_cotangent,
-        Rotation: strategies.by_rotation,
-    }
-    if base != name:
-        if not isinstance(method, GramianWeighting):
-            raise InputError(
-                f"variant multi-{name} asks for {base} at the representation, but that "
-                f"does not weigh a Gramian; name one that does, such as mgda-ub."
-            )
-        makers[GramianWeighting] = strategies.by_representation
-    weighted = config.smto.head_grad == "weighted" or (
-        config.smto.head_grad == "default" and isinstance(method, LossWeighting)
-    )
-    make_strategy = makers[type(method)]
-    if make_strategy in CUT and config.grad_accumulation > 1:
-        raise InputError(
-            f"variant multi-{name} looks at the representation of a whole batch; leave "
-            f"grad_accumulation {config.grad_accumulation} at 1, or the variant out."
-        )
-    return make_strategy(method, weighted)
-
-
-def _goes_one_by_one(config: Config) -> bool:
-    return axis_map.make(config.task_map) is axis_map.sequential
-
-
-def _is_watched(name: str, config: Config, sizes: Sequence[int]) -> bool:
-    """Tell whether the direction is found without the tasks' own gradients.
-
-    Those at the representation never meet the trunk's, so nobody asks for them.
-    """
-    weighs_losses = isinstance(_smto(_base(name), config, sizes), LossWeighting)
-    return weighs_losses and not _goes_one_by_one(config)
-
-
-def _base(name: str) -> str:
-    return name.removesuffix(AT_REPRESENTATION)
-
-
-def _smto(
-    name: str,
-    config: Config,
-    sizes: Sequence[int],
-    options: Mapping[str, Any] = MappingProxyType({}),
-) -> smto.Method:
-    """A multi-task optimizer with its options, and those of methods inside it."""
-    known = smto.options(name)
-    chosen = {**known, **config.smto.get(name, {}), **options}
-    shared = {
-        "reduction": config.smto.reduction,
-        "sizes": tuple(sizes),
-        "steps_per_epoch": -(-max(sizes) // config.batch_size),
-    }
-    chosen |= {option: shared[option] for option in shared.keys() & known.keys()}
-    for option in smto.NESTED & known.keys():
-        chosen[option] = _smto(chosen[option], config, sizes)
-    return smto.make(name, **chosen)
