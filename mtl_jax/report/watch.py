@@ -34,7 +34,7 @@ def watch(
     Raises:
       InputError: as `write`; a run that nobody works on holds no records.
     """
-    folders, written, page = [Path(path) for path in workdirs], None, None
+    folders, written = [Path(path) for path in workdirs], None
     while True:
         goes_on = any(map(lock.is_held, folders))
         there = [tuple(records.steps(folder)) for folder in folders]

@@ -165,7 +165,7 @@ def check(
       folder: holds a run.
       config: to compare with its own.
       data: as in `bind`.
-      free: beginnings of the fields that may differ; of a study, of its base.
+      free: fields that may differ, as of `is_among`; of a study, of its base.
       file: that holds the configuration.
       later: defaults by dotted names. A field that an old configuration does not have
         had its default, whenever it was added.
@@ -177,7 +177,7 @@ def check(
         f"{field} was {old.get(field)!r}, now {new.get(field)!r}"
         for field in sorted(old.keys() | new.keys())
         if old.get(field) != new.get(field)
-        and not field.removeprefix("base.").startswith(free)
+        and not is_among(field.removeprefix("base."), free)
     ]
     if differences:
         shown = "; ".join(differences[:5])
@@ -186,6 +186,16 @@ def check(
             f"workdir {folder} holds a run of another configuration: {shown}. "
             f"Choose another --workdir, or the old values to go on."
         )
+
+
+def is_among(field: str, names: tuple[str, ...]) -> bool:
+    """Tell whether a field is named, or lies in a part that is, ``factors.``.
+
+    >>> is_among("steps_per_dispatch", ("steps",)), is_among("data.dir", ("data.",))
+    (False, True)
+    """
+    parts = tuple(name for name in names if name.endswith("."))
+    return field in names or field.startswith(parts)
 
 
 def config(folder: Path, later: Mapping[str, Any] = NOTHING) -> Config:

@@ -87,7 +87,7 @@ def remeasure(
 def _check(config: Any, changes: dict[str, Any]) -> None:
     """Refuse what would make the records speak of two things by one name."""
     for field, value in changes.items():
-        if not field.startswith(CHANGEABLE):
+        if not workdir.is_among(field, CHANGEABLE):
             raise InputError(
                 f"{field} cannot be changed after training; only factors.* and "
                 f"{', '.join(workdir.FREE)} can."

@@ -62,3 +62,10 @@ def test_a_rate_that_goes_by_the_length_is_refused(folder):
     small.run(folder / "cosine", **SHORT, **changes)
     with pytest.raises(InputError, match="steps was 12, now 20"):
         small.run(folder / "cosine", **LONG, **changes)
+
+
+def test_what_only_begins_like_the_length_is_refused(prolonged):
+    """Points at levels of the loss lie where the chunks end."""
+    path, changes = prolonged[1].path, {"checkpoint__keep_points": True}
+    with pytest.raises(InputError, match="steps_per_dispatch was 5, now 4"):
+        small.run(path, **LONG, **changes, steps_per_dispatch=4)
