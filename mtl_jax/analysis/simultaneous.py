@@ -19,8 +19,9 @@ def bands(
     that of the tube formula (Sun and Loader, 1994): the standardised residuals of the
     seeds run along a path on the unit sphere, and the longer it is, the more points the
     curve has that are independent of each other. The path of few seeds is itself a
-    draw, so that of ``d`` degrees of freedom counts ``1 + 2 / d`` times. The critical
-    value is never more than Bonferroni's.
+    draw, so that of ``d`` degrees of freedom counts ``1 + 6 / d`` times: as often as
+    bands of few seeds need by simulation. The critical value is never more than
+    Bonferroni's.
 
     Args:
       units: curves of like units, NaN where a seed has no value.
@@ -40,7 +41,7 @@ def bands(
         reach = np.array([mean.reach() for mean in means])
         if simultaneous:
             degrees = np.isfinite(curve).sum(axis=0) - 1
-            few = 2 / max(len(curve) - 1, 1)
+            few = 6 / max(len(curve) - 1, 1)
             reach = _reach(means, degrees, (1 + few) * path_length(curve))
         value = np.array([mean.value for mean in means])
         drawn.append((value, value - reach, value + reach))
