@@ -23,6 +23,7 @@ from mtl_jax.smto.contract import (
     Perturbed,
     Rotation,
 )
+from mtl_jax.smto.cosmos import cosmos
 from mtl_jax.smto.cr_mogm import cr_mogm
 from mtl_jax.smto.dbmtl import dbmtl
 from mtl_jax.smto.dualproj import dualproj
@@ -44,6 +45,8 @@ from mtl_jax.smto.moco import moco
 from mtl_jax.smto.modo import modo
 from mtl_jax.smto.momentum_config import momentum_config
 from mtl_jax.smto.nash_mtl import nash_mtl
+from mtl_jax.smto.pbi import pbi
+from mtl_jax.smto.pcd import pcd
 from mtl_jax.smto.pcgrad import pcgrad
 from mtl_jax.smto.reweighted import imtl, reweighted
 from mtl_jax.smto.rlw import rlw
@@ -55,6 +58,7 @@ from mtl_jax.smto.sdmgrad import sdmgrad
 from mtl_jax.smto.si import si
 from mtl_jax.smto.solvers.solution import TOLERANCE, Solution
 from mtl_jax.smto.stch import stch
+from mtl_jax.smto.tchebycheff import tchebycheff
 from mtl_jax.smto.upgrad import upgrad
 from mtl_jax.smto.uw import uw
 
@@ -73,6 +77,9 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "famo": famo,
     "stch": stch,
     "igb": igb,
+    "tchebycheff": tchebycheff,
+    "cosmos": cosmos,
+    "pbi": pbi,
     # of gradients' lengths
     "gradnorm": gradnorm,
     "dbmtl": dbmtl,  # smoothed over time, unless beta is 0
@@ -88,6 +95,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "aligned_mtl": aligned_mtl,
     "upgrad": upgrad,
     "dualproj": dualproj,
+    "pcd": pcd,
     "config": config,
     "cr_mogm": cr_mogm,
     "reweighted": reweighted,

@@ -13,6 +13,7 @@ from mtl_jax.smto.contract import (
     or_mean,
     reduce,
 )
+from mtl_jax.smto.preference import Preference, Shares, shares
 from mtl_jax.smto.solvers.components import components
 from mtl_jax.smto.solvers.rounding import settle
 from mtl_jax.smto.solvers.solution import Solution, UnitGramian, accurate
@@ -25,10 +26,13 @@ SCALES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def aligned_mtl(scale: str = "min", reduction: str = "sum") -> GramianWeighting:
+def aligned_mtl(
+    scale: str = "min", reduction: str = "sum", preference: Preference = ()
+) -> GramianWeighting:
     """Give all principal components of the gradients one length.
 
-    ``G = V diag(l) V'``: ``w = sqrt(l_s) V diag(l^-1/2) V' p`` with ``p = 1 / T``.
+    ``G = V diag(l) V'``: ``w = sqrt(l_s) V diag(l^-1/2) V' p`` with ``p = 1 / T``,
+    or the shares of a preference.
     Components whose length is rounding are dropped; how many are kept is the method's
     state, since the direction's length jumps with it. The residual is what the
     components that are kept, each divided by its length, lack to an orthonormal system
@@ -41,22 +45,28 @@ def aligned_mtl(scale: str = "min", reduction: str = "sum") -> GramianWeighting:
       scale: of the kept eigenvalues ``l_s`` is the ``min``, the mean (``rmse``) or the
         ``median``.
       reduction: ``mean``, or ``sum`` (``p = 1``, the authors' code).
+      preference: numbers, one a task; their ratios count.
 
     Raises:
-      InputError: unknown scale or reduction.
+      InputError: unknown scale or reduction; not one number a task, or an unfit one.
     """
     check_reduction(reduction)
     check_choice("aligned_mtl's scale", scale, tuple(SCALES))
+    share = shares("aligned_mtl", preference)
+
+    def init(num_tasks: int) -> Array:
+        share(num_tasks)
+        return jnp.zeros((), jnp.int32)
 
     def update(
         gram: Gram, losses: Array, state: Array, key: Array
     ) -> tuple[Solution, Array]:
         del losses, key, state
-        aligned = settle(lambda problem: _align(problem, SCALES[scale]), gram)
+        aligned = settle(lambda problem: _align(problem, SCALES[scale], share), gram)
         weights, residual = or_mean(Solution(*aligned[:2]), gram)
         return Solution(reduce(weights, reduction), residual), aligned.kept
 
-    return GramianWeighting(lambda _: jnp.zeros((), jnp.int32), update)
+    return GramianWeighting(init, update)
 
 
 class Aligned(NamedTuple):
@@ -71,7 +81,9 @@ class Aligned(NamedTuple):
 
 
 @accurate
-def _align(problem: UnitGramian, scale: Callable[[Array, Array], Array]) -> Aligned:
+def _align(
+    problem: UnitGramian, scale: Callable[[Array, Array], Array], share: Shares
+) -> Aligned:
     """Find the components, and make them as long as ``scale`` says."""
     cosines, norms, _, active = problem
     ends = jnp.where(active, norms, 0)
@@ -82,7 +94,7 @@ def _align(problem: UnitGramian, scale: Callable[[Array, Array], Array]) -> Alig
     kept = values > rounding * (basis**2).sum(axis=0)
     inverse = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
     ratios = jnp.where(kept, jnp.sqrt(scale(values, kept)) * inverse, 0)
-    weights = vectors @ (ratios * vectors.sum(axis=0)) / len(norms)
+    weights = vectors @ (ratios * (share(len(norms)).astype(norms.dtype) @ vectors))
     basis = basis * inverse[None, :]
     ones = jnp.diag(kept.astype(basis.dtype))
     lack = jnp.abs(basis.T @ cosines @ basis - ones).max()

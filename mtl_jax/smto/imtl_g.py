@@ -49,7 +49,7 @@ def _balance(problem: UnitGramian) -> Solution:
     """Weights that sum to 1; an infinite residual where they cannot."""
     cosines, norms, _, active = problem
     inverse = jnp.where(active, 1 / norms, 0)
-    parts = equal_projection.solve(cosines, active)
+    parts = equal_projection.solve(cosines, active, active.astype(cosines.dtype))
     # What the cosines annihilate outweighs all else, close to where they do.
     limit = parts.most > 1
     y = jnp.where(limit, parts.beyond, parts.within)
@@ -60,6 +60,8 @@ def _balance(problem: UnitGramian) -> Solution:
     free = jnp.linalg.norm(inverse @ parts.free) * jnp.linalg.norm(y)
     others = jnp.maximum(parts.mixed, 1 / parts.least**2)
     doubt = jnp.where(limit, others, jnp.maximum(parts.most, free))
-    unequal = equal_projection.violation(cosines, active, y)
+    unequal = equal_projection.violation(
+        cosines, active, y, active.astype(cosines.dtype)
+    )
     residual = jnp.where(balanced | (sizes == 0), jnp.maximum(unequal, doubt), jnp.inf)
     return Solution(inverse * y, residual)

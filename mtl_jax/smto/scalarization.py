@@ -1,16 +1,20 @@
-"""Constant weights: the sum of the losses, their mean, or weights given by hand.
+"""Scalarizations: the sum of the losses, their mean, weights given by hand, a function.
 
 The sum with unit weights is the study's multi-task baseline, called unitary
 scalarization (Kurin et al., 2022).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.smto.contract import LossWeighting, as_vector, stateless
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.types import Array, InputError, PyTree, Scalar
+
+LOWEST = -1e30
+"""Least bound that losses may be given."""
 
 
 def unitary() -> LossWeighting:
@@ -53,6 +57,26 @@ def fixed(weights: Sequence[float] | Array = ()) -> LossWeighting:
     return _constant(lambda losses: jnp.asarray(values, losses.dtype))._replace(
         init=init
     )
+
+
+def scalarized(
+    value: Callable[[Array, Array], Scalar], init: Callable[[int], PyTree]
+) -> LossWeighting:
+    """Minimise a function of the losses: weights are its slopes.
+
+    Args:
+      value: from the losses ``[T]``, 0 where a task is absent, and where it is not,
+        bool ``[T]``.
+      init: raises where options do not fit the number of tasks.
+    """
+
+    def update(losses: Array, state: PyTree, key: Array) -> tuple[Array, PyTree]:
+        del key
+        present = jnp.isfinite(losses)
+        slopes = jax.grad(value)(jnp.where(present, losses, 0), present)
+        return jnp.where(present, slopes, 0), state
+
+    return LossWeighting(init, update)
 
 
 def _constant(weigh) -> LossWeighting:

@@ -36,12 +36,28 @@ def without_conflict(jacobian, direction):
     return direction + size * added @ units
 
 
-def dualproj(jacobian):
-    return without_conflict(jacobian, jacobian.sum(axis=0))
+def dualproj(jacobian, wanted=1.0):
+    return without_conflict(jacobian, (weighted(jacobian, wanted)).sum(axis=0))
 
 
-def upgrad(jacobian):
-    return sum(without_conflict(jacobian, row) for row in jacobian)
+def upgrad(jacobian, wanted=1.0):
+    rows = weighted(jacobian, wanted)
+    return sum(without_conflict(jacobian, row) for row in rows)
+
+
+def weighted(jacobian, wanted):
+    """Multiply gradients by what is wanted of each, ``[T]`` of mean 1."""
+    return np.broadcast_to(wanted, len(jacobian))[:, None] * jacobian
+
+
+def pcd(jacobian, tau=0.02):
+    """Follow the first gradient; all of length 1, and no mean over time."""
+    units = jacobian / lengths_of(jacobian)[:, None]
+    lack = tau - units[1:] @ units[0]
+    target = np.linalg.lstsq(units[1:], lack)[0]
+    added, _ = nnls(units[1:].T, target, maxiter=10000)
+    direction = units[0] + added @ units[1:]
+    return lengths_of(jacobian)[0] * direction / np.linalg.norm(direction)
 
 
 def cagrad(jacobian, c=0.4):
@@ -63,18 +79,19 @@ def cagrad(jacobian, c=0.4):
     return len(jacobian) * least(high) / high / (1 + c**2)
 
 
-def equal(jacobian):
-    """Solve ``<u_i, x> = 1`` for the unit gradients: ``x`` and its weights."""
+def equal(jacobian, wanted=1.0):
+    """Solve ``<u_i, x> = p_i`` for the unit gradients: ``x`` and its weights."""
+    wanted = np.broadcast_to(wanted, len(jacobian))
     left, sizes, right = np.linalg.svd(
         jacobian / lengths_of(jacobian)[:, None], full_matrices=False
     )
-    parts = np.where(sizes > 1e-12, left.sum(axis=0) / np.maximum(sizes, 1e-12), 0)
+    parts = np.where(sizes > 1e-12, wanted @ left / np.maximum(sizes, 1e-12), 0)
     y = left @ np.where(sizes > 1e-12, parts / np.maximum(sizes, 1e-12), 0)
     return parts @ right, y / lengths_of(jacobian)
 
 
-def config(jacobian):
-    x, _ = equal(jacobian)
+def config(jacobian, wanted=1.0):
+    x, _ = equal(jacobian, wanted)
     return (jacobian @ x).sum() * x / (x @ x)
 
 
@@ -83,9 +100,9 @@ def imtl_g(jacobian):
     return len(jacobian) * x / weights.sum()
 
 
-def aligned_mtl(jacobian):
+def aligned_mtl(jacobian, wanted=1.0):
     left, sizes, right = np.linalg.svd(jacobian, full_matrices=False)
-    return sizes.min() * np.ones(len(jacobian)) @ left @ right
+    return sizes.min() * np.broadcast_to(wanted, len(jacobian)) @ left @ right
 
 
 def fairgrad(jacobian, alpha=2.0):

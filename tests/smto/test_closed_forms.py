@@ -42,6 +42,10 @@ def summed(table):
     return {**times(2, table), **{n: table[n] for n in ONE if n in table}}
 
 
+def unit(vector):
+    return tuple(np.divide(vector, np.hypot(*vector)))
+
+
 SUM = summed(MEAN)
 # g1 + |<g1, g2>| / |g2|^2 g2, the other way round, and their mean.
 PCGRAD = {**MEAN, "conflict": (0.25, 0.75), "opposed": (0, 0)}
@@ -189,6 +193,15 @@ ONE_STEP_WEIGHTS = {
     "one zero": (0.375, 0.625),
 }
 UNSEEN = {"conflict", "opposed"}  # left to chance
+PCD = {
+    "orthogonal": unit((1, 0.02)),
+    "equal norms": unit((1, 0.02)),
+    "conflict": unit((1 - (0.02 + R2 / 2) / R2, (0.02 + R2 / 2) / R2)),
+    "opposed": (-1, 0),
+    "identical": (1, 2),
+    "one zero": (1, 2),
+    "one task": (1, 2),
+}
 
 # Name, options, directions and weights of the mean over tasks: with the option
 # reduction left at "sum" both are longer by the number of tasks.
@@ -264,6 +277,12 @@ TABLE = {
     "aligned_mtl rmse": ("aligned_mtl", {**MEANS, "scale": "rmse"}, ALIGNED_RMSE, {}),
     "upgrad": ("upgrad", {}, UPGRAD, UPGRAD_WEIGHTS),
     "dualproj": ("dualproj", {}, DUALPROJ, {"conflict": (0.5, 0.5)}),
+    # Of unit gradients: d with <u_1, d> = 0.02, as long as the first gradient.
+    "pcd": ("pcd", {}, PCD, {}),
+    # Equal losses lie on an equal preference.
+    "tchebycheff": ("tchebycheff", {}, {**times(0.5, MEAN), "one task": (1, 2)}, {}),
+    "cosmos": ("cosmos", {}, MEAN, {}),
+    "pbi": ("pbi", {}, {**times(R2, MEAN), "one task": (1, 2)}, {}),
     "config": (
         "config",
         {},
@@ -373,6 +392,27 @@ LOSSES = {
     "stch": ("stch", {}, [(2, 4), (2, 8)], (1 / 3, 1 / 6)),
     "stch before": ("stch", {}, [(2, 8)], (1 / 2, 1 / 8)),
     "stch sharp": ("stch", {"mu": 0.5}, [(2, 4), (2, 8)], (1 / 5, 1 / 5)),
+    "tchebycheff": (
+        "tchebycheff",
+        {"preference": (3, 1), "ideal": 1.0, "mu": 1 / np.log(2)},
+        [(2, 8)],
+        # Softmax of log 2 * (3 / 4, 7 / 4)
+        (3 / 4 / 3, 1 / 4 * 2 / 3),
+    ),
+    # p = (3, 1) / 4 and l = (1, 0): the cosine's slope is 0 and 1 / sqrt(10).
+    "cosmos": (
+        "cosmos",
+        {"preference": (3, 1), "penalty": 2.0},
+        [(1, 0)],
+        (3 / 4, 1 / 4 - 2 / R10),
+    ),
+    # p = (0.6, 0.8), l - 1 = (0.8, 0.6) off it by (0.224, -0.168), 0.28 long
+    "pbi": (
+        "pbi",
+        {"preference": (3, 4), "ideal": 1.0},
+        [(1.8, 1.6)],
+        (0.6 + 5 * 0.8, 0.8 - 5 * 0.6),
+    ),
     "igb": ("igb", {}, [(7, 5), (2, 4), (2, 8)], (0.53788 / 2, 1.46212 / 8)),
     "igb before": ("igb", {}, [(7, 5), (2, 4)], (1 / 2, 1 / 4)),
     # The gradients of the logarithms are 1/2 and 1/4 long.

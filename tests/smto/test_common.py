@@ -46,6 +46,10 @@ LENGTHS = {
     "config": T,
     "dbmtl": 0.1 * T,
     "moco": 0.5 * T,
+    "tchebycheff": 1 / T,
+    "cosmos": 1,
+    "pbi": T**0.5,
+    "pcd": 1,
 }
 # Whose direction has a length of its own: 1, or for Adam's that of signs.
 NORMED = {"nash_mtl", "fairgrad", "momentum_config"}
@@ -93,6 +97,8 @@ def test_permuting_tasks_permutes_weights(name):
     order = np.array([1, 2, 0])
     per_task = {"fixed": ("weights", WEIGHTS), "sampled": ("sizes", SIZES)}
     chosen: Any = {}
+    if name == "pcd":
+        chosen = {"primary": order.tolist().index(0)}
     if name in per_task:
         option, values = per_task[name]
         chosen = {option: tuple(np.array(values)[order].tolist())}
@@ -149,7 +155,7 @@ def test_equal_gradients_give_their_sum(name):
 
 ORTHOGONAL = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, T)))[0].T
 PER_COORDINATE = {"momentum_config", "graddrop"}
-UNEVEN = {"fixed", "rlw", "sampled"}
+UNEVEN = {"fixed", "rlw", "sampled", "pcd"}
 TO_THE_MEAN = [name for name in LIFTED if name not in PER_COORDINATE | UNEVEN]
 
 
@@ -216,6 +222,7 @@ LEFT_OUT = {
     "aligned_mtl": 1,
     "upgrad": 1,
     "dualproj": 1,
+    "pcd": 1,
     "config": 1,
     "cr_mogm": 1,
     "reweighted": 1,
@@ -310,7 +317,7 @@ def test_reported_length_and_angles_are_those_of_the_direction(name):
 
 SOLVED = {
     *("mgda", "cagrad", "imtl_g", "imtl", "nash_mtl", "fairgrad", "upgrad"),
-    *("dualproj", "config", "momentum_config", "aligned_mtl"),
+    *("dualproj", "config", "momentum_config", "aligned_mtl", "pcd"),
     *("cr_mogm", "reweighted"),  # here made of aligned_mtl
 }
 
@@ -673,7 +680,7 @@ def test_fresh_state_has_done_nothing(name):
 WITHOUT_LOSSES = {
     *("mgda", "pcgrad", "gradvac", "cagrad", "imtl_g", "nash_mtl", "fairgrad"),
     *("aligned_mtl", "upgrad", "dualproj", "config", "cr_mogm", "sdmgrad", "modo"),
-    *("moco", "momentum_config", "graddrop", "excessmtl"),
+    *("moco", "momentum_config", "graddrop", "excessmtl", "pcd"),
 }
 
 
@@ -750,6 +757,15 @@ WRONG = {
         "base_epoch": [(-1, "0 or more"), (0.5, "0 or more")],
         "steps_per_epoch": [(0, "1 or more")],
     },
+    "tchebycheff": {"mu": [(0.0, "more than 0")], "ideal": [(NAN, "nan")]},
+    "cosmos": {"penalty": [(-1.0, "at least 0")]},
+    "pbi": {"theta": [(-1.0, "at least 0")], "ideal": [(INF, "finite")]},
+    "pcd": {
+        "tau": [(1.5, "at most 1")],
+        "beta": [(1.0, "at most 0.999999")],
+        "eps": [(-1.0, "at least 0")],
+        "primary": [(-1, "0 or more"), (0.5, "0 or more")],
+    },
     "gradnorm": {
         "alpha": [(-1.0, "at least 0")],
         "learning_rate": [(0.0, "more than 0")],
@@ -815,7 +831,7 @@ WRONG = {
 
 def test_every_option_can_be_wrong():
     for name in smto.SMTOS:
-        looked_at = {*WRONG.get(name, {}), "reduction"}
+        looked_at = {*WRONG.get(name, {}), "reduction", "preference"}
         assert set(smto.options(name)) <= looked_at, name
 
 

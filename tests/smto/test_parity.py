@@ -22,7 +22,8 @@ TorchJD 0.18 does differently, by design or not, and is either avoided or looked
 - SDMGrad takes 20 steps of 10 over the squared mean length, too long to converge; here
   both go to the optimum.
 - ExcessMTL moves the weights at the first update already, by absolute excess risks.
-- STCH is that of losses, without logarithms, nadir and warm-up: it is given logarithms.
+- STCH is that of losses, without logarithms, nadir and warm-up: that is tchebycheff
+  here; against stch it is given logarithms.
 - MoCo, DB-MTL, M-ConFIG, GradNorm, SI, IGB, F-MTL and SAMO are missing.
 """
 
@@ -132,6 +133,34 @@ def test_aligned_mtl_to_other_components(scale):
     close(directions, expected, 1e-3)
 
 
+RAY = (0.2, 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "factor"),
+    [
+        ("aligned_mtl", aggregation.AlignedMTL, 3),
+        ("config", aggregation.ConFIG, 1),
+        pytest.param("upgrad", aggregation.UPGrad, 3, marks=QP),
+        pytest.param("dualproj", aggregation.DualProj, 3, marks=QP),
+    ],
+)
+def test_preference(name, peer, factor):
+    rows, ray = jacobians(3), torch.tensor(RAY, dtype=torch.float64)
+    options = {}
+    if name in ("upgrad", "dualproj"):
+        options["projector"] = linalg.QuadprogProjector(norm_eps=0.0, reg_eps=1e-12)
+    expected = factor * theirs(peer(ray, **options), rows)
+    close(once(name, rows, preference=RAY).direction, expected, 1e-3)
+
+
+def test_pcd_over_time():
+    rows = jacobians(3)
+    expected = in_turn(aggregation.PCD(tau=0.1, beta=0.9), rows)
+    ours = run("pcd", rows[:, None], tau=0.1, beta=0.9, eps=1e-8).direction
+    close(ours, expected, 1e-4)
+
+
 @SCIPY
 def test_fairgrad_of_alpha_2():
     rows = jacobians(3)
@@ -228,6 +257,21 @@ def weights(name, losses=LOSSES, **options):
 def test_scalarization(name, peer):
     expected = [slopes(peer(), row) for row in LOSSES]
     np.testing.assert_allclose(weights(name), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "peer"),
+    [
+        ("tchebycheff", {"mu": 0.1}, lambda r: scalarization.STCH(0.1, r)),
+        ("cosmos", {"penalty": 2.0}, lambda r: scalarization.COSMOS(2.0, r)),
+        ("pbi", {"theta": 5.0}, lambda r: scalarization.PBI(5.0, r)),
+    ],
+)
+def test_scalarization_by_preference(name, options, peer):
+    ray = torch.tensor(RAY, dtype=torch.float64)
+    expected = [slopes(peer(ray), row) for row in LOSSES]
+    actual = weights(name, preference=RAY, **options)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The combination of unit gradients that projects equally on all of them.
+"""The combination of unit gradients that projects equally on all, or as is wanted.
 
-``C y = 1`` with the cosines ``C = U U'``: then ``<u_i, U' y> = 1`` for every unit
-gradient ``u_i``. Where ``C`` annihilates a part of ``1`` there is no such ``y``; where
+``C y = p`` with the cosines ``C = U U'``: then ``<u_i, U' y> = p_i`` for every unit
+gradient ``u_i``. Where ``C`` annihilates a part of ``p`` there is no such ``y``; where
 it does so to rounding, that part may be what matters most, or nothing. The methods
 differ in what they return then, and the violation tells.
 """
@@ -17,14 +17,14 @@ from mtl_jax.types import Array
 
 
 class Parts(NamedTuple):
-    """Solutions of ``C y = 1`` in the range of ``C``, and beyond it."""
+    """Solutions of ``C y = p`` in the range of ``C``, and beyond it."""
 
     within: Array
-    """``C^+ 1 [T]``."""
+    """``C^+ p [T]``."""
     aim: Array
-    """The part of ``1`` in the range of ``C``: ``[T]``."""
+    """The part of ``p`` in the range of ``C``: ``[T]``."""
     beyond: Array
-    """The part of ``1`` that ``C`` annihilates ``[T]``: what ``y`` is proportional to
+    """The part of ``p`` that ``C`` annihilates ``[T]``: what ``y`` is proportional to
     in the limit of a ``C`` that does not quite."""
     least: Array
     """Length that ``beyond`` would add to ``U' y``, relative to that of ``within``,
@@ -38,21 +38,26 @@ class Parts(NamedTuple):
     amount of them."""
 
 
-def solve(cosines: Array, active: Array) -> Parts:
-    """Solve ``C y = 1`` for the active tasks (bool ``[T]``), with refinement."""
+def solve(cosines: Array, active: Array, wanted: Array) -> Parts:
+    """Solve ``C y = p`` for the active tasks (bool ``[T]``), with refinement.
+
+    Args:
+      cosines: ``C [T, T]``.
+      active: bool ``[T]``.
+      wanted: ``p [T]``, 0 for tasks that are not active.
+    """
     values, vectors = jnp.linalg.eigh(cosines)
-    ones = active.astype(cosines.dtype)
     eps = jnp.finfo(cosines.dtype).eps * values[-1]
     # The norm of a matrix of independent roundings.
     rounding = 1.5 * len(values) ** 0.5 * eps
     kept = values > rounding
-    parts = vectors.T @ ones
+    parts = vectors.T @ wanted
     # A part of rounding, blown up, would be noise.
     parts = jnp.where(jnp.abs(parts) > rounding, parts, 0)
     inner, outer = jnp.where(kept, parts, 0), jnp.where(kept, 0, parts)
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
     beyond = vectors @ outer
-    aim = jnp.where(active & inner.any(), ones - beyond, 0)
+    aim = jnp.where(active & inner.any(), wanted - beyond, 0)
     y = vectors @ (inverse * inner)
     for _ in range(2):
         error = aim - jnp.matmul(cosines, y, precision=tree.HIGHEST)
@@ -70,13 +75,14 @@ def solve(cosines: Array, active: Array) -> Parts:
     )
 
 
-def violation(cosines: Array, active: Array, y: Array) -> Array:
-    """Return ``max_i |cos(u_i, d) - mean|`` ``[]``, ``d = U' y``.
+def violation(cosines: Array, active: Array, y: Array, wanted: Array) -> Array:
+    """Return ``max_i |cos(u_i, d) - s p_i|`` ``[]``, ``d = U' y``, with the best ``s``.
 
     Relative to ``sum_i |y_i|`` where ``d`` is 0 to rounding.
     """
     projections = jnp.matmul(cosines, y, precision=tree.HIGHEST)
-    mean = jnp.mean(projections, where=active)
-    unequal = jnp.max(jnp.abs(projections - mean), where=active, initial=0)
+    squared = wanted @ wanted
+    nearest = wanted * (projections @ wanted) / jnp.where(squared > 0, squared, 1)
+    unequal = jnp.max(jnp.abs(projections - nearest), where=active, initial=0)
     size = length_or(jnp.abs(y).sum(), cosines, y)
     return unequal / jnp.where(size > 0, size, 1)
