@@ -61,7 +61,7 @@ def strategy(
     one_of("smto.path", config.smto.path, PATHS)
     base = base_of(name)
     method = make(base, config, sizes, options)
-    if isinstance(method, LossWeighting):
+    if isinstance(method, LossWeighting | GramianWeighting):
         method.init(num_tasks)  # raises where options do not fit the tasks
     if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
         raise InputError(

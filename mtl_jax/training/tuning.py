@@ -2,9 +2,16 @@
 
 They go before those of the configuration. Variants that differ in numbers only are one
 stack of runs, hence one program: a sweep over an option costs no compilation.
+
+Options of a number for every task, weights and preferences, have slashes:
+``multi-fixed@weights=1/0.5``. All points of a lattice on the simplex at once:
+``multi-upgrad@preference=lattice.10``, which of two tasks are 0/1, 0.1/0.9, to 1/0.
 """
 
-from collections.abc import Mapping
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtl_jax import smto
@@ -19,8 +26,14 @@ KINDS: dict[type, str] = {
     int: "a whole number",
     float: "a number",
     str: "a name",
+    tuple: "numbers with slashes between them, one a task, or lattice.N",
 }
 """Types of options that a name can give, by that of their defaults."""
+BETWEEN = "/"
+"""Between the numbers of an option that has one for every task."""
+LATTICE = re.compile(r"lattice\.([1-9]\d*)")
+MOST = 1_000
+"""Points of a lattice."""
 
 
 def parse(method: str, base: str) -> tuple[str, dict[str, Any]]:
@@ -59,13 +72,64 @@ def spell(name: str, options: Mapping[str, Any]) -> str:
     >>> spell("multi-cagrad", {"c": 0.2, "rescale": 0})
     'multi-cagrad@c=0.2@rescale=0'
     """
-    return name + "".join(f"{OPTION}{k}={v}" for k, v in sorted(options.items()))
+    texts = {
+        option: BETWEEN.join(map(str, value)) if isinstance(value, tuple) else value
+        for option, value in sorted(options.items())
+    }
+    return name + "".join(f"{OPTION}{option}={text}" for option, text in texts.items())
 
 
-def numbers(base: str, options: Mapping[str, Any]) -> dict[str, float]:
+def numbers(base: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that a program takes as numbers, whatever they are."""
     known = smto.options(base) if options else {}
-    return {k: v for k, v in options.items() if type(known[k]) is float}
+    return {k: v for k, v in options.items() if type(known[k]) in (float, tuple)}
+
+
+def points(method: str, base: str, num_tasks: int) -> Iterator[str]:
+    """Yield a method for every point of the lattices that its name has; itself if none.
+
+    >>> list(points("multi-upgrad@preference=lattice.1", "upgrad", 2))
+    ['multi-upgrad@preference=0.0/1.0', 'multi-upgrad@preference=1.0/0.0']
+
+    Raises:
+      InputError: as `parse`; more than `MOST` points.
+    """
+    name, options = parse(method, base)
+    lattices = {
+        option: lattice(int(LATTICE.fullmatch(text)[1]), num_tasks)
+        for option, text in options.items()
+        if type(smto.options(base)[option]) is tuple and isinstance(text, str)
+    }
+    for point in itertools.product(*lattices.values()):
+        yield spell(name, options | dict(zip(lattices, point, strict=True)))
+
+
+def lattice(divisions: int, num_tasks: int) -> list[tuple[float, ...]]:
+    """Return the vectors of multiples of ``1 / divisions`` that sum to 1.
+
+    Source: Das & Dennis, SIAM J. Optim. 8, 1998 (simplex-lattice design).
+
+    >>> lattice(2, 2)
+    [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)]
+
+    Raises:
+      InputError: more than `MOST` of them.
+    """
+    count = math.comb(divisions + num_tasks - 1, divisions)
+    if count > MOST:
+        raise InputError(
+            f"lattice.{divisions} of {num_tasks} tasks has {count} points; choose a "
+            f"number of divisions that makes {MOST} at most."
+        )
+    # Bars among stars: between two of them lie the divisions of a task.
+    places = range(divisions + num_tasks - 1)
+    return [
+        tuple(
+            (after - before - 1) / divisions
+            for before, after in itertools.pairwise((-1, *bars, len(places)))
+        )
+        for bars in itertools.combinations(places, num_tasks - 1)
+    ]
 
 
 def _value(method: str, option: str, text: str, default: Any) -> Any:
@@ -78,6 +142,10 @@ def _value(method: str, option: str, text: str, default: Any) -> Any:
     try:
         if kind is bool:
             return {"True": True, "False": False}[text]
+        if kind is tuple and LATTICE.fullmatch(text):
+            return text
+        if kind is tuple:
+            return tuple(float(part) for part in text.split(BETWEEN))
         return kind(text)
     except (KeyError, ValueError):
         raise InputError(

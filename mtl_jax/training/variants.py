@@ -8,7 +8,7 @@ all stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.g
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,7 +60,8 @@ class Variant(NamedTuple):
     run_map: AxisMap
     """Map over the runs of a device."""
     options: Mapping[str, np.ndarray] = MappingProxyType({})
-    """Options of the multi-task optimizer that differ between runs, float32 ``[R]``."""
+    """Options of the multi-task optimizer that differ between runs, float32 ``[R]``, or
+    ``[R, T]`` where an option has a number for every task."""
     strategy_of: Callable[[Mapping[str, Any]], Strategy] | None = None
     """From such options of a run to its strategy."""
 
@@ -199,10 +200,9 @@ def make_all(
     Raises:
       InputError: an unknown name, a variant or a task twice, or a value out of range.
     """
-    draw = groups.make_draw(config.groups)
     maps = maps or named_maps(config)
     stacks: dict[tuple, list[tuple[str, Group]]] = {}
-    for method, group in groups.members(names(config), tasks, draw):
+    for method, group in _members(names(config), config, tasks):
         # Where a method goes by the sizes of its tasks, each group has its program.
         of_group = tuple(sizes[task] for task in group.tasks)
         key = _program(method), len(group.tasks), group.has_target, of_group
@@ -223,24 +223,19 @@ def _program(method: str) -> tuple:
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of `names`, one for every group, as `make_all` takes them.
+    """Return the names of `names`, one for every group and point of a lattice.
+
+    `make_all` takes them as it takes those.
 
     Raises:
       InputError: as `make_all`.
     """
-    draw = groups.make_draw(config.groups)
-    return tuple(
-        name
+    expanded = (
+        f"{method}{GROUP}{group.name}" if GROUP in listed else method
         for listed in names(config)
-        for name in (
-            [
-                f"{method}{GROUP}{g.name}"
-                for method, g in groups.members([listed], tasks, draw)
-            ]
-            if GROUP in listed
-            else [listed]
-        )
+        for method, group in _members([listed], config, tasks)
     )
+    return tuple(dict.fromkeys(expanded))  # every task alone is one name
 
 
 def make(
@@ -251,9 +246,21 @@ def make(
     override: OptimizerMaker | None = None,
 ) -> Variant:
     """Resolve a variant whose groups have as many tasks each; see `make_all`."""
-    draw = groups.make_draw(config.groups)
-    members = list(groups.members([name], tasks, draw))
+    members = list(_members([name], config, tasks))
     return _stack(members, config, tasks, sizes, override, named_maps(config))
+
+
+def _members(
+    chosen: Iterable[str], config: Config, tasks: Sequence[str]
+) -> Iterator[tuple[str, Group]]:
+    """Yield the methods and groups of tasks that names of variants stand for."""
+    draw, seen = groups.make_draw(config.groups), set()
+    for method, group in groups.members(chosen, tasks, draw):
+        for point in tuning.points(method, smto_of(method), len(group.tasks)):
+            if (point, group.name) in seen:
+                raise InputError(f"variants name {point} twice; name it once.")
+            seen.add((point, group.name))
+            yield point, group
 
 
 def _stack(

@@ -49,6 +49,12 @@ def test_numbers_are_stacked_and_all_else_is_not():
         ("multi-cagrad@rescale=.5", "gives rescale as '.5'; it must be a whole number"),
         ("multi-cagrad@c=1@c=2", "gives c twice"),
         ("multi-cagrad@c=-1", "c is -1.0"),
+        ("multi-fixed@weights=1/two/3", "numbers with slashes between them"),
+        ("multi-fixed@weights=1/2", "2 weights .* for 3 tasks"),
+        ("multi-upgrad@preference=1/-1/1", "not negative"),
+        ("multi-upgrad@preference=1/2", "2 numbers, .* for 3 tasks"),
+        ("multi-upgrad@preference=lattice.0", "lattice.N"),
+        ("multi-upgrad@preference=lattice.99", "has 5050 points"),
         ("multi-cagrad@reduction=mean", "'reduction' is not one of"),
         ("multi-cagrat@c=1", "did you mean 'multi-cagrad'"),
     ],
@@ -64,6 +70,27 @@ def test_one_option_spelled_in_two_ways_is_there_twice():
         variants.make_all(config(*names), TASKS, SIZES)
 
 
+def test_a_lattice_is_one_stack_of_runs():
+    lattice, corner = "multi-upgrad@preference=lattice.2", "multi-upgrad@preference="
+    (made,) = variants.make_all(config(lattice), TASKS, SIZES)
+    points = made.options["preference"]
+    assert points.shape == (12, 3)  # two seeds of six
+    np.testing.assert_array_equal(points.sum(axis=1), 1)
+    assert len({tuple(point) for point in points.tolist()}) == 6
+    assert made.labels[0].variant == f"{corner}0.0/0.0/1.0"
+    expanded = variants.expand(config(lattice, "single", f"{lattice}:a/b"), TASKS)
+    assert len(expanded) == 6 + 1 + 3 and f"{corner}0.5/0.5:a/b" in expanded
+    assert variants.make_all(config(*expanded), TASKS, SIZES)
+    with pytest.raises(InputError, match="twice"):
+        variants.make_all(config(lattice, f"{corner}0/0/1"), TASKS, SIZES)
+
+
+def test_a_lattice_of_many_tasks():
+    points = np.array(tuning.lattice(2, 40))
+    assert points.shape == (820, 40) and len(np.unique(points, axis=0)) == 820
+    np.testing.assert_array_equal(points.sum(axis=1), 1)
+
+
 def test_names_of_groups_have_options_too():
     name = "multi-cagrad@c=0.2:a/b"
     (made,) = variants.make_all(config(name), TASKS, SIZES)
@@ -73,7 +100,11 @@ def test_names_of_groups_have_options_too():
 
 
 NUMBERS = {
-    name: {k: v for k, v in smto.options(name).items() if type(v) is float}
+    name: {
+        k: (1.0, 2.0, 3.0) if type(v) is tuple else v
+        for k, v in smto.options(name).items()
+        if type(v) in (float, tuple) and k != "sizes"
+    }
     for name in smto.SMTOS
 }
 
@@ -91,6 +122,23 @@ def test_every_number_of_every_method_can_be_stacked(name):
     for piece in programs:
         if piece.unit != "evaluation":
             piece.trace()
+
+
+def test_every_run_has_weights_of_its_own(tmp_path):
+    names = ("multi-fixed@weights=0/0/0", "multi-fixed@weights=1/1/1", "multi")
+    df = small.run(tmp_path, variants=names, evaluate=("test",)).records
+    df = df[(df["split"] == "test") & (df["name"] == "loss")]
+    still, ones, multi = (
+        at(df, name)["value"].to_numpy()
+        for name in (
+            "multi-fixed@weights=0.0/0.0/0.0",
+            names[1].replace("1", "1.0"),
+            "multi",
+        )
+    )
+    np.testing.assert_allclose(ones, multi, rtol=2e-3)
+    start = at(df, "multi").query("step == 0")["value"].to_numpy()
+    assert set(still) == set(start) and set(multi) != set(start)
 
 
 def at(df, variant):
