@@ -30,6 +30,7 @@ from mtl_jax.analysis.conflict import conflict_effects
 from mtl_jax.analysis.contrast import contrasts
 from mtl_jax.analysis.correlation import correlate
 from mtl_jax.analysis.curves import align, compared, curves
+from mtl_jax.analysis.front import ends, fronts, hypervolume, undominated
 from mtl_jax.analysis.gap import gap, gap_curve, gap_summary
 from mtl_jax.analysis.optimization import optimization_effect
 from mtl_jax.analysis.selection import (
@@ -57,11 +58,15 @@ __all__ = [
     "correlate",
     "curves",
     "delta_m",
+    "ends",
+    "fronts",
     "gap",
     "gap_curve",
     "gap_summary",
+    "hypervolume",
     "keep",
     "optimization_effect",
     "select",
     "transfer",
+    "undominated",
 ]

@@ -1,6 +1,11 @@
 """Names of variants: a method and, behind a colon, the group of tasks it trains."""
 
+import re
+
 from mtl_jax.types import GROUP
+
+RAY = re.compile(r"@(?:preference|weights)=[^@:]*")
+"""Part of a name that says how much every task counts."""
 
 
 def method_of(variant: str) -> str:
@@ -28,3 +33,22 @@ def same_group(variant: str, method: str) -> str:
     ('multi:a/b', 'multi')
     """
     return method + variant.removeprefix(method_of(variant))
+
+
+def family_of(variant: str) -> str:
+    """Return the name of a variant without how much every task counts.
+
+    >>> family_of("multi-pbi@preference=1.0/0.0@theta=5.0:a+b"), family_of("multi")
+    ('multi-pbi@theta=5.0:a+b', 'multi')
+    """
+    return RAY.sub("", variant)
+
+
+def ray_of(variant: str) -> str:
+    """Return how much every task counts; empty where a name does not say.
+
+    >>> ray_of("multi-pbi@preference=1.0/0.0@theta=5.0:a+b"), ray_of("multi")
+    ('1.0/0.0', '')
+    """
+    match = RAY.search(variant)
+    return match[0].partition("=")[2] if match else ""

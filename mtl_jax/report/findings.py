@@ -74,6 +74,8 @@ class Findings(NamedTuple):
     delta_m: Frame
     delta_m_of_sum: Frame
     """Multi-task optimizers against ``multi``; empty where there are none."""
+    fronts: Frame
+    """Hypervolumes of variants that differ in their preferences only."""
     versus: dict[str, Versus]
     step: int
     """Last step that was reached."""
@@ -165,6 +167,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         )
         if optimizers
         else pd.DataFrame(),
+        fronts=_or_empty(lambda: analysis.fronts(df)),
         versus={v: _versus(df, v, scores, shared) for v in others},
         step=int(whole["step"].max()),
     )

@@ -222,6 +222,7 @@ def _section(
     made = [
         tables.tasks(findings, looks),
         tables.delta_m(findings, looks),
+        tables.fronts(findings, looks),
         tables.gaps(findings, looks),
         tables.factors(_of(correlated[0], findings.setting), looks),
         tables.conflict([_of(t, findings.setting) for t in correlated[1:]], looks),

@@ -8,7 +8,12 @@ import pandas as pd
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import LOSS, Measure
-from mtl_jax.report import charts, conflict_pictures, factor_pictures
+from mtl_jax.report import (
+    charts,
+    conflict_pictures,
+    factor_pictures,
+    front_pictures,
+)
 from mtl_jax.report.against_loss import LOSS_AXIS, against_loss, matched_means
 from mtl_jax.report.captions import lines, selection
 from mtl_jax.report.charts import Axis, Panel, Picture, bundle, rows
@@ -43,6 +48,7 @@ def pictures(
     if findings.versus:
         yield from _effects(findings, shown)
     yield from _ranking(findings, shown)
+    yield from front_pictures.fronts(findings)
     yield _learning(findings, shown)
     yield from factor_pictures.factors(findings, shown)
     yield from factor_pictures.contrasts(findings, shown, correlations[0])

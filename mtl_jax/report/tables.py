@@ -111,6 +111,30 @@ def delta_m(findings: Findings, looks: Mapping[str, Look]) -> Table:
     return Table("delta-m", "Δm", head, rows, note)
 
 
+def fronts(findings: Findings, looks: Mapping[str, Look]) -> Table:
+    """Tabulate the hypervolume of every family of preferences."""
+    del looks
+    rows = []
+    for _, row in findings.fronts.iterrows():
+        text, ends = fixed(row["volume"], 4), interval(row["low"], row["high"], 4)
+        rows.append(
+            [
+                Cell(row["family"]),
+                Cell(str(row["preferences"])),
+                Cell(text, row["reason"] or ends),
+                Cell(f"{row['undominated']:.1f}"),
+                Cell(str(row["seeds"])),
+            ]
+        )
+    head = ["variants", "preferences", "hypervolume", "undominated, mean", "seeds"]
+    note = (
+        "Test losses at the end, divided by those before the first step: share of the "
+        "cube from 0 to 1 that one of the preferences is at least as good as; + is "
+        "better, 1 where all losses are 0. In brackets 95% t intervals over seeds."
+    )
+    return Table("fronts", "Preferences", head, rows, note)
+
+
 def gaps(findings: Findings, looks: Mapping[str, Look]) -> Table:
     """Tabulate the generalization gap early and late, task by task and over tasks."""
     head = ["variant", "task", "mean gap", "early third", "late third", "opens at"]

@@ -1,5 +1,7 @@
 """The toy problem: its losses and front, one method by hand, and the entry point."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ from absl.testing import flagsaver
 
 from experiments import toy
 from mtl_jax import smto
+from mtl_jax.analysis import hypervolume
 from mtl_jax.smto.lift import Liftable
+from mtl_jax.training import tuning
 from mtl_jax.types import InputError
 
 losses = jax.jit(toy.losses)
@@ -168,3 +172,42 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be made: Not a directory"):
         run(out=str(tmp_path / "file" / "toy"))
+
+
+def weighted_sum(ray, values):
+    return values @ ray
+
+
+def weighted_maximum(ray, values):
+    return (values * ray).max(axis=1) + 1e-6 * values.sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "method", "scalarization"),
+    [
+        ("weights", smto.SMTOS["fixed"], weighted_sum),
+        ("preference", partial(smto.make, "tchebycheff", mu=0.01), weighted_maximum),
+    ],
+)
+def test_eleven_preferences_reach_the_front_where_they_should(
+    option, method, scalarization
+):
+    """Train a lattice in one program; the front of a grid says where each is to end."""
+    rays = np.array(tuning.lattice(10, 2), np.float32)
+    start = jnp.zeros(2)
+
+    @jax.jit
+    @jax.vmap
+    def ends(ray, key):
+        strategy = toy.strategy(method(**{option: ray}))
+        return toy.descend(strategy, 1.0, 1, 20_000, start, key).points[-1]
+
+    points = ends(rays, jax.random.split(jax.random.key(0), len(rays)))
+    reached = np.asarray(losses(points), np.float64) - toy.LOWEST
+    front = toy.front(1.0)[1] - toy.LOWEST
+    best = np.stack([front[np.argmin(scalarization(ray, front))] for ray in rays])
+    np.testing.assert_allclose(reached, best, rtol=0.02, atol=0.02)
+    reference = front.max(axis=0) * 1.1
+    ideal = hypervolume(best, reference)
+    assert hypervolume(reached, reference) == pytest.approx(ideal, rel=0.01)
+    assert ideal > 0.95 * hypervolume(front, reference)
