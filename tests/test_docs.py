@@ -16,7 +16,7 @@ LIMIT = 220
 """Lines of README."""
 ROOMS = (
     "mtl_jax",
-    *(f"mtl_jax.{room}" for room in ("smto", "metrics", "gradients")),
+    *(f"mtl_jax.{room}" for room in ("smto", "metrics", "gradients", "merging")),
     *(f"mtl_jax.{room}" for room in ("analysis", "report")),
 )
 NAMES = [

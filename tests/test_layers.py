@@ -15,7 +15,7 @@ LAYERS = [
     {"options", "tree"},
     {"objectives", "devices"},
     {"analysis", "gradients", "storage", "console"},
-    {"smto", "metrics", "data", "models", "report"},
+    {"smto", "metrics", "merging", "data", "models", "report"},
     {"training"},
     {"studies"},
 ]
@@ -23,7 +23,8 @@ LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in laye
 
 # What somebody else's training loop can use without the rest of the house.
 FREE_STANDING = {
-    "types", "options", "tree", "objectives", "devices", "gradients", "smto", "metrics"
+    "types", "options", "tree", "objectives", "devices", "gradients", "smto", "metrics",
+    "merging",
 }  # fmt: skip
 
 

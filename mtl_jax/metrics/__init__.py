@@ -28,7 +28,7 @@ from mtl_jax.metrics.conflict import (
 )
 from mtl_jax.metrics.connectivity import barrier, line, losses_at, plane
 from mtl_jax.metrics.covariance import gradient_covariance
-from mtl_jax.metrics.fisher import fisher_trace
+from mtl_jax.metrics.fisher import fisher_diagonal, fisher_trace
 from mtl_jax.metrics.hessian import (
     gauss_newton_operator,
     hessian_operator,
@@ -47,6 +47,7 @@ __all__ = [
     "batch_cosines",
     "conflict",
     "direction_cosines",
+    "fisher_diagonal",
     "fisher_trace",
     "gauss_newton_operator",
     "gradient_covariance",

@@ -1,4 +1,4 @@
-"""Trace of the Fisher information: how much the outputs' likelihood can tell.
+"""Fisher information, its trace and diagonal: how much the likelihood can tell.
 
 ``Tr F = E_x E_{y ~ p(. | x)} |grad log p(y | x)|^2`` with labels drawn from the model,
 not the data (Jastrzebski et al., 2021). Nats squared per unit of parameter squared.
@@ -11,6 +11,9 @@ not the data (Jastrzebski et al., 2021). Nats squared per unit of parameter squa
 >>> exact = fisher_trace(*args, key=jax.random.key(0), estimator="exact")
 >>> round(float(exact.value), 4)  # |x|^2 (1 - sum p^2) = 2 (1 - 1/3)
 1.3333
+>>> diagonal = fisher_diagonal(*args, key=jax.random.key(0), estimator="exact")
+>>> [round(v, 4) for v in diagonal[0].tolist()]  # x_i^2 p_c (1 - p_c)
+[0.2222, 0.2222, 0.2222]
 """
 
 from collections.abc import Callable
@@ -78,6 +81,82 @@ def fisher_trace(
         likelihood's, or a likelihood whose outcomes cannot be enumerated for
         ``exact``.
     """
+    params, x, targets = precision.raised((params, x, targets))
+
+    def square(gradient: PyTree) -> Array:
+        return precision.squared_norm(gradient, inner)
+
+    of, examples = _expectation(
+        predict, objective, params, x, key, targets, estimator, square
+    )
+    with jax.default_matmul_precision("highest"):
+        values, sizes = probe.map_batches(of, examples, batch_size)
+    value, error = probe.mean_and_error(values, sizes)
+    ones = jax.tree.map(jnp.ones_like, params)
+    count = inner(ones, ones) if per_parameter else 1
+    return FisherTrace(value / count, error / count)
+
+
+def fisher_diagonal(
+    predict: Callable[[PyTree, PyTree], Array],
+    objective: Objective,
+    params: PyTree,
+    x: PyTree,
+    *,
+    key: Array,
+    targets: Array | None = None,
+    estimator: str = "per_example",
+    batch_size: int = 16,
+) -> PyTree:
+    """Estimate the diagonal of the Fisher information, a tree as the parameters'.
+
+    ``E_x E_{y ~ p(. | x)} (grad log p(y | x))^2`` of every parameter, by the estimators
+    of `fisher_trace`, whose value is the sum; stacked over tasks it weighs
+    `merging.fisher_average` (Matena & Raffel, 2022, take ``exact``).
+
+    Cost: as `fisher_trace`, in memory ``batch_size`` gradients, and for ``exact`` one
+    more per class.
+
+    Args:
+      predict: as in `fisher_trace`, and so are the others.
+      objective: the task's likelihood.
+      params: any pytree of floats.
+      x: inputs, leaves ``[N, ...]``.
+      key: for the labels.
+      targets: true labels ``[N, ...]``.
+      estimator: one of `ESTIMATORS`.
+      batch_size: ``B`` of ``minibatch``; how many per-example gradients at once.
+
+    Raises:
+      InputError: as `fisher_trace`.
+    """
+    params, x, targets = precision.raised((params, x, targets))
+
+    def square(gradient: PyTree) -> PyTree:
+        return jax.tree.map(jnp.square, gradient)
+
+    of, examples = _expectation(
+        predict, objective, params, x, key, targets, estimator, square
+    )
+    with jax.default_matmul_precision("highest"):
+        return probe.mean_batches(of, examples, batch_size)
+
+
+def _expectation(
+    predict: Callable[[PyTree, PyTree], Array],
+    objective: Objective,
+    params: PyTree,
+    x: PyTree,
+    key: Array,
+    targets: Array | None,
+    estimator: str,
+    square: Callable[[PyTree], PyTree],
+) -> tuple[Callable[[tuple], PyTree], tuple]:
+    """Mean of ``square(gradient)`` over a mini-batch, and examples to cut it from.
+
+    Arguments are raised, and otherwise those of `fisher_trace`, which says what is
+    wrong with them.
+    """
     one_of("estimator", estimator, ESTIMATORS)
     if estimator == "empirical" and targets is None:
         raise InputError("pass targets to the estimator 'empirical'.")
@@ -85,7 +164,6 @@ def fisher_trace(
         raise InputError(
             "this likelihood's outcomes cannot be enumerated; use 'per_example'."
         )
-    params, x, targets = precision.raised((params, x, targets))
     if estimator == "empirical" and objective.targets is not None:
         outputs = jax.eval_shape(predict, params, x)
         refuse_others(objective.targets, outputs, targets, "targets")
@@ -100,42 +178,47 @@ def fisher_trace(
             losses *= jnp.sqrt(objective.observations(outputs, y))
         return losses.mean()
 
-    def squared_norms(x: PyTree, y: Array) -> Array:
-        """Compute ``|grad log p(y | x)|^2`` of every example ``[B, ...]``."""
+    def squares(x: PyTree, y: Array) -> PyTree:
+        """Compute the square of ``grad log p(y | x)`` of every example ``[B, ...]``."""
 
-        def of_example(x: PyTree, y: Array) -> Array:
+        def of_example(x: PyTree, y: Array) -> PyTree:
             x, y = jax.tree.map(lambda leaf: leaf[None], (x, y))
             gradient = jax.grad(lambda p: loss(outputs_of(p, x), y))(params)
-            return precision.squared_norm(gradient, inner)
+            return square(gradient)
 
         return jax.vmap(of_example)(x, y)
 
-    def of_minibatch(x: PyTree, keys: Array, targets: Array | None) -> Array:
+    def mean(rows: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), rows)
+
+    def of_minibatch(x: PyTree, keys: Array, targets: Array | None) -> PyTree:
         outputs, pullback = jax.vjp(lambda p: outputs_of(p, x), params)
         y = objective.sample_targets(keys[0], outputs, targets)
         (gradient,) = pullback(jax.grad(loss)(outputs, y))
-        return probe.size(x) * precision.squared_norm(gradient, inner)
+        return jax.tree.map(lambda leaf: probe.size(x) * leaf, square(gradient))
 
-    def of_samples(x: PyTree, keys: Array, targets: Array | None) -> Array:
+    def of_samples(x: PyTree, keys: Array, targets: Array | None) -> PyTree:
         y = objective.sample_targets(keys[0], outputs_of(params, x), targets)
-        return squared_norms(x, y).mean(axis=0)
+        return mean(squares(x, y))
 
-    def of_targets(x: PyTree, keys: Array, targets: Array | None) -> Array:
+    def of_targets(x: PyTree, keys: Array, targets: Array | None) -> PyTree:
         del keys
         assert targets is not None
-        return squared_norms(x, targets).mean(axis=0)
+        return mean(squares(x, targets))
 
-    def of_classes(x: PyTree, keys: Array, targets: Array | None) -> Array:
+    def of_classes(x: PyTree, keys: Array, targets: Array | None) -> PyTree:
         del keys, targets
         assert objective.probabilities is not None
         chances = objective.probabilities(outputs_of(params, x))
 
-        def of_class(c: Array) -> Array:
-            labels = jnp.full(chances.shape[0], c)
-            return jnp.tensordot(chances[:, c], squared_norms(x, labels), axes=1)
+        def of_class(c: Array) -> PyTree:
+            rows = squares(x, jnp.full(chances.shape[0], c))
+            return jax.tree.map(
+                lambda leaf: jnp.tensordot(chances[:, c], leaf, axes=1), rows
+            )
 
-        classes = jnp.arange(chances.shape[-1])
-        return jax.lax.map(of_class, classes).sum(axis=0) / chances.shape[0]
+        classes = jax.lax.map(of_class, jnp.arange(chances.shape[-1]))
+        return jax.tree.map(lambda leaf: leaf.sum(axis=0) / chances.shape[0], classes)
 
     of = {
         "minibatch": of_minibatch,
@@ -144,9 +227,4 @@ def fisher_trace(
         "exact": of_classes,
     }[estimator]
     examples = x, jax.random.split(key, probe.size(x)), targets
-    with jax.default_matmul_precision("highest"):
-        values, sizes = probe.map_batches(lambda b: of(*b), examples, batch_size)
-    value, error = probe.mean_and_error(values, sizes)
-    ones = jax.tree.map(jnp.ones_like, params)
-    count = inner(ones, ones) if per_parameter else 1
-    return FisherTrace(value / count, error / count)
+    return (lambda batch: of(*batch)), examples

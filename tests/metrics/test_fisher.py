@@ -165,3 +165,27 @@ def test_groups_of_parameters_add_up(estimator, key):
 def test_bad_options(objective, options, message, key):
     with pytest.raises(InputError, match=message):
         metrics.fisher_trace(many, objective, PARAMS, X, key=key, **options)
+
+
+@pytest.mark.parametrize("estimator", ["minibatch", "per_example", "exact"])
+def test_the_diagonal_adds_up_to_the_trace(estimator, key):
+    args = many, SOFTMAX, PARAMS, X
+    options = {"key": key, "estimator": estimator, "batch_size": 16}
+    diagonal = metrics.fisher_diagonal(*args, **options)
+    total = sum(leaf.sum() for leaf in diagonal.values())
+    trace = metrics.fisher_trace(*args, **options).value
+    np.testing.assert_allclose(total, trace, rtol=1e-5)
+    shapes = jax.tree.map(jnp.shape, diagonal)
+    assert shapes == jax.tree.map(jnp.shape, PARAMS)
+
+
+def test_the_exact_diagonal_is_that_of_gauss_newton(key):
+    flat, unravel = ravel_pytree(PARAMS)
+    jacobian = jax.jacobian(lambda f: many(unravel(f), X))(flat)  # [N, C, P]
+    chances = jax.nn.softmax(many(PARAMS, X))
+    curvature = jax.vmap(lambda p: jnp.diag(p) - jnp.outer(p, p))(chances)
+    expected = jnp.einsum("nap,nab,nbp->p", jacobian, curvature, jacobian) / len(X)
+    diagonal = metrics.fisher_diagonal(
+        many, SOFTMAX, PARAMS, X, key=key, estimator="exact"
+    )
+    np.testing.assert_allclose(ravel_pytree(diagonal)[0], expected, rtol=1e-4)
