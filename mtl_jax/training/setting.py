@@ -148,10 +148,12 @@ class Setting:
         outputs, state = self._outputs(heads, state, z, train=True)
         return mean_loss(self.objective, outputs, y), state
 
-    def predict(self, params: Params, state: ModelState, x: Array) -> Array:
-        """Return outputs of one task for ``x [B, ...]``, in evaluation mode."""
-        z, _ = self._features(params.shared, state.trunk, x, train=False)
-        return self._outputs(params.heads, state.heads, z, train=False)[0]
+    def predict(
+        self, params: Params, state: ModelState, x: Array, train: bool = False
+    ) -> Array:
+        """Return outputs of one task for ``x [B, ...]``, in evaluation mode or not."""
+        z, _ = self._features(params.shared, state.trunk, x, train=train)
+        return self._outputs(params.heads, state.heads, z, train=train)[0]
 
     def augment(self, key: Array, task_ids: Array, batch: Batch) -> Batch:
         """Change the images of a training batch at random, and pixels that are targets.
