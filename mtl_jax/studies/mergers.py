@@ -80,9 +80,9 @@ class Merger(NamedTuple):
     merge: Callable[[Setting, Problem, Array], Merged]
     """``(setting, problem, scale) -> merged``."""
     is_scaled: bool = False
-    """Whether the scale matters, and is to be chosen by validation."""
+    """True where the scale matters, and is to be chosen by validation."""
     needs_classes: bool = False
-    """Whether it goes by what outputs say of classes."""
+    """True where it goes by what outputs say of classes."""
 
 
 def average(setting: Setting, problem: Problem, scale: Array) -> Merged:
