@@ -31,6 +31,7 @@ from mtl_jax.smto.dwa import dwa
 from mtl_jax.smto.excessmtl import excessmtl
 from mtl_jax.smto.fairgrad import fairgrad
 from mtl_jax.smto.famo import famo
+from mtl_jax.smto.finetune import finetune
 from mtl_jax.smto.fmtl import fmtl
 from mtl_jax.smto.gls import gls
 from mtl_jax.smto.graddrop import graddrop, graddrop_rep
@@ -68,6 +69,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "mean": mean,
     "fixed": fixed,
     "sampled": sampled,
+    "finetune": finetune,
     "si": si,
     "rlw": rlw,
     "dwa": dwa,

@@ -20,8 +20,7 @@ from mtl_jax import smto
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
-from mtl_jax.training import tuning, variants
-from mtl_jax.training.groups import SINGLE
+from mtl_jax.training import groups, tuning, variants
 from mtl_jax.training.optimizers import OPTIMIZERS
 from mtl_jax.types import GROUP, Config, InputError
 
@@ -89,7 +88,7 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
     trials = []
     for names in families(study, tasks):
         tried = combinations(study, names[0])
-        is_single = variants.label(names[0]) == SINGLE
+        is_single = groups.is_single(names[0])
         plans: dict[tuple, dict[str, Frame]] = {}
         for name in names:
             of_name = chosen[variants.is_of(name, chosen["variant"], chosen["task"])]
@@ -154,7 +153,7 @@ def only(study: Config, tasks: Sequence[str]) -> Frame:
     for name in variants.expand(study.base, tasks):
         label, task = variants.label(name), name.partition(GROUP)[2]
         alone = [task] if task else list(tasks)
-        for of_row in alone if label == SINGLE else [""]:
+        for of_row in alone if groups.is_single(name) else [""]:
             rows.append(
                 {"setting": study.base.setting, "variant": label, "task": of_row}
             )

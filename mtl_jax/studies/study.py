@@ -23,9 +23,8 @@ from mtl_jax.storage import candidates, commands, disk, provenance, records, wor
 from mtl_jax.storage.commands import SELECTED, STUDY, SWEEP
 from mtl_jax.studies import grid, trial
 from mtl_jax.studies.trial import Engine, Say, Trial
-from mtl_jax.training import variants
+from mtl_jax.training import groups, variants
 from mtl_jax.training.config import fields
-from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resolve
 from mtl_jax.types import Config, InputError
 
@@ -235,7 +234,7 @@ def remaining(
     sizes = sorted(config.grid.batch_sizes)
     each = config.base.steps * sizes[len(sizes) // 2] * len(config.final.seeds)
     models = [
-        len(tasks) if config.select.over == "task" and name != SINGLE else 1
+        len(tasks) if config.select.over == "task" and not groups.is_single(name) else 1
         for name in variants.expand(config.base, tasks)
     ]
     costs = [each * len(tasks)] * sum(models)

@@ -207,6 +207,7 @@ def of_two(name):
 LEFT_OUT = {
     "sum": 1,
     "fixed": 1,
+    "finetune": 1,
     "si": 1,
     "uw": 1,
     "imtl_l": 1,
@@ -819,7 +820,15 @@ WRONG = {
     "graddrop": {"leak": [(2.0, "at most 1")]},
     "graddrop_rep": {"leak": [(-1.0, "at least 0")]},
     "excessmtl": {"step": [(-1.0, "at least 0")]},
-    "fmtl": {"rho": [(0.0, "more than 0")], "inner": [("moco", "mgda")]},
+    "finetune": {
+        "joint_steps": [(-1, "0 or more"), (0.5, "0 or more")],
+        "target": [(-1, "0 or more")],
+    },
+    "fmtl": {
+        "rho": [(0.0, "more than 0")],
+        "rho_heads": [(-2.0, "at least -1")],
+        "inner": [("moco", "mgda")],
+    },
     "rotograd": {"burn_in": [(-1, "0 or more")]},
     "samo": {
         "rho": [(0.0, "more than 0")],
