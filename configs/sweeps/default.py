@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, tuple]] = {
     "tchebycheff": {"mu": (0.01, 0.1, 1.0)},
     "cosmos": {"penalty": (0.1, 1.0, 8.0)},
     "pbi": {"theta": (1.0, 5.0)},
+    "auto_lambda": {"learning_rate": (1e-4, 1e-3)},
     "pcd": {"tau": (0.02, 0.1, 0.5)},
     "gradnorm": {"alpha": (0.5, 1.5, 3.0)},
     "dbmtl": {"beta": (0.1, 0.5, 0.9)},

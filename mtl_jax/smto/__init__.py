@@ -9,6 +9,7 @@ from typing import Any
 
 from mtl_jax.options import check_options, defaults
 from mtl_jax.smto.aligned_mtl import aligned_mtl
+from mtl_jax.smto.auto_lambda import auto_lambda
 from mtl_jax.smto.cagrad import cagrad
 from mtl_jax.smto.config import config
 from mtl_jax.smto.contract import (
@@ -104,6 +105,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     # of independent batches
     "sdmgrad": sdmgrad,
     "modo": modo,
+    "auto_lambda": auto_lambda,
     # over time
     "moco": moco,
     "momentum_config": momentum_config,

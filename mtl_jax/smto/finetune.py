@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from mtl_jax.smto.contract import LossWeighting, check_count
-from mtl_jax.types import Array, InputError
+from mtl_jax.smto.contract import LossWeighting, check_count, check_task
+from mtl_jax.types import Array
 
 
-def finetune(joint_steps: int = 1_000, target: int = 0) -> LossWeighting:
+def finetune(joint_steps: int = 100, target: int = 0) -> LossWeighting:
     """Minimise the sum of the losses at first, and then that of one task.
 
     Weights are 1 for ``joint_steps`` updates, and from there on 1 of the target and 0
@@ -31,11 +31,7 @@ def finetune(joint_steps: int = 1_000, target: int = 0) -> LossWeighting:
     target = check_count("finetune's target", target, 0)
 
     def init(num_tasks: int) -> Array:
-        if target >= num_tasks:
-            raise InputError(
-                f"finetune's target is task {target}, of {num_tasks} tasks; name one "
-                f"of 0 to {num_tasks - 1}."
-            )
+        check_task("finetune's target", target, num_tasks)
         return jnp.zeros((), jnp.int32)
 
     def update(losses: Array, state: Array, key: Array) -> tuple[Array, Array]:

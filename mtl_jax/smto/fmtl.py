@@ -15,7 +15,7 @@ from mtl_jax.types import Array, Params, PyTree
 
 
 def fmtl(
-    inner: Any = "cagrad", rho: float = 1e-3, rho_heads: float = -1.0
+    inner: Any = "cagrad", rho: float = 1e-3, head_ratio: float = 1.0
 ) -> Perturbation:
     """Combine gradients and sharpness gradients of the tasks, each by another method.
 
@@ -29,13 +29,13 @@ def fmtl(
     Args:
       inner: a Gramian or loss weighting, or its name.
       rho: radius of the ball, of shared parameters.
-      rho_heads: that of heads; 0 leaves them where they are, -1 is ``rho``.
+      head_ratio: radius of the heads' ball, in units of ``rho``; with 0 they stay.
 
     Raises:
       InputError: rho is not positive, or inner no weighting.
     """
     rho = check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
-    rho_heads = check_range("fmtl's rho_heads", rho_heads, -1, float("inf"))
+    head_ratio = check_range("fmtl's head_ratio", head_ratio, 0, float("inf"))
     method = as_gramian(inner, "fmtl")
 
     def init(num_tasks: int) -> tuple[PyTree, PyTree]:
@@ -51,8 +51,8 @@ def fmtl(
     ) -> tuple[Perturbed, tuple[PyTree, PyTree]]:
         del losses_at
         check_key(key)
-        radius = jnp.where(rho_heads < 0, rho, rho_heads)
-        worst = grads_at(Params(ascent(rho, grads.shared), ascent(radius, grads.heads)))
+        of_heads = ascent(head_ratio * rho, grads.heads)
+        worst = grads_at(Params(ascent(rho, grads.shared), of_heads))
         flat = jax.tree.map(jnp.subtract, worst.shared, grads.shared)
         loss_key, flat_key = jax.random.split(key)
         first, loss_state = method.update(

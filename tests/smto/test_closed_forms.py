@@ -278,6 +278,12 @@ TABLE = {
     "upgrad": ("upgrad", {}, UPGRAD, UPGRAD_WEIGHTS),
     "dualproj": ("dualproj", {}, DUALPROJ, {"conflict": (0.5, 0.5)}),
     "finetune": ("finetune", {}, SUM, {}),
+    "auto_lambda": (
+        "auto_lambda",
+        {"initial": 1.0},
+        SUM,
+        {},
+    ),
     "finetune, alone": (
         "finetune",
         {"joint_steps": 0, "target": 1},
@@ -651,8 +657,8 @@ def at_other_points(name, **options):
         ("fmtl", {}, (1.0, 2.0), 3.3, 1.1),
         ("fmtl", {}, (1.0, -2.0), -1 + 0.3, 1.1),
         ("fmtl", {}, (1.0, 0.0), 1.1, 1.1),
-        ("fmtl", {"rho_heads": 0.5}, (1.0, 2.0), 3.3, 1.5),
-        ("fmtl", {"rho_heads": 0.0}, (1.0, 2.0), 3.3, 1.0),
+        ("fmtl", {"head_ratio": 5.0}, (1.0, 2.0), 3.3, 1.5),
+        ("fmtl", {"head_ratio": 0.0}, (1.0, 2.0), 3.3, 1.0),
         # Trunks moved by .1 up the mean gradient, or up their own; heads up their own
         ("samo", {"beta": 0.0}, (1.0, 2.0), 3.3, 1.1),
         ("samo", {"beta": 0.0}, (1.0, -2.0), -0.9, 1.1),
