@@ -205,8 +205,7 @@ def make_setting(
     directory = options.pop("dir")
     if dataset is None:
         dataset = load_dataset(config.setting, directory=directory, **options)
-    kind = config.model.name
-    trunk = models.make(kind, weights, **config.model.get(kind, {}))
+    trunk = _named_trunk(config.model.name, config.model, weights)
     return from_dataset(
         config.setting,
         dataset,
@@ -216,6 +215,14 @@ def make_setting(
         compute=config.compute_dtype,
         transform=transform,
     )
+
+
+def _named_trunk(name: str, model: Config, weights: str = "") -> Trunk:
+    """Make a trunk with its options in ``config.model``, and those of trunks in it."""
+    options = dict(model.get(name, {}))
+    for option in options.keys() & set(models.NESTED):
+        options[option] = _named_trunk(options[option], model)
+    return models.make(name, weights, **options)
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:
