@@ -12,7 +12,7 @@ import mtl_jax
 from configs import digits
 from mtl_jax import Task, models, tree
 from mtl_jax.gradients import task_gram
-from mtl_jax.models.head import penalise, task_number
+from mtl_jax.models.head import TASK, penalise, task_number
 from mtl_jax.smto import GramianWeighting, strategies
 from mtl_jax.smto.contract import exact, stateless
 from mtl_jax.training.setting import from_dataset, make_setting, with_rotations
@@ -51,6 +51,10 @@ def test_a_task_alone_starts_where_it_starts_in_company(name):
     close(alone.shared, params.shared, rtol=0, atol=0)
     its = jax.tree.map(lambda leaf: leaf[2:], (params.heads, state.heads))
     close((alone.heads, its_state.heads), its, rtol=0, atol=0)
+    numbers = jax.tree.leaves(state.heads.get(TASK, {}))
+    assert len(numbers) == (name in ("ple", "cross_stitch"))
+    for number in numbers:
+        np.testing.assert_array_equal(number, TASKS)
 
 
 @pytest.mark.parametrize("name", NAMES)
