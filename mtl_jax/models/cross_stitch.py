@@ -4,7 +4,7 @@ Source: Misra et al., CVPR 2016, eq. 1, for any number of tasks: behind every la
 the last, column ``t`` goes on with ``sum_s alpha_ts x_s``, one number for all units of
 a layer, as in LibMTL. At first ``alpha_tt`` is .9, as in the paper, and the others
 share the rest (LibMTL: all are 1, so that values grow with the number of tasks). The
-paper gives the numbers alpha a rate 100 times that of the layers; here it is the same.
+paper tries higher rates for the numbers alpha than for the layers; here it is the same.
 
 All columns are in the trunk: through the stitches the loss of a task reaches them all.
 A task that trains alone has the others' columns beside its own.
