@@ -153,7 +153,8 @@ def run(
                 say(f"{folder} is finished: step {step} of {config.steps}")
                 return Outcome(step, None, None, {})
             # From here on a signal waits for the next boundary, compilation included.
-            following = trackers.follow(config.log, folder, workdir.flat(config), say)
+            flat = workdir.flat(config)
+            following = trackers.follow(config.log, folder, flat, step, say)
             shown = ProgressBar(config.steps, step, progress)
             with StopSignal() as stop, following as log, shown as bar:
                 session = _prepare(made, folder, saved, states, bar, log)
