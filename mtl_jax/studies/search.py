@@ -38,7 +38,7 @@ SAMPLERS, PRUNERS = ("tpe", "random"), ("none", "median", "hyperband")
 WARMUP = 0.1
 """Share of the steps before which the median ends no trial."""
 DIGITS = 4
-"""Significant digits of an option; a learning rate, which tells trials apart, has all."""
+"""Significant digits of an option; a learning rate has all, to tell trials apart."""
 PRUNED = "pruned"
 """Attribute of a trial that its pruner has ended."""
 
