@@ -42,6 +42,7 @@ LONG += (
 )
 LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
 LONG += ("test_options", "test_numbers", "test_tuning", "test_prolong", "test_trackers")
+LONG += ("test_search", "test_slurm_engine")
 
 
 def pytest_collection_modifyitems(items):
