@@ -1,5 +1,6 @@
 """JAX without silent broadcasting, on the CPU unless JAX_PLATFORMS says otherwise."""
 
+import gc
 import os
 
 import jax
@@ -46,6 +47,12 @@ LONG += ("test_options", "test_numbers", "test_tuning", "test_prolong", "test_tr
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [*LONG, item.path.stem].index(item.path.stem))
+
+
+def pytest_collection_finish():
+    """Leave modules and tests to no collector: it would walk them at every tracing."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
