@@ -165,7 +165,7 @@ def run(
             shown = ProgressBar(config.steps, step, progress)
             with StopSignal() as stop, following as log, shown as bar:
                 until = enough or (lambda: False)
-                session = _prepare(made, folder, saved, states, bar, log, until)
+                session = _prepare(made, folder, saved, step, states, bar, log, until)
                 _bind(session, step)
                 return _loop(session, _place(session, states), step, stop)
 
@@ -174,7 +174,8 @@ def _prepare(
     made: Experiment,
     folder: Path,
     saved: Any,
-    states: list,
+    step: int,
+    states: list[TrainState],
     bar: ProgressBar,
     log: Callable[[int, list[Row]], None],
     enough: Callable[[], bool],
@@ -186,7 +187,7 @@ def _prepare(
     watch = Stopwatch("training")
     with watch("compilation"):
         programs = compile_programs(setting, variants, states, loader)
-        factors = compile_factors(made, states)
+        factors = compile_factors(made, states, initial=step == 0)
         temporaries = [factor.temporaries for each in factors for factor in each]
         if temporaries:
             kept = held(states, loader)
