@@ -150,8 +150,18 @@ class Setting:
 
     def predict(self, params: Params, state: ModelState, x: Array) -> Array:
         """Return outputs of one task for ``x [B, ...]``, in evaluation mode."""
-        z, _ = self._features(params.shared, state.trunk, x, train=False)
+        z = self.embed(params.shared, state.trunk, x)
         return self._outputs(params.heads, state.heads, z, train=False)[0]
+
+    def embed(self, shared: PyTree, state: PyTree, x: Array) -> Array:
+        """Return the representation ``[B, ...]`` of ``x [B, ...]``, in evaluation mode.
+
+        Args:
+          shared: parameters of the trunk.
+          state: its state.
+          x: inputs of one task.
+        """
+        return self._features(shared, state, x, train=False)[0]
 
     def augment(self, key: Array, task_ids: Array, batch: Batch) -> Batch:
         """Change the images of a training batch at random, and pixels that are targets.
