@@ -10,7 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mtl_jax.analysis import memo
-from mtl_jax.report import charts, claim_pictures, claims, side_by_side, tables
+from mtl_jax.report import (
+    charts,
+    claim_pictures,
+    claims,
+    grouping,
+    side_by_side,
+    tables,
+)
 from mtl_jax.report.charts import Picture, export
 from mtl_jax.report.charts.payload import of_picture
 from mtl_jax.report.charts.script import javascript
@@ -223,6 +230,7 @@ def _section(
         tables.tasks(findings, looks),
         tables.delta_m(findings, looks),
         tables.fronts(findings, looks),
+        grouping.ranked(findings.ranking),
         tables.gaps(findings, looks),
         tables.factors(_of(correlated[0], findings.setting), looks),
         tables.conflict([_of(t, findings.setting) for t in correlated[1:]], looks),
