@@ -174,7 +174,9 @@ def find(workdir: Path, setting: str = "") -> Findings:
         else pd.DataFrame(),
         fronts=_or_empty(lambda: analysis.fronts(df)),
         transfers=transfers,
-        ranking=grouping.ranking(df) if len(transfers) else pd.DataFrame(),
+        ranking=_or_empty(lambda: grouping.ranking(df))
+        if len(transfers)
+        else pd.DataFrame(),
         versus={v: _versus(df, v, scores, shared) for v in others},
         step=int(whole["step"].max()),
     )

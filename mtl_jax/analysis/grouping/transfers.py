@@ -1,5 +1,6 @@
 """Measured transfer of groups: what training together changes for each of its tasks."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -84,9 +85,11 @@ def groups(df: Frame, method: str = "multi") -> Frame:
 
 
 def tasks_of(df: Frame, setting: str) -> list[str]:
-    """List the tasks of a setting, in the order of its records."""
-    rows = df[(df["setting"] == setting) & (df["task"] != "")]
-    return list(dict.fromkeys(rows["task"]))
+    """List the tasks of a setting and of its groups, in the order of its records."""
+    rows = df[df["setting"] == setting]
+    in_groups = [members(group) for group in dict.fromkeys(labels(rows)["group"])]
+    names = [*rows["task"].unique(), *itertools.chain(*in_groups)]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def members(group: str) -> list[str]:
