@@ -50,7 +50,9 @@ class Correlation(NamedTuple):
 
 
 def rank_correlation(
-    x: Sequence[float], y: Sequence[float], groups: Sequence[Hashable] | None = None
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
 ) -> Correlation:
     """Correlate ranks within groups by Spearman's rho, pooled over groups.
 

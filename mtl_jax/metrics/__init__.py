@@ -38,7 +38,7 @@ from mtl_jax.metrics.hessian import (
     trace,
 )
 from mtl_jax.metrics.sharpness import average_sharpness, sharpness
-from mtl_jax.metrics.similarity import linear_cka
+from mtl_jax.metrics.similarity import linear_cka, pairwise_cka
 
 __all__ = [
     "affinity",
@@ -59,6 +59,7 @@ __all__ = [
     "m_coherence",
     "multi_task_curvature",
     "noise_scale",
+    "pairwise_cka",
     "plane",
     "power_iteration",
     "sharpness",

@@ -1,4 +1,4 @@
-"""Similarity of two networks' features on the same examples: linear CKA.
+"""Similarity of networks' features on the same examples: linear CKA.
 
 >>> import jax, jax.numpy as jnp
 >>> x = jax.random.normal(jax.random.key(0), (64, 3))
@@ -43,6 +43,35 @@ def linear_cka(x: Array, y: Array, *, debiased: bool = False) -> Scalar:
         raise InputError(f"debiased needs at least 4 examples, not {x.shape[0]}.")
     of_x, of_y = _kernel(x, debiased), _kernel(y, debiased)
     return precision.dot(of_x, of_y) / (precision.norm(of_x) * precision.norm(of_y))
+
+
+def pairwise_cka(features: Array, *, debiased: bool = False) -> Array:
+    """Return `linear_cka` of all pairs of networks ``[T, T]``.
+
+    Args:
+      features: of the same examples by every network ``[T, N, D]``.
+      debiased: as in `linear_cka`.
+
+    Raises:
+      InputError: features of another rank, or fewer than four examples for
+        ``debiased``.
+
+    >>> x = jax.random.normal(jax.random.key(0), (8, 3))
+    >>> pairwise_cka(jnp.stack([x, 2 * x])).round(4).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    if features.ndim != 3:
+        raise InputError(
+            f"features are {features.shape}; pass [T, N, D], flattened where they are "
+            f"maps."
+        )
+    if debiased and features.shape[1] < 4:
+        raise InputError(f"debiased needs at least 4 examples, not {len(features[0])}.")
+    kernels = jax.lax.map(lambda x: _kernel(x, debiased), features)
+    rows = kernels.reshape(len(kernels), -1)
+    products = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+    sizes = jnp.sqrt(jnp.diagonal(products))
+    return products / (sizes[:, None] * sizes[None, :])
 
 
 def _kernel(x: Array, debiased: bool) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis
-from mtl_jax.analysis import memo
+from mtl_jax.analysis import grouping, memo
 from mtl_jax.analysis.claims.explanation import FACTORS
 from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names
 from mtl_jax.report import charts
@@ -76,6 +76,10 @@ class Findings(NamedTuple):
     """Multi-task optimizers against ``multi``; empty where there are none."""
     fronts: Frame
     """Hypervolumes of variants that differ in their preferences only."""
+    transfers: Frame
+    """Transfer of groups of tasks; empty where fewer than two tasks have any."""
+    ranking: Frame
+    """Correlations of predictors with it; empty where it is."""
     versus: dict[str, Versus]
     step: int
     """Last step that was reached."""
@@ -145,6 +149,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
     shared = kinds.pop() if len(kinds) == 1 else ""
     others = analysis.compared(df, BASELINE) if BASELINE in variants else []
     optimizers = [v for v in others if v != "multi"]
+    transfers = _or_empty(lambda: _of_groups(df))
     return Findings(
         setting=str(df["setting"].iloc[0]),
         workdir=workdir,
@@ -168,6 +173,10 @@ def find(workdir: Path, setting: str = "") -> Findings:
         if optimizers
         else pd.DataFrame(),
         fronts=_or_empty(lambda: analysis.fronts(df)),
+        transfers=transfers,
+        ranking=_or_empty(lambda: grouping.ranking(df))
+        if len(transfers)
+        else pd.DataFrame(),
         versus={v: _versus(df, v, scores, shared) for v in others},
         step=int(whole["step"].max()),
     )
@@ -230,6 +239,14 @@ def _versus(df: Frame, variant: str, scores: dict[str, str], shared: str) -> Ver
             lambda: analysis.conflict_effects(df, variant, BASELINE, per_step=True)
         ),
     )
+
+
+def _of_groups(df: Frame) -> Frame:
+    """Transfer of groups, where two tasks or more have some beside that of all."""
+    table = grouping.transfers(df)
+    whole = table["group"].map(lambda name: set(grouping.members(name)))
+    parts = table[whole.map(len) < df[df["task"] != ""]["task"].nunique()]
+    return table if parts["target"].nunique() > 1 else pd.DataFrame()
 
 
 def _or_empty(make: Callable[[], Frame]) -> Frame:

@@ -13,6 +13,7 @@ from mtl_jax.report import (
     conflict_pictures,
     factor_pictures,
     front_pictures,
+    group_pictures,
 )
 from mtl_jax.report.against_loss import LOSS_AXIS, against_loss, matched_means
 from mtl_jax.report.captions import lines, selection
@@ -49,6 +50,7 @@ def pictures(
         yield from _effects(findings, shown)
     yield from _ranking(findings, shown)
     yield from front_pictures.fronts(findings)
+    yield from group_pictures.pairs(findings)
     yield _learning(findings, shown)
     yield from factor_pictures.factors(findings, shown)
     yield from factor_pictures.contrasts(findings, shown, correlations[0])

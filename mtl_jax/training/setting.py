@@ -160,6 +160,16 @@ class Setting:
         z, _ = self._features(params.shared, state.trunk, x, train=train)
         return self._outputs(params.heads, state.heads, z, train=train)[0]
 
+    def embed(self, shared: PyTree, state: PyTree, x: Array) -> Array:
+        """Return the representation ``[B, ...]`` of ``x [B, ...]``, in evaluation mode.
+
+        Args:
+          shared: parameters of the trunk.
+          state: its state.
+          x: inputs of one task.
+        """
+        return self._features(shared, state, x, train=False)[0]
+
     def augment(self, key: Array, task_ids: Array, batch: Batch) -> Batch:
         """Change the images of a training batch at random, and pixels that are targets.
 

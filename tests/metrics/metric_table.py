@@ -40,7 +40,7 @@ from mtl_jax.metrics.hessian import (
     trace,
 )
 from mtl_jax.metrics.sharpness import Ball, average_sharpness, sharpness, sharpness_in
-from mtl_jax.metrics.similarity import linear_cka
+from mtl_jax.metrics.similarity import linear_cka, pairwise_cka
 from mtl_jax.objectives.losses import SOFTMAX
 from mtl_jax.types import Batch, Params
 
@@ -178,6 +178,9 @@ def table(view, scale=1):
             linear_cka(features(p, b.x), features(moved(p), b.x), debiased=debiased)
             for debiased in (False, True)
         ],
+        "pairwise_cka": lambda p, b: pairwise_cka(
+            jnp.stack([features(p, b.x), features(moved(p), b.x)])
+        ),
     }
     with_key = {
         "average_sharpness": lambda p, b, k: average_sharpness(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax.metrics.similarity import linear_cka
+from mtl_jax.metrics.similarity import linear_cka, pairwise_cka
 from mtl_jax.types import InputError
 
 RNG = np.random.default_rng(0)
@@ -103,3 +103,20 @@ def test_bad_shapes():
             of(X, y)
     with pytest.raises(InputError, match="at least 4 examples, not 3"):
         of(X[:3], Y[:3], debiased=True)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+def test_all_pairs_are_those_pair_by_pair(debiased):
+    features = jnp.asarray(np.stack([X, Y[:, :6], 2 * X]), "f4")
+    pairs = np.asarray(pairwise_cka(features, debiased=debiased))
+    np.testing.assert_allclose(pairs, pairs.T, atol=1e-6)
+    np.testing.assert_allclose(np.diagonal(pairs), 1, rtol=1e-5)
+    assert pairs[0, 1] == pytest.approx(of(X, Y[:, :6], debiased=debiased), rel=1e-4)
+    assert pairs[0, 2] == pytest.approx(1, rel=1e-5)
+
+
+def test_pairs_need_features_of_networks():
+    with pytest.raises(InputError, match=r"\(2, 3\); pass \[T, N, D\]"):
+        pairwise_cka(jnp.zeros((2, 3)))
+    with pytest.raises(InputError, match="at least 4 examples, not 3"):
+        pairwise_cka(jnp.zeros((2, 3, 1)), debiased=True)

@@ -37,7 +37,8 @@ def heat(
     where = {
         channel: {
             "field": name, "type": "nominal", "sort": list(order),
-            "title": label or None, "axis": {"labelAngle": 0, "labelLimit": 110},
+            "title": label or None,
+            "axis": {"labelAngle": 0, "labelLimit": 110, "labelFlush": False},
         }
         for channel, name, order, label in zip(
             "xy", ("column", "row"), orders, labels, strict=True)
