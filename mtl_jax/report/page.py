@@ -14,8 +14,8 @@ from mtl_jax.report import (
     charts,
     claim_pictures,
     claims,
-    merge_tables,
     grouping,
+    merge_tables,
     side_by_side,
     tables,
 )
