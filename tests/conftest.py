@@ -1,5 +1,6 @@
 """JAX without silent broadcasting, on the CPU unless JAX_PLATFORMS says otherwise."""
 
+import gc
 import os
 
 import jax
@@ -42,17 +43,45 @@ LONG += (
 )
 LONG += ("test_precision", "test_residuals", "test_faults", "test_wrappers")
 LONG += ("test_options", "test_numbers", "test_tuning", "test_prolong", "test_trackers")
+LONG += ("test_search", "test_slurm_engine")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [*LONG, item.path.stem].index(item.path.stem))
 
 
+def pytest_collection_finish():
+    """Leave modules and tests to no collector: it would walk them at every tracing."""
+    gc.collect()
+    gc.freeze()
+
+
+# Files that call the same programs, of tests/smto/cases.py: one worker has them all.
+TOGETHER = {
+    f"tests/smto/test_{name}.py"
+    for name in ("common", "precision", "closed_forms", "state", "parity")
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a worker a file at a time, or all of `TOGETHER`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "together" if file in TOGETHER else file
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def forget():
+def forget(request):
     """What a file compiled: gigabytes otherwise, which the garbage collector walks."""
     yield
-    jax.clear_caches()
+    if request.node.nodeid not in TOGETHER:
+        jax.clear_caches()
 
 
 @pytest.fixture

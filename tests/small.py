@@ -140,7 +140,16 @@ def fork(
       command: name of the entry point.
     """
     log.mkdir(parents=True, exist_ok=True)
-    server = multiprocessing.get_context("forkserver")
+    process = server().Process(
+        target=_entry_point, args=(arguments, log, dict(os.environ), free, command)
+    )
+    process.start()
+    return process
+
+
+def server() -> Any:
+    """Return the context of processes that are forked with everything imported."""
+    context = multiprocessing.get_context("forkserver")
     modules = [
         "experiments.entry",
         "ml_collections.config_flags",
@@ -148,21 +157,19 @@ def fork(
         "mtl_jax.report.terminal_table",
         "sklearn.datasets",
     ]
-    server.set_forkserver_preload([*modules, "pytest", "configs.digits"])
-    process = server.Process(
-        target=_entry_point, args=(arguments, log, dict(os.environ), free, command)
-    )
-    process.start()
-    return process
+    context.set_forkserver_preload([*modules, "pytest", "configs.digits"])
+    return context
 
 
 def _entry_point(
     arguments: list[str], log: Path, env: dict, free: int | None, command: str
 ) -> None:
     """What `python -m experiments.train` does, with its output in files."""
+    import gc
     import importlib
     import shutil
 
+    gc.freeze()  # what is imported: no collector walks it
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(log / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
     os.environ.update(env)

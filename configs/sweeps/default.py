@@ -10,6 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mtl_jax.studies import search
+
 # Values that are tried, around those that the methods' papers use.
 OPTIONS: dict[str, dict[str, tuple]] = {
     "rlw": {"distribution": ("normal", "uniform")},
@@ -18,6 +20,7 @@ OPTIONS: dict[str, dict[str, tuple]] = {
     "tchebycheff": {"mu": (0.01, 0.1, 1.0)},
     "cosmos": {"penalty": (0.1, 1.0, 8.0)},
     "pbi": {"theta": (1.0, 5.0)},
+    "auto_lambda": {"learning_rate": (1e-4, 1e-3)},
     "pcd": {"tau": (0.02, 0.1, 0.5)},
     "gradnorm": {"alpha": (0.5, 1.5, 3.0)},
     "dbmtl": {"beta": (0.1, 0.5, 0.9)},
@@ -55,6 +58,13 @@ def get_config(base: ConfigDict) -> ConfigDict:
     # Values of options of multi-task optimizers. A candidate tries one combination, so
     # every variant has as many candidates as any other: grid.options.NAME.OPTION.
     config.grid.options = ConfigDict(OPTIONS)
+
+    # Where the grid is too large, Optuna (extra optuna) draws candidates between its
+    # ends: so many for every variant and optimizer; 0: the whole grid.
+    config.search = ConfigDict(search.DEFAULTS)
+    # config.search.at_once: drawn together, which an engine may train side by side
+    # config.search.sampler: tpe | random
+    # config.search.pruner: none | median | hyperband; ends trials that fall behind
 
     # The choice by validation. model: a multi-task run once for all its tasks, a
     # single-task run for its task. task: for every task the multi-task run that is best

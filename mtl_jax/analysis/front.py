@@ -51,7 +51,7 @@ def undominated(points: np.ndarray) -> np.ndarray:
     """
     below = (points[:, None] <= points[None]).all(axis=2)
     less = (points[:, None] < points[None]).any(axis=2)
-    return ~(below & less).any(axis=0)
+    return np.logical_not((below & less).any(axis=0))
 
 
 def ends(df: Frame, split: str = "test") -> Frame:

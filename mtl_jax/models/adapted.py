@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from mtl_jax.models.head import PENALTIES, penalise, split_penalties
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.types import Array, InputError, PyTree
 
@@ -101,9 +102,12 @@ class LinenTrunk(Trunk):
         following, now = jax.random.split(jax.random.wrap_key_data(key.value))
         rngs = {"params": now, "dropout": now}
         applied: Any = module.apply(
-            variables, x, rngs=rngs, mutable=list(state.value), **mode
+            variables, x, rngs=rngs, mutable=[*state.value, PENALTIES], **mode
         )
         outputs, moved = applied
+        if PENALTIES in moved:
+            penalty, moved = split_penalties(moved)
+            penalise(self, penalty)
         if not self.is_initializing():
             state.value, key.value = dict(moved), jax.random.key_data(following)
         return outputs

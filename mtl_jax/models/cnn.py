@@ -1,12 +1,13 @@
 """Small convolutional trunk for 28x28 and 32x32 images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from mtl_jax.models.conv import check_form, conv_pool
+from mtl_jax.models.mlp import Layer
 from mtl_jax.models.trunk import Trunk
 from mtl_jax.options import check_sizes, one_of
 from mtl_jax.types import Array, InputError
@@ -46,15 +47,51 @@ class CNN(Trunk):
         del train
         x = x.transpose(3, 1, 2, 0)
         for channels in self.channels:
-            if self.padding == "same":
-                border = (self.kernel_size // 2,) * 2
-                x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-            _check_size(x.shape, self.kernel_size)
+            x = _padded(x, self.kernel_size, self.padding)
             x = ConvPool(channels, self.kernel_size, self.form)(x)
         x = x.reshape(-1, x.shape[-1]).T
         return jax.nn.relu(
             nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())(x)
         )
+
+    def stages(self) -> tuple[Callable[[str], nn.Module], ...]:
+        """Return makers of its convolutions, with their pools, and its last layer."""
+        kind = (self.kernel_size, self.padding, self.form)
+        return (
+            *(
+                lambda name, channels=channels: ConvLayer(channels, *kind, name=name)
+                for channels in self.channels
+            ),
+            lambda name: FlatLayer(self.hidden, name=name),
+        )
+
+
+class ConvLayer(nn.Module):
+    """A convolution of a `CNN` with its pool, batch first."""
+
+    channels: int
+    kernel_size: int
+    padding: str
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Map ``[B, H, W, C]`` to ``[B, H', W', channels]``."""
+        del train
+        x = _padded(x.transpose(3, 1, 2, 0), self.kernel_size, self.padding)
+        x = ConvPool(self.channels, self.kernel_size, self.form)(x)
+        return x.transpose(3, 1, 2, 0)
+
+
+class FlatLayer(nn.Module):
+    """The dense layer of a `CNN`, which has the channels first."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Map ``[B, H, W, C]`` to ``[B, hidden]``."""
+        return Layer(self.hidden)(x.transpose(0, 3, 1, 2), train)
 
 
 def cnn(
@@ -85,6 +122,15 @@ def cnn(
         )
     one_of("cnn padding", padding, PADDINGS)
     return CNN(tuple(channels), kernel_size, padding, hidden, check_form(conv))
+
+
+def _padded(x: Array, kernel_size: int, padding: str) -> Array:
+    """Pad ``[C, H, W, B]`` with zeros, or do not; its sides are checked."""
+    if padding == "same":
+        border = (kernel_size // 2,) * 2
+        x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
+    _check_size(x.shape, kernel_size)
+    return x
 
 
 def _check_size(shape: tuple[int, ...], kernel_size: int) -> None:

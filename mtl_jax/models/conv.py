@@ -154,7 +154,7 @@ def _conv_pool(x: Array, kernel: Array, bias: Array, form: str) -> Array:
         y = kernel.reshape(k * k * channels, out).T @ patches
         y = y.reshape(out, height - k + 1, width - k + 1, batch)
     # The bias goes in before the pool: XLA's backward pass is 1.4x faster so.
-    return jax.nn.relu(_max_pool(y + bias[:, None, None, None]))
+    return jax.nn.relu(max_pool(y + bias[:, None, None, None]))
 
 
 def _conv_pool_lax(x: Array, kernel: Array, bias: Array) -> Array:
@@ -171,7 +171,7 @@ def _conv_pool_lax(x: Array, kernel: Array, bias: Array) -> Array:
     return jax.nn.relu(y).transpose(3, 1, 2, 0)
 
 
-def _max_pool(y: Array) -> Array:
+def max_pool(y: Array) -> Array:
     """2x2 max-pool; on a CPU ``reduce_window`` costs 50 times more backwards."""
     channels, height, width, batch = y.shape
     y = y.reshape(channels, height // 2, 2, width // 2, 2, batch)

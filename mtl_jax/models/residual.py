@@ -155,6 +155,13 @@ class Residual(Trunk):
     def maps(self, x: Array, train: bool) -> Array:
         """Compute feature maps ``[C, H', W', B]`` of images ``[B, H, W, C]``.
 
+        As `stage_maps`: those of the last block.
+        """
+        return self.stage_maps(x, train)[-1][-1]
+
+    def stage_maps(self, x: Array, train: bool) -> list[list[Array]]:
+        """Compute feature maps ``[C, H', W', B]`` of every block, stage by stage.
+
         To be called in a compact method, whose submodules the blocks become.
 
         Raises:
@@ -174,16 +181,18 @@ class Residual(Trunk):
         block: Any = self.block
         if self.remat:
             block = nn.remat(block, static_argnums=(2,))
-        number = 0
+        number, maps = 0, []
         for width, count, (stride, first, others) in zip(
             self.widths, self.blocks, stages, strict=True
         ):
+            maps.append([])
             for place in range(count):
                 options = (1, *kind, others) if place else (stride, *kind, first)
                 # Named, for remat would change the name, and so the initial values.
                 x = block(width, *options, name=f"Block_{number}")(x, train)
+                maps[-1].append(x)
                 number += 1
-        return x
+        return maps
 
 
 def check(
@@ -203,6 +212,31 @@ def check(
         )
     one_of(f"{name} norm", norm, NORMS)
     return check_form(conv)
+
+
+def check_basic(
+    name: str,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    stem: str,
+    stem_stride: int,
+    norm: str,
+    conv: str,
+) -> str:
+    """Check the options of trunks of basic blocks; return the form of convolution.
+
+    Raises:
+      InputError: as `check`; another stem or stride.
+    """
+    form = check(name, widths, blocks, norm, conv)
+    one_of(f"{name} stem", stem, STEMS)
+    one_of(f"{name} stem_stride", stem_stride, (1, 2))
+    if stem == "imagenet" and stem_stride != 1:
+        raise InputError(
+            f"{name} stem_stride {stem_stride} is for the stem 'cifar'; leave it 1 for "
+            f"'imagenet', which has its own."
+        )
+    return form
 
 
 def _check_size(shape: tuple[int, ...], factor: int) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from flax import linen as nn
 
-from mtl_jax.models.residual import STEMS, Residual, check
+from mtl_jax.models.residual import Residual, check_basic
 from mtl_jax.models.trunk import Trunk
-from mtl_jax.options import one_of
 from mtl_jax.types import Array, InputError
 
 
@@ -66,14 +65,7 @@ def resnet(
         unknown norm or form; images that strides or pool do not divide (said at
         initialisation).
     """
-    form = check("resnet", widths, blocks, norm, conv)
-    one_of("resnet stem", stem, STEMS)
-    one_of("resnet stem_stride", stem_stride, (1, 2))
-    if stem == "imagenet" and stem_stride != 1:
-        raise InputError(
-            f"resnet stem_stride {stem_stride} is for the stem 'cifar'; leave it 1 for "
-            f"'imagenet', which has its own."
-        )
+    form = check_basic("resnet", widths, blocks, stem, stem_stride, norm, conv)
     if pool < 0:
         raise InputError(f"resnet pool {pool} must be at least 0.")
     return ResNet(

@@ -1,5 +1,6 @@
 """The base class of trunks, and heads that go with them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,30 @@ from mtl_jax.types import Array
 
 
 class Trunk(nn.Module):
-    """The model that tasks share: ``trunk(x [B, ...], train) -> features [B, ...]``."""
+    """The model that tasks share: ``trunk(x [B, ...], train) -> features [B, ...]``.
+
+    Features are an array, or a tree of arrays, for heads that look at several.
+    """
 
     def head(self, width: int) -> nn.Module:
         """Make a task's head: ``head(features, train) -> outputs [B, ..., width]``."""
         return Linear(width, parent=None)  # on its own, not a part of the trunk
+
+    def attach(self, head: nn.Module) -> nn.Module:
+        """Put what every task has of its own below its head, such as a gate."""
+        return head
+
+    def for_tasks(self, count: int) -> "Trunk":
+        """Return the trunk for a setting of so many tasks."""
+        del count
+        return self
+
+    def stages(self) -> tuple[Callable[[str], nn.Module], ...]:
+        """Return makers of its layers: a name to ``layer(x [B, ...], train)``.
+
+        One after another they are the trunk. Empty where it cannot be cut so.
+        """
+        return ()
 
     def layout(self) -> WeightLayout | None:
         """Return the layout of pre-trained weights; None where there are none."""

@@ -37,7 +37,8 @@ def load(path: str | Path, trunk: Trunk, variables: PyTree) -> PyTree:
     if layout is None:
         raise InputError(
             f"weights {path} are for a trunk with pre-trained ones, and this is a "
-            f"{type(trunk).__name__}; choose resnet, deeplab or roberta, or no weights."
+            f"{type(trunk).__name__}; choose resnet, mtan, deeplab or roberta, or no "
+            f"weights."
         )
     places = list(layout.places(variables))
     shapes = {p.name: p.shape(_at(variables, p.path).shape) for p in places}

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from mtl_jax.objectives.losses import Objective
 from mtl_jax.objectives.scores import Score
-from mtl_jax.objectives.targets import BINARY, CLASSES
+from mtl_jax.objectives.targets import BINARY, CLASSES, library
 from mtl_jax.types import Array, PyTree, Scalar
 
 NO_CLASS = -1
@@ -29,7 +29,7 @@ NO_CLASS = -1
 
 def is_labelled(objective: Objective, targets: Any) -> Array:
     """Tell which targets ``[B]`` are there, as bool ``[B]``."""
-    targets = jnp.asarray(targets)
+    targets = library(targets).asarray(targets)
     there = targets == targets  # NaN is not itself
     has_classes = objective.targets in (BINARY, CLASSES)
     return there & (targets != NO_CLASS) if has_classes else there

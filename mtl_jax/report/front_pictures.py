@@ -8,12 +8,12 @@ from mtl_jax.analysis.front import FEWEST
 from mtl_jax.analysis.variant import ray_of
 from mtl_jax.report import charts
 from mtl_jax.report.charts import Axis, Picture
-from mtl_jax.report.charts.labels import short
+from mtl_jax.report.charts.labels import short, spans
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.text import counted
 
 MOST_TASKS = 3
-"""Of which all pairs are drawn."""
+"""Number of tasks whose pairs are drawn."""
 
 
 def fronts(findings: Findings) -> Iterator[Picture]:
@@ -32,9 +32,15 @@ def fronts(findings: Findings) -> Iterator[Picture]:
         table["preference"] = table["variant"].map(ray_of)
         table["variant"] = table["family"]  # is what the legend hides
         rows = table[["variant", "preference", "seed", "x", "y"]]
-        axes = [Axis(f"test loss of {short(t)} (nats)") for t in (first, second)]
+        x, y = (
+            Axis(
+                f"test loss of {short(task)} (nats)",
+                "log" if spans(rows[name].to_numpy(float)) else "linear",
+            )
+            for name, task in (("x", first), ("y", second))
+        )
         title = f"{short(second)} against {short(first)}"
-        panels.append(charts.scatter(title, rows, *axes, looks))
+        panels.append(charts.scatter(title, rows, x, y, looks))
     text = (
         f"Test losses of two tasks at the end of every run, for variants with at least "
         f"{FEWEST} preferences and all others; less is better for both. A point is a "

@@ -84,13 +84,21 @@ function redraw() {
   for (const element of views.keys()) draw(element);
 }
 
-function sample(look) {
+const markers = {
+  circle: "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M9 1h8v8h-8z", diamond: "M13 0l4 5l-4 5l-4 -5z",
+  "triangle-up": "M13 1l4.5 8h-9z", "triangle-down": "M13 9l4.5 -8h-9z", "triangle-right": "M17 5l-8 4.5v-9z",
+  cross: "M11.5 0.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+};
+
+function sample(look, hasLines) {
   const ink = look.color === "#000000" ? "currentColor" : look.color;
   const dash = look.dash[1] ? look.dash.join(" ") : "none";
-  return `<svg width="26" height="10" aria-hidden="true"><line x1="0" y1="5" x2="26" y2="5" stroke="${ink}" stroke-width="2.4" stroke-dasharray="${dash}"/></svg>`;
+  const mark = hasLines ? `<line x1="0" y1="5" x2="26" y2="5" stroke="${ink}" stroke-width="2.4" stroke-dasharray="${dash}"/>`
+    : `<path d="${markers[look.marker]}" fill="${ink}"/>`;
+  return `<svg width="26" height="10" aria-hidden="true">${mark}</svg>`;
 }
 
-function legend(figure, looks) {
+function legend(figure, looks, hasLines) {
   const line = document.createElement("p");
   line.className = "legend";
   for (const look of looks) {
@@ -99,7 +107,7 @@ function legend(figure, looks) {
     button.dataset.variant = look.name;
     button.setAttribute("aria-pressed", "true");
     button.title = "Show or hide everywhere";
-    button.innerHTML = sample(look);
+    button.innerHTML = sample(look, hasLines);
     button.append(look.label);
     button.onclick = () => toggle("variants", look.name);
     line.append(button);
@@ -201,7 +209,8 @@ for (const figure of document.querySelectorAll("figure[data-figure]")) {
     }
     grid.append(box);
   }
-  if (payload.looks.length) legend(figure, payload.looks);
+  const layers = payload.panels.flatMap((panel) => panel.spec.layer ?? []);
+  if (payload.looks.length) legend(figure, payload.looks, layers.some((layer) => layer.mark.type === "line"));
   const details = figure.querySelector("details.data");
   details.addEventListener("toggle", () => { if (details.open && details.children.length < 2) dataTable(details, payload); });
 }
@@ -220,3 +229,38 @@ prefers.addEventListener("change", redraw);
 window.addEventListener("beforeprint", () => {
   for (const chart of document.querySelectorAll(".chart")) if (!views.has(chart)) draw(chart);
 });
+
+// A reload, as that of a page which follows a run, keeps what the reader has chosen.
+const place = `mtl_jax ${location.pathname}`;
+const storage = (() => { try { return window.sessionStorage; } catch { return null; } })(); // it may be forbidden
+const folds = [...document.querySelectorAll("details:not(.chart details)")].map((fold) =>
+  [fold, (fold.closest("[id]") ?? fold.querySelector("[id]"))?.id + fold.firstElementChild.textContent]);
+const search = document.getElementById("search");
+
+function keep() {
+  const names = Object.fromEntries(Object.entries(hidden).map(([kind, of]) => [kind, [...of]]));
+  const open = folds.filter(([fold]) => fold.open).map(([, name]) => name);
+  const state = { names, open, y: scales.y, search: search?.value ?? "", hash: location.hash, scroll: window.scrollY };
+  storage?.setItem(place, JSON.stringify(state));
+}
+
+function restore({ names, open, y, search: wanted, hash, scroll }) {
+  for (const [kind, of] of Object.entries(names)) for (const name of of) hidden[kind].add(name);
+  for (const [fold, name] of folds) fold.open ||= open.includes(name);
+  for (const box of document.querySelectorAll("input[data-seed]")) box.checked = !hidden.seeds.has(box.dataset.seed);
+  for (const choice of document.querySelectorAll("input[name=scale]")) choice.checked = choice.value === y;
+  scales.y = y;
+  if (search) search.value = wanted;
+  applyAll();
+  if (hash !== location.hash) return; // the reader came by a link
+  history.scrollRestoration = "manual";
+  window.scrollTo(0, scroll);
+  window.addEventListener("load", () => window.scrollTo(0, scroll));
+}
+
+window.addEventListener("pagehide", keep);
+const kept = storage?.getItem(place);
+if (kept) restore(JSON.parse(kept));
+// A <meta> would go to the anchor of the address instead, if it has one.
+const { refresh } = document.body.dataset;
+if (refresh) setTimeout(() => location.reload(), 1000 * refresh);

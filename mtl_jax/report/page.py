@@ -15,6 +15,7 @@ from mtl_jax.report import (
     claim_pictures,
     claims,
     grouping,
+    merge_tables,
     side_by_side,
     tables,
 )
@@ -231,6 +232,7 @@ def _section(
         tables.delta_m(findings, looks),
         tables.fronts(findings, looks),
         grouping.ranked(findings.ranking),
+        *merge_tables.merging(findings, looks),
         tables.gaps(findings, looks),
         tables.factors(_of(correlated[0], findings.setting), looks),
         tables.conflict([_of(t, findings.setting) for t in correlated[1:]], looks),

@@ -9,8 +9,9 @@ import pandas as pd
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import Measure
 from mtl_jax.report import charts
-from mtl_jax.report.charts import Look, Picture
+from mtl_jax.report.charts import Axis, Look, Panel, Picture
 from mtl_jax.report.charts.labels import label, short
+from mtl_jax.report.charts.look import other
 from mtl_jax.report.findings import Findings
 from mtl_jax.report.text import counted, fixed
 
@@ -18,6 +19,8 @@ MOST_CHOICES = 12
 """Choices up to which every one has a panel; of more, every variant has one."""
 FLOOR = 1 / 3
 """Share of the candidates that are so much worse that they have one colour."""
+MOST_RATES = 20
+"""Learning rates up to which they are rows; more are those of a search."""
 MOST_OPTIONS = 2
 """Named in a cell."""
 ANY_UNIT = "way from the worst to the best (%)"
@@ -38,9 +41,17 @@ def sweep(findings: Findings, looks: Mapping[str, Look]) -> Iterator[Picture]:
     shown = label(names[0], measure) if measure else ANY_UNIT
     less = measure is not None and measure.direction < 0
     domain = _domain(table["shade"].to_numpy(float), less)
+    searched = table["learning_rate"].nunique() > MOST_RATES
+    sizes = {
+        size: other(number)._replace(label=f"batch {size}")
+        for number, size in enumerate(sorted(table["batch_size"].unique()))
+    }
     panels = []
     for variant, task, rows in groups:
         title = f"{short(variant)}, {short(task)}" if task else short(variant)
+        if searched:
+            panels.append(_cloud(title, rows, shown, sizes))
+            continue
         panels.append(
             charts.heat(
                 title,
@@ -59,13 +70,42 @@ def sweep(findings: Findings, looks: Mapping[str, Look]) -> Iterator[Picture]:
         )
     tasks = len({task for _, task, _ in groups if task})
     columns = tasks if 2 <= tasks <= 4 else 4
-    text = _caption(findings, joined, shown)
-    yield Picture("sweep", "The sweep", text, panels, {}, columns)
+    legend = _by_label(sizes) if searched else {}
+    text = _caption(findings, joined, shown, searched)
+    yield Picture("sweep", "The sweep", text, panels, legend, columns)
 
 
-def _caption(findings: Findings, joined: bool, shown: str) -> str:
+def _cloud(title: str, candidates: Frame, shown: str, sizes: dict[int, Look]) -> Panel:
+    """Draw the candidates of a search as points, those of a batch size alike."""
+    cells = candidates.groupby(["learning_rate", "batch_size"], as_index=False)
+    rows = cells.agg(
+        y=("shade", "mean"), chosen=("chosen", "any"), options=("options", "first")
+    )
+    points = pd.DataFrame(
+        {
+            "variant": [sizes[size].label for size in rows["batch_size"]],
+            "x": rows["learning_rate"],
+            "y": rows["y"],
+            "options": rows["options"],
+            "hollow": ~rows["chosen"],
+        }
+    ).astype({"variant": object, "options": object})
+    x, y = Axis("learning rate", scale="log"), Axis(shown)
+    return charts.scatter(title, points, x, y, _by_label(sizes))
+
+
+def _by_label(sizes: dict[int, Look]) -> dict[str, Look]:
+    return {look.label: look for look in sizes.values()}
+
+
+def _caption(findings: Findings, joined: bool, shown: str, searched: bool) -> str:
     table = findings.choice.candidates
     mean = "seeds" + " and tasks" * (joined or bool((table["task"] == "").any()))
+    if searched:
+        return (
+            f"Best validation value along a run, {shown}, mean over {mean}, of every "
+            f"candidate that was drawn. Filled: chosen."
+        )
     text = (
         f"Best validation value along a run, {shown}, mean over {mean}, of every "
         f"learning rate and batch size; the darker the better, with the same colours "

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtl_jax.options import check_options, defaults
 from mtl_jax.smto.aligned_mtl import aligned_mtl
+from mtl_jax.smto.auto_lambda import auto_lambda
 from mtl_jax.smto.cagrad import cagrad
 from mtl_jax.smto.config import config
 from mtl_jax.smto.contract import (
@@ -31,6 +32,7 @@ from mtl_jax.smto.dwa import dwa
 from mtl_jax.smto.excessmtl import excessmtl
 from mtl_jax.smto.fairgrad import fairgrad
 from mtl_jax.smto.famo import famo
+from mtl_jax.smto.finetune import finetune
 from mtl_jax.smto.fmtl import fmtl
 from mtl_jax.smto.gls import gls
 from mtl_jax.smto.graddrop import graddrop, graddrop_rep
@@ -68,6 +70,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "mean": mean,
     "fixed": fixed,
     "sampled": sampled,
+    "finetune": finetune,
     "si": si,
     "rlw": rlw,
     "dwa": dwa,
@@ -102,6 +105,7 @@ SMTOS: dict[str, Callable[..., Method]] = {
     # of independent batches
     "sdmgrad": sdmgrad,
     "modo": modo,
+    "auto_lambda": auto_lambda,
     # over time
     "moco": moco,
     "momentum_config": momentum_config,

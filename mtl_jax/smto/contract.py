@@ -285,6 +285,18 @@ def check_known(name: str, value: Any) -> Any:
     return _plain(value)
 
 
+def check_task(name: str, number: Any, num_tasks: int) -> None:
+    """Raise an `InputError` for an option that is the number of no task of a run.
+
+    A traced one is not checked.
+    """
+    if not isinstance(number, Tracer) and number >= num_tasks:
+        raise InputError(
+            f"{name} is task {number}, of {num_tasks} tasks; name one of 0 to "
+            f"{num_tasks - 1}."
+        )
+
+
 def check_steps(steps_per_epoch: Any) -> Any:
     """Return the length of an epoch, for a method that counts them.
 

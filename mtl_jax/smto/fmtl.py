@@ -14,23 +14,28 @@ from mtl_jax.tree import row_lengths
 from mtl_jax.types import Array, Params, PyTree
 
 
-def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
+def fmtl(
+    inner: Any = "cagrad", rho: float = 1e-3, head_ratio: float = 1.0
+) -> Perturbation:
     """Combine gradients and sharpness gradients of the tasks, each by another method.
 
     Every task's gradient ``h_i`` at its own worst point within ``rho``,
     ``theta + rho g_i / |g_i|``, is parted into ``g_i`` and ``f_i = h_i - g_i``; the
-    direction is ``inner(g) + inner(f)``. Heads take ``h_i``, ball and all. Costs two
-    gradients a task. Source: Phan et al., 2022 ("Improving multi-task learning via
-    seeking task-based flat regions"), Algorithm 1.
+    direction is ``inner(g) + inner(f)``. Heads take ``h_i``, in a ball of their own.
+    Costs two gradients a task. Of a single task it is sharpness-aware minimisation
+    (Foret et al., 2021), the fair baseline ``single-fmtl``. Source: Phan et al., 2022
+    ("Improving multi-task learning via seeking task-based flat regions"), Algorithm 1.
 
     Args:
       inner: a Gramian or loss weighting, or its name.
-      rho: radius of the ball.
+      rho: radius of the ball, of shared parameters.
+      head_ratio: radius of the heads' ball, in units of ``rho``; with 0 they stay.
 
     Raises:
       InputError: rho is not positive, or inner no weighting.
     """
     rho = check_range("fmtl's rho", rho, 0, float("inf"), open_low=True)
+    head_ratio = check_range("fmtl's head_ratio", head_ratio, 0, float("inf"))
     method = as_gramian(inner, "fmtl")
 
     def init(num_tasks: int) -> tuple[PyTree, PyTree]:
@@ -46,7 +51,8 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
     ) -> tuple[Perturbed, tuple[PyTree, PyTree]]:
         del losses_at
         check_key(key)
-        worst = grads_at(Params(ascent(rho, grads.shared), ascent(rho, grads.heads)))
+        of_heads = ascent(head_ratio * rho, grads.heads)
+        worst = grads_at(Params(ascent(rho, grads.shared), of_heads))
         flat = jax.tree.map(jnp.subtract, worst.shared, grads.shared)
         loss_key, flat_key = jax.random.split(key)
         first, loss_state = method.update(
@@ -65,7 +71,7 @@ def fmtl(inner: Any = "cagrad", rho: float = 1e-3) -> Perturbation:
     return Perturbation(init, update)
 
 
-def ascent(rho: float, grads: PyTree) -> PyTree:
+def ascent(rho: float | Array, grads: PyTree) -> PyTree:
     """Stretch every task's gradient ``[T, ...]`` to ``rho``; a zero gradient stays."""
     if not jax.tree.leaves(grads):  # heads of tasks that share their output layer
         return grads

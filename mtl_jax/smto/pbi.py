@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from mtl_jax.smto.contract import LossWeighting, check_range
 from mtl_jax.smto.preference import Preference, checked, shares
-from mtl_jax.smto.scalarization import LOWEST, scalarized
+from mtl_jax.smto.scalarization import scalarized
 from mtl_jax.types import Array, Scalar
 
 ROUNDING = 1e-12
@@ -22,7 +22,7 @@ def pbi(
 
     Args:
       theta: of the distance to the preference.
-      ideal: a lower bound of all losses.
+      ideal: a lower bound of all losses, at least 0.
       preference: numbers, one a task; their ratios count.
 
     Raises:
@@ -30,7 +30,7 @@ def pbi(
         is set up).
     """
     theta = check_range("pbi's theta", theta, 0, float("inf"))
-    ideal = check_range("pbi's ideal", ideal, LOWEST, float("inf"))
+    ideal = check_range("pbi's ideal", ideal, 0, float("inf"))
     share = shares("pbi", preference)
 
     def value(losses: Array, present: Array) -> Scalar:

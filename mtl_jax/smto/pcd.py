@@ -10,6 +10,7 @@ from mtl_jax.smto.contract import (
     GramianWeighting,
     check_count,
     check_range,
+    check_task,
     exact,
     or_mean,
 )
@@ -24,7 +25,7 @@ from mtl_jax.smto.solvers.solution import (
     length_or,
     unit_gramian,
 )
-from mtl_jax.types import Array, InputError
+from mtl_jax.types import Array
 
 RIDGE = 4
 """Machine epsilons on the diagonal: of gradients that depend on each other any amount
@@ -34,8 +35,8 @@ may be added, and a little is asked for."""
 class PCDState(NamedTuple):
     """State of the means over time."""
 
-    squares: Array
-    """Mean squared lengths of the gradients ``[T]``, from 0 on."""
+    size: Array
+    """Root of the mean squared lengths of the gradients ``[T]``, from 0 on."""
     count: Array
     """Updates, int32 ``[]``."""
 
@@ -68,11 +69,7 @@ def pcd(
     primary = check_count("pcd's primary", primary, 0)
 
     def init(num_tasks: int) -> PCDState:
-        if primary >= num_tasks:
-            raise InputError(
-                f"pcd's primary is task {primary}, of {num_tasks} tasks; name one of 0 "
-                f"to {num_tasks - 1}."
-            )
+        check_task("pcd's primary", primary, num_tasks)
         return PCDState(jnp.zeros(num_tasks), jnp.zeros((), jnp.int32))
 
     def update(
@@ -81,14 +78,16 @@ def pcd(
         del losses, key
         lengths = gramian.of(gram).lengths
         present = jnp.isfinite(lengths)
-        squares = beta * state.squares + (1 - beta) * lengths**2
-        squares = jnp.where(present, squares, state.squares).astype(state.squares.dtype)
-        after = PCDState(squares, state.count + 1)
-        debiased = squares / (1 - jnp.float32(beta) ** after.count)
-        scales = 1 / jnp.sqrt(jnp.maximum(debiased + eps, jnp.finfo(jnp.float32).tiny))
+        past, new = jnp.sqrt(beta) * state.size, jnp.sqrt(1 - beta) * lengths
+        size = jnp.where(present, jnp.hypot(past, new), state.size)
+        after = PCDState(size.astype(state.size.dtype), state.count + 1)
+        debiased = size / jnp.sqrt(1 - jnp.float32(beta) ** after.count)
+        known = jnp.hypot(debiased, jnp.sqrt(jnp.float32(eps)))
         problem = unit_gramian(gram)
-        known = jnp.where(problem.active, lengths * scales, 0)
-        solved = settle(lambda p: _direct(p, known, tau, primary), problem)
+        relative = jnp.where(
+            problem.active, lengths / jnp.where(known > 0, known, 1), 0
+        )
+        solved = settle(lambda p: _direct(p, relative, tau, primary), problem)
         alive = problem.active[primary]
         weights, residual = or_mean(solved, gram)
         zero = exact(jnp.zeros_like(weights))

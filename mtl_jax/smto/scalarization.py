@@ -13,9 +13,6 @@ import numpy as np
 from mtl_jax.smto.contract import LossWeighting, as_vector, stateless
 from mtl_jax.types import Array, InputError, PyTree, Scalar
 
-LOWEST = -1e30
-"""Least bound that losses may be given."""
-
 
 def unitary() -> LossWeighting:
     """Minimise the sum of the losses: all weights are 1."""

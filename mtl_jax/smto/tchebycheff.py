@@ -4,7 +4,7 @@ import jax
 
 from mtl_jax.smto.contract import LossWeighting, check_range
 from mtl_jax.smto.preference import Preference, checked, shares
-from mtl_jax.smto.scalarization import LOWEST, scalarized
+from mtl_jax.smto.scalarization import scalarized
 from mtl_jax.types import Array, Scalar
 
 
@@ -21,7 +21,7 @@ def tchebycheff(
 
     Args:
       mu: smoothing, in the unit of the losses; the paper has .01 to 1.
-      ideal: a lower bound of all losses.
+      ideal: a lower bound of all losses, at least 0.
       preference: numbers, one a task; their ratios count.
 
     Raises:
@@ -29,7 +29,7 @@ def tchebycheff(
         is set up).
     """
     mu = check_range("tchebycheff's mu", mu, 0, float("inf"), open_low=True)
-    ideal = check_range("tchebycheff's ideal", ideal, LOWEST, float("inf"))
+    ideal = check_range("tchebycheff's ideal", ideal, 0, float("inf"))
     share = shares("tchebycheff", preference)
 
     def value(losses: Array, present: Array) -> Scalar:

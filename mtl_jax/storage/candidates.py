@@ -44,5 +44,6 @@ def read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         dtype=dict.fromkeys(WORDS, str),
         keep_default_na=False,
         na_values={"validation": [""]},
+        converters={"learning_rate": float},  # exactly, as in the records
     )
     return table, content

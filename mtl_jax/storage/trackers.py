@@ -16,13 +16,15 @@ import numpy as np
 
 from mtl_jax.devices import multihost
 from mtl_jax.options import some_of
+from mtl_jax.storage import disk
 from mtl_jax.storage.records import Row
 from mtl_jax.types import InputError
 
 Log = Callable[[int, Mapping[str, float]], None]
 """``(step, values by name)``."""
-Opener = Callable[[Path, Mapping[str, Any], ExitStack], Log]
-"""``(workdir, configuration, what is closed at the end) -> log``."""
+Opener = Callable[[Path, Mapping[str, Any], int, ExitStack], Log]
+"""``(workdir, configuration, step it goes on from, what is closed at the end) -> log``;
+looks after that step are made again, and at 0 all of them."""
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "trackio"}
 PROJECT = "mtl_jax"
 
@@ -53,6 +55,7 @@ def follow(
     chosen: str | Sequence[str],
     folder: Path,
     config: Mapping[str, Any],
+    first: int,
     say: Callable[[str], None],
 ) -> Iterator[Callable[[int, Sequence[Row]], None]]:
     """Open trackers, and yield what takes the rows of a look.
@@ -61,6 +64,7 @@ def follow(
       chosen: names in `TRACKERS`.
       folder: the workdir.
       config: fields by their dotted names.
+      first: step from which the run goes on; 0: it begins.
       say: told of a tracker that fails.
 
     Raises:
@@ -75,7 +79,7 @@ def follow(
             )
     with ExitStack() as stack:
         active = {
-            name: TRACKERS[name](folder, config, stack)
+            name: TRACKERS[name](folder, config, first, stack)
             for name in names
             if multihost.is_primary()
         }
@@ -95,14 +99,14 @@ def follow(
         yield log
 
 
-def _csv(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
+def _csv(folder: Path, config: Mapping[str, Any], first: int, stack: ExitStack) -> Log:
     del config
     path = folder / "log.csv"
-    is_new = not path.exists()
+    kept = _until(first, path) if first else []
+    with disk.whole(path) as anew:
+        anew.write("".join(["step,name,value\r\n", *kept]).encode())
     file = stack.enter_context(path.open("a", newline=""))
     writer = csv.writer(file)
-    if is_new:
-        writer.writerow(["step", "name", "value"])
 
     def log(step: int, values: Mapping[str, float]) -> None:
         writer.writerows((step, name, value) for name, value in values.items())
@@ -111,11 +115,29 @@ def _csv(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
     return log
 
 
-def _tensorboard(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
+def _until(last: int, path: Path) -> list[str]:
+    """Return the lines of a file of steps up to one; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]  # a kill may cut one
+    steps = [line.partition(",")[0] for line in lines]
+    return [
+        line
+        for line, step in zip(lines, steps, strict=True)
+        if step.isdecimal() and int(step) <= last
+    ]
+
+
+def _tensorboard(
+    folder: Path, config: Mapping[str, Any], first: int, stack: ExitStack
+) -> Log:
     del config
     from tensorboardX import SummaryWriter
 
-    writer = stack.enter_context(SummaryWriter(str(folder / "events")))
+    again = first + 1 if first else 0  # TensorBoard hides what it has from there on
+    events = SummaryWriter(str(folder / "events"), purge_step=again)
+    writer = stack.enter_context(events)
 
     def log(step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -125,7 +147,10 @@ def _tensorboard(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> L
     return log
 
 
-def _wandb(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
+def _wandb(
+    folder: Path, config: Mapping[str, Any], first: int, stack: ExitStack
+) -> Log:
+    del first
     import wandb
 
     run = wandb.init(
@@ -135,7 +160,10 @@ def _wandb(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
     return lambda step, values: run.log(dict(values), step=step)
 
 
-def _trackio(folder: Path, config: Mapping[str, Any], stack: ExitStack) -> Log:
+def _trackio(
+    folder: Path, config: Mapping[str, Any], first: int, stack: ExitStack
+) -> Log:
+    del first
     import trackio
 
     trackio.init(project=PROJECT, name=folder.name, config=dict(config), resume="allow")

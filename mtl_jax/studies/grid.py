@@ -7,7 +7,6 @@ spread over the grid as in a Latin square: candidate (i, j) has combination (i +
 modulo their number.
 """
 
-import copy
 import itertools
 import math
 import re
@@ -20,8 +19,7 @@ from mtl_jax import smto
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
-from mtl_jax.training import tuning, variants
-from mtl_jax.training.groups import SINGLE
+from mtl_jax.training import groups, tuning, variants
 from mtl_jax.training.optimizers import OPTIMIZERS
 from mtl_jax.types import GROUP, Config, InputError
 
@@ -46,17 +44,6 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
       InputError: options that are not there, or do not fit in the grid.
     """
     grid, trials = study.grid, []
-    common = {
-        "seeds": tuple(grid.seeds),
-        "evaluate": SWEPT,
-        "factors.names": (),
-        "trajectory.dense": 0,
-        "trajectory.count": grid.points,
-        "trajectory.epochs": 0.0,
-        "trajectory.loss_levels": (),
-        "checkpoint.keep_points": False,
-        "checkpoint.keep_last": 1,
-    }
     places = enumerate(grid.batch_sizes)
     for optimizer, names, (j, batch_size) in itertools.product(
         optimizers(study), families(study, tasks), places
@@ -70,10 +57,37 @@ def sweep(study: Config, tasks: Sequence[str]) -> list[Trial]:
             )
             if rates:
                 cell = (names, optimizer, batch_size, options)
-                changes = {**common, "learning_rates": rates}
-                runs = len(rates) * len(tasks) * len(names)
-                trials.append(_trial(study, *cell, changes, runs))
+                trials.append(candidate(study, tasks, cell, rates))
     return sorted(trials, key=lambda trial: trial.cost) if has_choice(study) else []
+
+
+def candidate(
+    study: Config,
+    tasks: Sequence[str],
+    cell: tuple[Sequence[str], str, int, dict[str, Any]],
+    rates: tuple[float, ...],
+) -> Trial:
+    """Make the trial of candidates, which looks at validation only.
+
+    Args:
+      study: as in `sweep`.
+      tasks: as in `sweep`.
+      cell: variants, optimizer, batch size, and options of the multi-task optimizer.
+      rates: learning rates.
+    """
+    changes = {
+        "seeds": tuple(study.grid.seeds),
+        "evaluate": SWEPT,
+        "factors.names": (),
+        "trajectory.dense": 0,
+        "trajectory.count": study.grid.points,
+        "trajectory.epochs": 0.0,
+        "trajectory.loss_levels": (),
+        "checkpoint.keep_points": False,
+        "checkpoint.keep_last": 1,
+        "learning_rates": rates,
+    }
+    return _trial(study, *cell, changes, len(rates) * len(tasks) * len(cell[0]))
 
 
 def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
@@ -84,24 +98,23 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
     Args:
       study: as in `sweep`.
       tasks: as in `sweep`.
-      chosen: rows of `analysis.candidates`, with the ``optimizer`` of each.
+      chosen: rows of `analysis.candidates`, with ``optimizer`` and ``options`` of each.
     """
     trials = []
     for names in families(study, tasks):
-        tried = combinations(study, names[0])
-        is_single = variants.label(names[0]) == SINGLE
+        is_single = groups.is_single(names[0])
         plans: dict[tuple, dict[str, Frame]] = {}
         for name in names:
             of_name = chosen[variants.is_of(name, chosen["variant"], chosen["task"])]
             keys = [
-                (r.optimizer, int(r.batch_size), _combination(study, r, len(tried)))
-                for r in of_name.itertuples()
+                (row.optimizer, int(row.batch_size), row.options)
+                for row in of_name.itertuples()
             ]
             for cell in dict.fromkeys(keys):
                 here = of_name[[key == cell for key in keys]]
                 rates = () if is_single else tuple(here["learning_rate"].unique())
                 plans.setdefault((*cell, rates), {})[name] = here
-        for (optimizer, batch_size, k, _), members in plans.items():
+        for (optimizer, batch_size, spelled, _), members in plans.items():
             here = pd.concat(members.values())
             rates = tuple(dict.fromkeys(here["learning_rate"]))
             changes: dict[str, Any] = {
@@ -113,7 +126,8 @@ def final(study: Config, tasks: Sequence[str], chosen: Frame) -> list[Trial]:
                 pairs = zip(here["task"], here["learning_rate"], strict=True)
                 changes["single_runs"] = tuple(pairs)
                 runs = len(here)
-            cell = (list(members), optimizer, batch_size, tried[k])
+            options = spelled_options(names[0], spelled)
+            cell = (list(members), optimizer, batch_size, options)
             trials.append(_trial(study, *cell, changes, runs))
     return trials
 
@@ -154,9 +168,10 @@ def only(study: Config, tasks: Sequence[str]) -> Frame:
     for name in variants.expand(study.base, tasks):
         label, task = variants.label(name), name.partition(GROUP)[2]
         alone = [task] if task else list(tasks)
-        for of_row in alone if label == SINGLE else [""]:
+        for of_row in alone if groups.is_single(name) else [""]:
             rows.append(
                 {"setting": study.base.setting, "variant": label, "task": of_row}
+                | {"options": text(combinations(study, name)[0])}
             )
     return pd.DataFrame([{**row, **candidate} for row in rows])
 
@@ -181,13 +196,7 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
     Raises:
       InputError: more than the grid has room for, or as `check_options`.
     """
-    name = variants.smto_of(variant)
-    _, given = tuning.parse(variant.partition(GROUP)[0], name)
-    values = {
-        option: _values(name, option, tried)
-        for option, tried in study.grid.options.get(name, {}).items()
-        if option not in given
-    }
+    name, values = variants.smto_of(variant), tried_values(study, variant)
     points = [
         dict(zip(values, point, strict=True))
         for point in itertools.product(*values.values())
@@ -200,6 +209,21 @@ def combinations(study: Config, variant: str) -> list[dict[str, Any]]:
             f"{len(study.grid.batch_sizes)} batch sizes tries 1 to {most}."
         )
     return points
+
+
+def tried_values(study: Config, variant: str) -> dict[str, tuple[Any, ...]]:
+    """Return the values that are tried of a variant's options; of none that it gives.
+
+    Raises:
+      InputError: as `check_options`.
+    """
+    name = variants.smto_of(variant)
+    _, given = tuning.parse(variant.partition(GROUP)[0], name)
+    return {
+        option: _values(name, option, values)
+        for option, values in study.grid.options.get(name, {}).items()
+        if option not in given
+    }
 
 
 def check_options(study: Config) -> None:
@@ -229,22 +253,22 @@ def _values(name: str, option: str, values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def options_of(study: Config, row: Any) -> dict[str, Any]:
-    """Return the options of a candidate, a row of `analysis.candidates`."""
-    tried = combinations(study, row.variant)
-    return tried[_combination(study, row, len(tried))]
-
-
 def text(options: dict[str, Any]) -> str:
     """Spell options in words: ``c=0.4, rescale=1``."""
     return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
-def _combination(study: Config, row: Any, count: int) -> int:
-    """Number of the combination that a candidate was tried with."""
-    i = tuple(study.grid.learning_rates).index(row.learning_rate)
-    j = tuple(study.grid.batch_sizes).index(row.batch_size)
-    return (i + j) % count
+def spelled_options(variant: str, spelled: str) -> dict[str, Any]:
+    """Return the options of a variant that `text` spelled.
+
+    >>> spelled_options("multi-cagrad:a/b", "c=0.4, rescale=1")
+    {'c': 0.4, 'rescale': 1}
+    """
+    parts = spelled.split(", ") if spelled else []
+    name = variant.partition(GROUP)[0].partition(tuning.OPTION)[0]
+    full = tuning.OPTION.join([name, *parts])
+    _, options = tuning.parse(full, variants.smto_of(variant))
+    return {name: options[name] for name in (part.partition("=")[0] for part in parts)}
 
 
 def _trial(
@@ -257,7 +281,7 @@ def _trial(
     runs: int,
 ) -> Trial:
     """A trial of the study's base with changes; ``runs`` counts tasks, per seed."""
-    config = copy.deepcopy(study.base)
+    config = study.base.copy_and_resolve_references()  # a fifth of deepcopy's time
     method = variants.smto_of(names[0])
     method_options = {
         f"smto.{method}.{option}": value for option, value in options.items()
@@ -273,14 +297,14 @@ def _trial(
             **method_options,
         }
     )
-    parts = [_name(names, changes["learning_rates"])]
+    parts = [name_of(names, changes["learning_rates"])]
     parts += [_word(f"{name}{value}") for name, value in options.items()]
     parts.append(optimizer)
     cost = config.steps * batch_size * runs * len(config.seeds)
     return Trial("-".join([*parts, f"b{batch_size}"]), config, options, cost)
 
 
-def _name(names: Sequence[str], rates: Sequence[float]) -> str:
+def name_of(names: Sequence[str], rates: Sequence[float] = ()) -> str:
     """Name variants, for a folder; of several groups their number and the rates."""
     if len(names) == 1:
         return _word(names[0])

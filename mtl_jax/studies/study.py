@@ -15,17 +15,16 @@ import pandas as pd
 
 from mtl_jax import analysis
 from mtl_jax.analysis.curves import Frame, counted
-from mtl_jax.analysis.measures import measures
 from mtl_jax.console import eta
 from mtl_jax.console.eta import Pace
 from mtl_jax.options import check_items, is_whole, one_of
 from mtl_jax.storage import candidates, commands, disk, provenance, records, workdir
 from mtl_jax.storage.commands import SELECTED, STUDY, SWEEP
-from mtl_jax.studies import grid, trial
+from mtl_jax.studies import grid, search, trial
+from mtl_jax.studies.objective import mean_validation
 from mtl_jax.studies.trial import Engine, Say, Trial
-from mtl_jax.training import variants
+from mtl_jax.training import groups, variants
 from mtl_jax.training.config import fields
-from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.resolve import Experiment, check_rates, check_seeds, resolve
 from mtl_jax.types import Config, InputError
 
@@ -36,6 +35,7 @@ RULE = (
     f"variants (of a loss or an error, less is better). One with a chosen candidate of "
     f"which every run diverged is taken last; of equals, the first in the grid."
 )
+CELL = ("variant", "learning_rate", "batch_size")
 LOOKING = 2.0
 """Times that training takes when everything is looked at, before it is measured."""
 
@@ -72,6 +72,7 @@ def run(
             # No trial was trained: a study that was refused does not bind the folder.
             (folder / STUDY).unlink(missing_ok=True)
         later = {f"base.{name}": value for name, value in fields().items()}
+        later |= {f"search.{name}": value for name, value in search.DEFAULTS.items()}
         workdir.bind(folder, config, made.data, STUDY, later)
 
         def announce(text: str) -> None:
@@ -79,9 +80,13 @@ def run(
             known = seconds is not None
             say(text + f"; about {eta.duration(seconds or 0)} left" * known)
 
-        swept = grid.sweep(config, tasks)
-        if signal := engine(swept, folder / SWEEP, announce):
+        if config.search.trials:
+            signal = search.run(config, tasks, folder, engine, announce)
+        else:
+            signal = engine(grid.sweep(config, tasks), folder / SWEEP, announce)
+        if signal:
             return signal
+        swept = _swept(config, tasks, folder)
         table = choose(config, tasks, swept, folder)
         chosen = table[table["chosen"]]
         for row in chosen.itertuples():
@@ -118,6 +123,7 @@ def check(config: Config) -> Experiment:
         raise InputError(f"grid.points is {config.grid.points}; it must be at least 1.")
     one_of("select.over", config.select.over, analysis.OVER)
     grid.check_options(config)
+    search.check(config)
     union = copy.deepcopy(config.base)
     for seeds in (config.grid.seeds, config.final.seeds):
         union.update(
@@ -129,7 +135,9 @@ def check(config: Config) -> Experiment:
         union.optimizer.name = grid.optimizers(config)[0]
         made = resolve(union)
     sizes = tuple(map(len, made.splits["train"]))
-    for candidate in grid.sweep(config, made.setting.tasks):
+    searched = config.search.trials > 0
+    list_trials = search.corners if searched else grid.sweep
+    for candidate in list_trials(config, made.setting.tasks):
         variants.make_all(candidate.config, made.setting.tasks, sizes)
     return made
 
@@ -157,17 +165,22 @@ def choose(
             df = counted(_read(trials, folder / SWEEP))
             by, over = config.select.by or None, config.select.over
             ranked = analysis.candidates(df, by, over)
+            options = {
+                (variants.label(name), rate, t.config.batch_size): grid.text(t.options)
+                for t in trials
+                for name in t.config.variants
+                for rate in t.config.learning_rates
+            }
+            cells = zip(*(ranked[name] for name in CELL), strict=True)
+            ranked["options"] = [options[cell] for cell in cells]
             tables.append(ranked.assign(optimizer=optimizer))
-            means[optimizer] = _mean_validation(df, ranked)
+            means[optimizer] = mean_validation(df, ranked)
         table: Frame = pd.concat(tables, ignore_index=True)
     else:
         table = grid.only(config, tasks)
         means = dict.fromkeys(grid.optimizers(config), np.nan)
     best = max(means, key=means.__getitem__)
     table["chosen"] &= table["optimizer"] == best
-    table["options"] = [
-        grid.text(grid.options_of(config, row)) for row in table.itertuples()
-    ]
     names = variants.expand(config.base, tasks)
     place = {variants.label(name): i for i, name in enumerate(names)}
     table = table.sort_values("variant", key=lambda c: c.map(place), kind="stable")
@@ -189,22 +202,6 @@ def choose(
     return table
 
 
-def _mean_validation(df: Frame, table: Frame) -> float:
-    """Mean of the chosen values, signed so that more is better; -inf of diverged ones.
-
-    Of tasks first, then of variants: each has as much of a say as any other.
-    """
-    chosen, declared = table[table["chosen"]], measures(df)
-    values: dict[str, list[float]] = {}
-    for row in chosen.itertuples():
-        lost = row.runs == row.diverged or not np.isfinite(row.validation)
-        value = -np.inf
-        if not lost:
-            value = declared[row.setting, row.by].direction * row.validation
-        values.setdefault(row.variant, []).append(value)
-    return float(np.mean([np.mean(of_tasks) for of_tasks in values.values()]))
-
-
 def remaining(
     config: Config, tasks: Sequence[str], folder: Path, like: Pace | None = None
 ) -> tuple[float, Pace] | None:
@@ -219,7 +216,7 @@ def remaining(
     Returns:
       None where there is nothing to go by.
     """
-    swept = grid.sweep(config, tasks)
+    swept = _swept(config, tasks, folder)
     if not swept:
         finals = grid.final(config, tasks, grid.only(config, tasks))
         return trial.remaining(finals, folder / FINAL, like)
@@ -235,11 +232,19 @@ def remaining(
     sizes = sorted(config.grid.batch_sizes)
     each = config.base.steps * sizes[len(sizes) // 2] * len(config.final.seeds)
     models = [
-        len(tasks) if config.select.over == "task" and name != SINGLE else 1
+        len(tasks) if config.select.over == "task" and not groups.is_single(name) else 1
         for name in variants.expand(config.base, tasks)
     ]
     costs = [each * len(tasks)] * sum(models)
     return seconds + eta.seconds(slower, costs), pace
+
+
+def _swept(config: Config, tasks: Sequence[str], folder: Path) -> list[Trial]:
+    """List the trials of the sweep, those that are not drawn yet included."""
+    searched = config.search.trials > 0
+    return (
+        search.trials(config, tasks, folder) if searched else grid.sweep(config, tasks)
+    )
 
 
 def _finals(config: Config, tasks: Sequence[str], folder: Path) -> list[Trial] | None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ class Trial(NamedTuple):
     """Options of the multi-task optimizer that were set."""
     cost: int
     """Examples that it trains on, counted once a task."""
+    judge: Callable[[Path], bool] | None = None
+    """Tells of its folder, after every look, whether it is to end there; None: never.
+    A worker gets it, too."""
 
     @property
     def variant(self) -> str:
@@ -55,7 +59,8 @@ def finish(trial: Trial, folder: Path, say: Say) -> int | None:
     trial_folder = folder / trial.name
     if seconds(trial, folder) is None:
         if not _is_trained(trial, trial_folder):
-            outcome = run(trial.config, trial_folder, say)
+            judge = trial.judge and partial(trial.judge, trial_folder)
+            outcome = run(trial.config, trial_folder, say, enough=judge)
             if outcome.signal:
                 return outcome.signal
         spent = sum(

@@ -120,6 +120,12 @@ def state_shapes(setting: Setting, variant: Variant) -> TrainState:
     return jax.eval_shape(_init(setting, variant), *_seeds(setting, variant))
 
 
+def blank_states(setting: Setting, variant: Variant) -> TrainState:
+    """Return zeros instead of what `init_states` draws, and compile nothing."""
+    shapes = state_shapes(setting, variant)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def _init(setting: Setting, variant: Variant) -> Callable:
     def of_run(seed: Array, task_ids: Array, options: dict, start: PyTree) -> Any:
         return init_state(setting, variant.rule(options), seed, task_ids, start)

@@ -67,7 +67,8 @@ def default() -> Config:
     config.data.stream = "auto"  # auto | always | never
 
     # Model: a trunk by name. Options of a trunk stand under its name, model.cnn.hidden;
-    # see mtl_jax/models. Sizes are the weights' own where those are given.
+    # see mtl_jax/models. Sizes are the weights' own where those are given. An option
+    # that is itself a trunk (mmoe.encoder) is its name, and takes the options under it.
     config.model = ConfigDict()
     config.model.name = "cnn"
     # Where the trunk starts: a file of torchvision's names, .safetensors, .pth or .pt,

@@ -111,13 +111,14 @@ def factor_traces(made: Experiment, states: list[TrainState]) -> dict[tuple, Tra
 
 
 def compile_factors(
-    made: Experiment, states: list[TrainState]
+    made: Experiment, states: list[TrainState], *, initial: bool = False
 ) -> list[list[CompiledFactor]]:
     """Compile the factors of an experiment for all its variants, several at a time.
 
     Args:
       made: the experiment.
       states: of every variant, on the host, for their shapes.
+      initial: whether they are the states that runs start from.
 
     Returns:
       The gauges of every variant; those of runs only where there are several tasks.
@@ -167,7 +168,7 @@ def compile_factors(
             for name in made.factors.run
             if (name, number) in compiled
         ]
-        + _from_start(made, variant)
+        + _from_start(made, variant, states[number] if initial else None)
         for number, variant in enumerate(made.variants)
     ]
 
@@ -188,12 +189,14 @@ def _refuse_twice(compiled: Mapping[tuple, Any]) -> None:
                 )
 
 
-def _from_start(made: Experiment, variant: Variant) -> list[CompiledFactor]:
+def _from_start(
+    made: Experiment, variant: Variant, initial: TrainState | None
+) -> list[CompiledFactor]:
     """Factors of a variant that compare with its start, on the host."""
     if not made.factors.path:
         return []
-    # Drawn anew, as a run that goes on has its start no more.
-    start = init_states(made.setting, variant).params
+    # Drawn anew for a run that goes on, which has its start no more.
+    start = (initial or init_states(made.setting, variant)).params
     shape = *variant.task_ids.shape, len(SCOPES)
 
     def flat(value: np.ndarray) -> np.ndarray:  # [R, T, 2] to [V, 2]

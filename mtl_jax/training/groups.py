@@ -21,6 +21,9 @@ from mtl_jax.types import GROUP, Config, InputError
 
 SINGLE = "single"
 """The method that trains tasks alone."""
+WITH = "-"
+"""In front of a multi-task optimizer: ``multi-cagrad``, and of tasks alone
+``single-fmtl``, which is sharpness-aware minimisation."""
 JOIN, AUXILIARIES = "+", "/"
 PAIRS, EACH, ALL, RANDOM = "pairs", "each", "all", "random"
 DRAWN = re.compile(r"(\d+)\.(\d+)")
@@ -144,6 +147,15 @@ def single(text: str, tasks: Sequence[str]) -> list[Group]:
     return [Group(tasks[number], (number,), False) for number in numbers]
 
 
+def is_single(variant: str) -> bool:
+    """Tell whether a variant, with an optimizer or without, trains tasks alone.
+
+    >>> is_single("single-fmtl@rho=0.05:a"), is_single("single:a"), is_single("multi")
+    (True, True, False)
+    """
+    return variant.partition(GROUP)[0].partition(WITH)[0] == SINGLE
+
+
 def members(
     chosen: Iterable[str], tasks: Sequence[str], draw: Draw
 ) -> Iterator[tuple[str, Group]]:
@@ -155,7 +167,7 @@ def members(
     seen = set()
     for name in chosen:
         method, _, text = name.partition(GROUP)
-        if method == SINGLE:
+        if is_single(method):
             of_name = single(text, tasks)
         elif text:
             of_name = parse(text, tasks, draw)
@@ -177,7 +189,7 @@ def labels(
     named: list[Label] = []
     count: Counter[str] = Counter()
     for method, group in members:
-        if method == SINGLE or not group.name:
+        if is_single(method) or not group.name:
             label = Label(method, 0)
         else:
             name = f"{method}{GROUP}{group.name}"

@@ -94,6 +94,8 @@ class LoopState(NamedTuple):
     """Steps at which runs diverged, as far as the records tell; -1 for sound ones."""
     pending: Snapshot | None = None
     """The last look, if it is not written yet."""
+    ended: bool = False
+    """A look was enough for whoever follows the run."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Session:
     bar: ProgressBar
     log: Callable[[int, list[Row]], None]
     """Takes the rows of a look; `trackers.follow`."""
+    enough: Callable[[], bool]
+    """Tells after a look whether training is to end."""
 
 
 def run(
@@ -123,6 +127,7 @@ def run(
     setting: Setting | None = None,
     optimizer: OptimizerMaker | None = None,
     progress: bool = True,
+    enough: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train all variants of a configuration, from where the workdir left off.
 
@@ -133,6 +138,8 @@ def run(
       setting: tasks and model; the configuration's if not given.
       optimizer: of a learning rate; the configuration's if not given.
       progress: whether a bar, or in a log a line a trajectory point, is shown.
+      enough: asked whenever a look is in the records, whether training is to end; the
+        chunk that is on the devices by then is still made.
 
     Raises:
       InputError: a value of the configuration, the data or the workdir is unfit; an
@@ -153,10 +160,12 @@ def run(
                 say(f"{folder} is finished: step {step} of {config.steps}")
                 return Outcome(step, None, None, {})
             # From here on a signal waits for the next boundary, compilation included.
-            following = trackers.follow(config.log, folder, workdir.flat(config), say)
+            flat = workdir.flat(config)
+            following = trackers.follow(config.log, folder, flat, step, say)
             shown = ProgressBar(config.steps, step, progress)
             with StopSignal() as stop, following as log, shown as bar:
-                session = _prepare(made, folder, saved, states, bar, log)
+                until = enough or (lambda: False)
+                session = _prepare(made, folder, saved, step, states, bar, log, until)
                 _bind(session, step)
                 return _loop(session, _place(session, states), step, stop)
 
@@ -165,9 +174,11 @@ def _prepare(
     made: Experiment,
     folder: Path,
     saved: Any,
-    states: list,
+    step: int,
+    states: list[TrainState],
     bar: ProgressBar,
     log: Callable[[int, list[Row]], None],
+    enough: Callable[[], bool],
 ) -> Session:
     """Compile all that a process needs for an experiment."""
     setting, variants = made.setting, made.variants
@@ -176,13 +187,14 @@ def _prepare(
     watch = Stopwatch("training")
     with watch("compilation"):
         programs = compile_programs(setting, variants, states, loader)
-        factors = compile_factors(made, states)
+        factors = compile_factors(made, states, initial=step == 0)
         temporaries = [factor.temporaries for each in factors for factor in each]
         if temporaries:
             kept = held(states, loader)
             memory.check({**kept, "temporaries of factors": max(temporaries)})
     return Session(
-        *(made, folder, saved, programs, factors, loader, batches, watch, bar, log)
+        *(made, folder, saved, programs, factors, loader, batches, watch, bar),
+        *(log, enough),
     )
 
 
@@ -269,7 +281,7 @@ def _loop(session: Session, state: LoopState, first: int, stop: StopSignal) -> O
             signal = multihost.max_over_hosts(stop.number or 0) or None
             due = begin // config.checkpoint.every != step // config.checkpoint.every
             kept = config.checkpoint.keep_points and step in points
-            finished = _is_finished(session, state, step)
+            finished = state.ended or _is_finished(session, state, step)
             if due or kept or signal or finished:
                 state = _write(session, state)
                 _save(session, state, step)
@@ -382,7 +394,8 @@ def _write(session: Session, state: LoopState) -> LoopState:
         multihost.on_primary_host(records.write)(session.folder, look.step, rows)
         session.log(look.step, rows)
     session.bar.show(look.step, losses, look.step in session.experiment.points)
-    return state._replace(diverged=diverged, pending=None)
+    ended = state.ended or (bool(rows) and session.enough())
+    return state._replace(diverged=diverged, pending=None, ended=ended)
 
 
 def _rows(

@@ -13,7 +13,7 @@ from mtl_jax.metrics import factors
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.training import record_rows
-from mtl_jax.training.compile import init_states
+from mtl_jax.training.compile import blank_states
 from mtl_jax.training.config import fields
 from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
 from mtl_jax.training.resolve import Experiment, resolve
@@ -69,7 +69,7 @@ def remeasure(
             provenance.add_session(folder, steps[-1], made.data)
             with watch("compilation"):
                 states = [
-                    init_states(made.setting, variant) for variant in made.variants
+                    blank_states(made.setting, variant) for variant in made.variants
                 ]
                 compiled = compile_factors(made, states)
             for step in steps:

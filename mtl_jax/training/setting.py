@@ -17,6 +17,7 @@ from flax import linen as nn
 from mtl_jax import data, models
 from mtl_jax.data import Dataset, augment
 from mtl_jax.data.augment import Transform
+from mtl_jax.models.head import PENALTIES, numbered, split_penalties
 from mtl_jax.models.trunk import Linear, SharedOutput, Trunk
 from mtl_jax.models.weights import load as load_weights
 from mtl_jax.objectives import targets
@@ -65,8 +66,8 @@ class Setting:
     """Names of every task's scores."""
     sample: jax.ShapeDtypeStruct
     """Shape of one example as the trunk takes it, ``[1, ...]``."""
-    features: jax.ShapeDtypeStruct
-    """Shape of its representation, ``[1, ...]``."""
+    features: PyTree
+    """Shape of its representation, an array ``[1, ...]`` or a tree of such."""
     start: PyTree = None
     """Variables of a pre-trained trunk, or some of them, to be passed to `init`; None
     where there are none. Beside it, for what a program closes over is stored with the
@@ -100,7 +101,7 @@ class Setting:
         """
         trunk_key, heads_key = jax.random.split(key)
         sample = jnp.zeros(self.sample.shape, self.sample.dtype)
-        zeros = jnp.zeros(self.features.shape, self.features.dtype)
+        zeros = jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), self.features)
 
         def of_trunk(task: Array | int) -> tuple[PyTree, PyTree]:
             variables = self.trunk.init(_keys(trunk_key, task), sample, train=False)
@@ -108,7 +109,8 @@ class Setting:
 
         def of_head(task: Array) -> tuple[PyTree, PyTree]:
             key = jax.random.fold_in(heads_key, task)
-            return _cut(self.head.init(_keys(key, task), zeros, train=False))
+            variables = self.head.init(_keys(key, task), zeros, train=False)
+            return _cut(numbered(variables, task))
 
         shared, trunk_state = of_trunk(0)
         if not self.data.one_input:  # own inputs, own batch statistics and dropout
@@ -121,7 +123,7 @@ class Setting:
 
     def represent(
         self, shared: PyTree, state: PyTree, x: Array
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[PyTree, PyTree]:
         """Apply the trunk in training mode: ``x [B, ...]`` to the representation.
 
         Args:
@@ -130,36 +132,41 @@ class Setting:
           x: inputs of one task.
 
         Returns:
-          The representation ``[B, ...]`` and the new state.
+          The representation, leaves ``[B, ...]``, and the new state.
         """
         return self._features(shared, state, x, train=True)
 
     def head_loss(
-        self, heads: PyTree, state: PyTree, z: Array, y: PyTree
+        self, heads: PyTree, state: PyTree, z: PyTree, y: PyTree
     ) -> tuple[Scalar, PyTree]:
         """Return the mean loss of one task in training mode, and its head's new state.
+
+        Penalties of the head, `models.head.penalise`, are added to the loss.
 
         Args:
           heads: parameters of the task's head.
           state: its state.
-          z: representation ``[B, ...]``.
+          z: representation, leaves ``[B, ...]``.
           y: targets ``[B, ...]``.
         """
         outputs, state = self._outputs(heads, state, z, train=True)
-        return mean_loss(self.objective, outputs, y), state
+        penalty, state = split_penalties(state)
+        return mean_loss(self.objective, outputs, y) + penalty, state
 
-    def predict(self, params: Params, state: ModelState, x: Array) -> Array:
-        """Return outputs of one task for ``x [B, ...]``, in evaluation mode."""
-        z = self.embed(params.shared, state.trunk, x)
-        return self._outputs(params.heads, state.heads, z, train=False)[0]
+    def predict(
+        self, params: Params, state: ModelState, x: Array, train: bool = False
+    ) -> Array:
+        """Return outputs of one task for ``x [B, ...]``, in evaluation mode or not."""
+        z, _ = self._features(params.shared, state.trunk, x, train=train)
+        return self._outputs(params.heads, state.heads, z, train=train)[0]
 
-    def embed(self, shared: PyTree, state: PyTree, x: Array) -> Array:
-        """Return the representation ``[B, ...]`` of ``x [B, ...]``, in evaluation mode.
+    def embed(self, shared: PyTree, state: PyTree, x: Array) -> PyTree:
+        """Return the representation, leaves ``[B, ...]``, in evaluation mode.
 
         Args:
           shared: parameters of the trunk.
           state: its state.
-          x: inputs of one task.
+          x: inputs of one task ``[B, ...]``.
         """
         return self._features(shared, state, x, train=False)[0]
 
@@ -174,12 +181,12 @@ class Setting:
 
     def _features(
         self, shared: PyTree, state: PyTree, x: Array, train: bool
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[PyTree, PyTree]:
         inputs = _as_inputs(x)
         return _pass(self.trunk, shared, state, inputs, train, self.compute_dtype)
 
     def _outputs(
-        self, heads: PyTree, state: PyTree, z: Array, train: bool
+        self, heads: PyTree, state: PyTree, z: PyTree, train: bool
     ) -> tuple[Array, PyTree]:
         if self.rotated:
             heads = dict(heads)
@@ -210,8 +217,7 @@ def make_setting(
     directory = options.pop("dir")
     if dataset is None:
         dataset = load_dataset(config.setting, directory=directory, **options)
-    kind = config.model.name
-    trunk = models.make(kind, weights, **config.model.get(kind, {}))
+    trunk = _named_trunk(config.model.name, config.model, weights)
     return from_dataset(
         config.setting,
         dataset,
@@ -221,6 +227,14 @@ def make_setting(
         compute=config.compute_dtype,
         transform=transform,
     )
+
+
+def _named_trunk(name: str, model: Config, weights: str = "") -> Trunk:
+    """Make a trunk with its options in ``config.model``, and those of trunks in it."""
+    options = dict(model.get(name, {}))
+    for option in options.keys() & set(models.NESTED):
+        options[option] = _named_trunk(options[option], model)
+    return models.make(name, weights, **options)
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:
@@ -264,6 +278,7 @@ def from_dataset(
         know, weights that do not fit the trunk, outputs that are not what an objective
         takes, or rotations of what is no vector.
     """
+    trunk = trunk.for_tasks(len(dataset.tasks))
     trunk.check_inputs(dataset.x)
     _check_targets(name, dataset)
     if transform and dataset.x.ndim != 4:
@@ -277,6 +292,7 @@ def from_dataset(
     pretrained = load_weights(weights, trunk, variables) if weights else None
     width = max(dataset.widths)
     if dataset.shared_output:
+        _check_shareable(name, trunk, width)
         trunk = SharedOutput(trunk, Linear(width, parent=None))
         features, _ = _shapes(trunk, sample)
         if pretrained:
@@ -286,7 +302,7 @@ def from_dataset(
         name=name,
         data=dataset,
         trunk=trunk,
-        head=(head or trunk.head)(width),
+        head=trunk.attach((head or trunk.head)(width)),
         objective=objective,
         kinds=kinds,
         scores=tuple(tuple(named(o).scores) for o in dataset.objectives),
@@ -299,16 +315,27 @@ def from_dataset(
     return with_rotations(made) if rotated else made
 
 
+def _check_shareable(name: str, trunk: Trunk, width: int) -> None:
+    """Refuse a trunk with parts of a task's own where tasks share their output."""
+    head = trunk.head(width)
+    if trunk.attach(head) is not head:
+        raise InputError(
+            f"the tasks of {name} share their output layer and have no heads, and a "
+            f"part of {type(trunk).__name__} is in the heads; choose another model."
+        )
+
+
 def with_rotations(setting: Setting) -> Setting:
     """Let every head see the representation through a rotation of its own.
 
     Raises:
       InputError: representations are no vectors.
     """
-    if len(setting.features.shape) != 2:
+    shapes = [leaf.shape for leaf in jax.tree.leaves(setting.features)]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
         raise InputError(
             f"rotograd turns representations [B, D], and this trunk's are "
-            f"{setting.features.shape}; leave it out, or choose another model."
+            f"{' and '.join(map(str, shapes))}; leave it out, or choose another model."
         )
     return replace(setting, rotated=True)
 
@@ -341,8 +368,8 @@ def _over(variables: PyTree, start: PyTree) -> PyTree:
 
 
 def _pass(
-    module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool, of: str
-) -> tuple[Array, PyTree]:
+    module: nn.Module, params: PyTree, state: PyTree, x: PyTree, train: bool, of: str
+) -> tuple[Any, PyTree]:
     """Outputs in float32 and new state; in training computed in the type ``of``."""
 
     def cast(leaf: Array) -> Array:  # numbers of tokens stay what they are
@@ -350,10 +377,10 @@ def _pass(
 
     if train:
         params, x = jax.tree.map(cast, (params, x))
-    mutable = list(state) if train else []
+    mutable = [*state, PENALTIES] if train else []
     applied: Any = module.apply({"params": params, **state}, x, train, mutable=mutable)
     outputs, state = applied
-    return outputs.astype(jnp.float32), state
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs), state
 
 
 def _check_targets(name: str, dataset: Dataset) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from mtl_jax.devices import multihost
+from mtl_jax.devices import memory, multihost
 from mtl_jax.devices.axis_map import sequential
 from mtl_jax.storage import checkpoint, provenance, records, workdir
-from mtl_jax.training.compile import ChunkReport, init_states
+from mtl_jax.training.compile import ChunkReport, blank_states, init_states
 from mtl_jax.training.resolve import Experiment
 from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
@@ -52,8 +52,14 @@ def start(
       InputError: there is no space, or checkpoints and records do not agree.
     """
     config = made.config
-    states = [init_states(made.setting, v) for v in made.variants]
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
+
+    def states_by(make: Callable) -> list[TrainState]:
+        return [make(made.setting, variant) for variant in made.variants]
+
+    # To draw states is to compile: of a run that goes on shapes are enough.
+    drawn = None if saved.all_steps() else states_by(init_states)
+    states = drawn or states_by(blank_states)
+    size = memory.size(states)
     kept = config.checkpoint.keep_last + 1
     if config.checkpoint.keep_points:
         kept += len(made.points)
@@ -61,7 +67,7 @@ def start(
     restored = checkpoint.restore(saved, states, say)
     _reconcile(folder, saved, restored[0] if restored else -1, say)
     if not restored:
-        return 0, states
+        return 0, drawn or states_by(init_states)
     if restored[0] > config.steps:
         raise InputError(
             f"{folder} is at step {restored[0]}, and steps is {config.steps}; choose "

@@ -121,10 +121,14 @@ def data_pool(setting: Setting) -> Data:
     return Data(x.reshape(len(x), -1) if x.ndim > 2 else x, *leaves)
 
 
+def inputs(setting: Setting, data: Data, rows: Array) -> Array:
+    """Take the inputs of rows ``[...]`` of the pool, each as the setting has it."""
+    return data.x[rows].reshape(*rows.shape, *setting.data.x.shape[1:])
+
+
 def take(setting: Setting, data: Data, rows: Array, task_ids: Array) -> Batch:
     """Take a batch of rows of the pool: ``[T, B]``, or ``[B]`` for one input."""
-    x, y = data.x[rows], data.y[rows]
-    x = x.reshape(*rows.shape, *setting.data.x.shape[1:])
+    x, y = inputs(setting, data, rows), data.y[rows]
     if setting.batch_axes.x is None:
         y = y[:, task_ids].swapaxes(0, 1)
     if data.kinds is None:

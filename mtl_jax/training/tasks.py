@@ -11,6 +11,7 @@ import jax
 from mtl_jax.data import augment
 from mtl_jax.data.arrays import Task, from_arrays
 from mtl_jax.models.adapted import as_trunk
+from mtl_jax.models.trunk import Linear
 from mtl_jax.objectives.losses import named
 from mtl_jax.objectives.mixed import of_head
 from mtl_jax.options import one_of
@@ -118,10 +119,16 @@ def _check_outputs(made: Setting) -> None:
 
     data, batch = made.data, 2
     z = applied(made.trunk, made.sample.update(shape=(batch, *made.sample.shape[1:])))
-    if not hasattr(z, "shape") or z.shape[:1] != (batch,):
+    shapes = [leaf.shape for leaf in jax.tree.leaves(z)]
+    if not shapes or any(shape[:1] != (batch,) for shape in shapes):
         raise InputError(
-            f"the trunk makes {getattr(z, 'shape', z)} of {batch} examples; let it "
-            f"return one array [B, ...]."
+            f"the trunk makes {' and '.join(map(str, shapes)) or z} of {batch} "
+            f"examples; let it return an array [B, ...], or a tree of them."
+        )
+    if len(shapes) > 1 and isinstance(made.head, Linear):
+        raise InputError(
+            f"the trunk makes {len(shapes)} arrays, and a dense layer takes one; let "
+            f"it return one array [B, ...], or pass a head that takes them all."
         )
     outputs = applied(made.head, z)
     widest = max(data.widths)
@@ -143,5 +150,10 @@ def _check_outputs(made: Setting) -> None:
             raise InputError(
                 f"task {task!r}: its objective makes no loss [B] of outputs "
                 f"{['B', *outputs.shape[1:]]} and labels {['B', *labels]}; the trunk's "
-                f"representation is {['B', *z.shape[1:]]}: flatten it, or pass a head."
+                f"representation is {_batches(shapes)}: flatten it, or pass a head."
             )
+
+
+def _batches(shapes: list[tuple[int, ...]]) -> str:
+    """Shapes of batches, in words."""
+    return " and ".join(str(["B", *shape[1:]]) for shape in shapes)

@@ -95,10 +95,11 @@ def points(method: str, base: str, num_tasks: int) -> Iterator[str]:
       InputError: as `parse`; more than `MOST` points.
     """
     name, options = parse(method, base)
+    known = smto.options(base) if options else {}
     lattices = {
-        option: lattice(int(LATTICE.fullmatch(text)[1]), num_tasks)
+        option: lattice(int(text.partition(".")[2]), num_tasks)
         for option, text in options.items()
-        if type(smto.options(base)[option]) is tuple and isinstance(text, str)
+        if type(known[option]) is tuple and isinstance(text, str)
     }
     for point in itertools.product(*lattices.values()):
         yield spell(name, options | dict(zip(lattices, point, strict=True)))

@@ -1,10 +1,12 @@
 """Variants of an experiment: which tasks train together, and by which optimizer.
 
-``single`` trains every task alone, ``multi`` all of them on the sum of their losses,
-``multi-NAME`` all of them with the multi-task optimizer NAME, and ``multi-NAME-ub``
-with NAME on gradients at the shared representation. Options of NAME may stand behind
-it, ``multi-cagrad@c=0.2``; see `mtl_jax.training.tuning`. Groups of tasks instead of
-all stand behind a colon, ``multi:a/b+c``, ``single:a``; see `mtl_jax.training.groups`.
+``single`` trains every task alone, ``single-NAME`` too, by the update rule of a
+multi-task optimizer that means something for one task (``single-fmtl``), ``multi`` all
+of them on the sum of their losses, ``multi-NAME`` all of them with the multi-task
+optimizer NAME, and ``multi-NAME-ub`` with NAME on gradients at the shared
+representation. Options of NAME may stand behind it, ``multi-cagrad@c=0.2``; see
+`mtl_jax.training.tuning`. Groups of tasks instead of all stand behind a colon,
+``multi:a/b+c``, ``single:a``; see `mtl_jax.training.groups`.
 """
 
 import itertools
@@ -99,7 +101,7 @@ def names(config: Config) -> tuple[str, ...]:
         full, colon, group = name.partition(GROUP)
         method = full.partition(tuning.OPTION)[0]
         prefix, _, base = method.removesuffix(methods.AT_REPRESENTATION).partition("-")
-        if method not in PLAIN and (prefix != "multi" or base not in smto.SMTOS):
+        if method not in PLAIN and (prefix not in PLAIN or base not in smto.SMTOS):
             raise InputError(
                 f"variant {name!r} is not 'single', 'multi', or 'multi-' and one of: "
                 f"{', '.join(smto.SMTOS)} (of gradients at the representation with "
@@ -135,7 +137,7 @@ def label(name: str) -> str:
     >>> label("single:a"), label("multi:a/b")
     ('single', 'multi:a/b')
     """
-    return SINGLE if name.partition(GROUP)[0] == SINGLE else name
+    return name.partition(GROUP)[0] if groups.is_single(name) else name
 
 
 def is_of(name: str, variants: "pd.Series", tasks: "pd.Series") -> "pd.Series":
@@ -146,7 +148,7 @@ def is_of(name: str, variants: "pd.Series", tasks: "pd.Series") -> "pd.Series":
       variants: of the rows, as the records have them.
       tasks: of the rows.
     """
-    task = name.partition(GROUP)[2] if label(name) == SINGLE else ""
+    task = name.partition(GROUP)[2] if groups.is_single(name) else ""
     return (variants == label(name)) & ((tasks == task) | (not task))
 
 
@@ -273,10 +275,11 @@ def _stack(
 ) -> Variant:
     """Runs of the methods of one program on groups of as many tasks."""
     method = members[0][0].partition(tuning.OPTION)[0]
-    single = method == SINGLE
+    single = groups.is_single(method)
     pairs: list[tuple[float, tuple[str, Group]]]
     if single and config.single_runs:
-        pairs = [(rate, (SINGLE, g)) for rate, g in _single_runs(config, tasks)]
+        alone = members[0][0]
+        pairs = [(rate, (alone, g)) for rate, g in _single_runs(config, tasks)]
     else:
         pairs = list(itertools.product(config.learning_rates, members))
     runs = [(seed, *pair) for seed in config.seeds for pair in pairs]
@@ -294,7 +297,7 @@ def _stack(
     fixed = {k: v for k, v in options[0].items() if k not in numbers[0]}
     return Variant(
         name=next(iter(by_name)) if len(by_name) == 1 else f"{method} of {size} tasks",
-        smto=NO_SMTO if single else chosen,
+        smto=NO_SMTO if method == SINGLE else chosen,
         method=UpdateRule(
             strategy=methods.strategy(chosen, config, size, of_group, options[0]),
             optimizer=override or optimizer(config),

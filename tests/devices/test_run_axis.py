@@ -1,7 +1,7 @@
 """Runs over 8 devices, and a run's batch over 4: what is found stays the same."""
 
 import functools
-import multiprocessing
+import gc
 import os
 import re
 import warnings
@@ -35,6 +35,7 @@ STEPS = 3
 
 def prepare():
     """What conftest.py does, with more devices than one process has in these tests."""
+    gc.freeze()
     warnings.simplefilter("error")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
@@ -44,8 +45,7 @@ def prepare():
 @pytest.fixture(scope="module")
 def there():
     """Call a function of this module in a process of 8 devices."""
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(1, context, prepare) as pool:
+    with ProcessPoolExecutor(1, small.server(), prepare) as pool:
         yield lambda f, *args, **options: pool.submit(f, *args, **options).result()
 
 
@@ -107,8 +107,7 @@ def optimized():
 def test_runs_alone_on_a_device_train_to_the_bits_that_they_have_in_company(tmp_path):
     """A loop of one round is none to XLA, which fused such a run in its own way."""
     changes = {"seeds": (0, 1), "variants": ("single",), "learning_rates": (0.01,)}
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(1, context, optimized) as pool:
+    with ProcessPoolExecutor(1, small.server(), optimized) as pool:
         (records, state), (others, other) = (
             pool.submit(experiment, tmp_path, devices, **changes).result()
             for devices in (1, DEVICES)

@@ -387,6 +387,12 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("mistake", COMMANDS)
+def test_command(complain, mistake):
+    arguments, pattern = COMMANDS[mistake]
+    assert re.search(pattern, complain(arguments))
+
+
+@pytest.mark.parametrize("mistake", ["unknown flag", "seeds"])
 def test_real_command(mistake):
     """Run all of it, Python's start too, with nothing compiled on the way."""
     arguments, pattern = COMMANDS[mistake]

@@ -69,6 +69,11 @@ def order(path):
     return [(len(path) > 1, int(name.split("_")[1])) for name in path]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def evaluated(module, variables, x):
+    return module.apply(variables, x, train=False)
+
+
 def problem(stem_stride, seed=0):
     keys = jax.random.split(jax.random.key(seed), 3)
     x = jax.random.normal(keys[0], (3, 8 * stem_stride, 8 * stem_stride, 3))
@@ -137,10 +142,10 @@ def test_windows_of_features_as_for_celeba():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     whole, windows = (models.make("resnet", **OPTIONS, pool=pool) for pool in (0, 2))
     variables = jax.jit(lambda: whole.init(jax.random.key(0), x, train=False))()
-    features: Any = windows.apply(variables, x, train=False)
+    features: Any = evaluated(windows, variables, x)
     assert features.shape == (2, 6 * 2 * 2)
     mean = features.reshape(2, 6, 4).mean(axis=2)
-    wanted: Any = whole.apply(variables, x, train=False)
+    wanted: Any = evaluated(whole, variables, x)
     np.testing.assert_allclose(mean, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -150,8 +155,8 @@ def test_group_norm_keeps_no_statistics():
     init = jax.jit(lambda: trunk.init(jax.random.key(0), x, train=False))
     variables: Any = init()
     assert set(variables) == {"params"}
-    features: Any = trunk.apply(variables, x, train=True)
-    alone: Any = trunk.apply(variables, x[:1], train=False)
+    features: Any = jax.jit(lambda v: trunk.apply(v, x, train=True))(variables)
+    alone: Any = evaluated(trunk, variables, x[:1])
     np.testing.assert_allclose(features[:1], alone, rtol=1e-4, atol=1e-5)
 
 

@@ -281,7 +281,8 @@ def test_tasks_drop_by_keys_of_their_own(of_head):
     x = jnp.ones((4, 8)) if of_head else TOKENS
     keys = jax.random.split(jax.random.key(2), 3)
     rngs = {"params": keys, "dropout": keys}
-    variables = jax.vmap(lambda k: module.init(k, x, train=False))(rngs)
+    init = jax.jit(jax.vmap(lambda k: module.init(k, x, train=False)))
+    variables = jax.device_get(init(rngs))
     # Of one set of parameters, so that only what is dropped differs.
     params = jax.tree.map(lambda leaf: leaf[0] + 0.1, variables["params"])
     state = {"dropout": variables["dropout"]}

@@ -13,6 +13,7 @@ webdriver = pytest.importorskip("selenium.webdriver")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not DRIVER, reason="needs Chromium and its driver")
 PATIENCE = 60
+REFRESH = '<body data-refresh="4">'
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,61 @@ def test_data_of_a_figure_are_a_table(browser):
     wait(
         browser, "document.querySelectorAll('#figure-gap details.data tr').length > 100"
     )
+
+
+def samples(figure, mark):
+    """Marks in the legend of a figure."""
+    return f"document.querySelectorAll('#figure-{figure} .legend {mark}').length"
+
+
+def test_a_legend_shows_what_its_figure_draws(browser):
+    counts = [
+        browser.execute_script(f"return {samples(figure, mark)}")
+        for figure in ("learning", "conflict-effects")
+        for mark in ("line", "path")
+    ]
+    assert counts == [3, 0, 0, 2]
+
+
+STATE = """return [
+  document.querySelector("#figure-gap button[data-variant=multi]").ariaPressed,
+  document.querySelector("input[data-seed='1']").checked,
+  document.querySelector("input[name=scale]:checked").value,
+  document.getElementById("search").value,
+  document.querySelector("#figure-gap details.data").open,
+  document.querySelector("#figure-learning details.data").open,
+  [...document.querySelectorAll(".panel")].some((panel) => panel.dataset.task === "b"
+    && !panel.hidden), Math.round(window.scrollY), location.hash]"""
+CHOOSE = """
+document.querySelector("#figure-gap button[data-variant=multi]").click();
+document.querySelector("input[data-seed='1']").click();
+document.querySelector("input[value=log]").click();
+document.querySelector("#figure-gap details.data").open = true;
+const box = document.getElementById("search"); box.value = "x_1";
+box.dispatchEvent(new Event("input"));
+window.before = true"""
+
+
+@pytest.mark.parametrize("hash_", ["", "#factors"])
+def test_a_page_that_reloads_keeps_what_its_reader_chose(page, browser, hash_):
+    text = page.read_text()
+    page = page.with_name(f"following{hash_[1:]}.html")
+    page.write_text(text.replace("<body>", REFRESH, 1))
+    browser.get(page.as_uri() + hash_)
+    browser.execute_script(CHOOSE)
+    table = "#figure-gap details.data table"
+    wait(browser, f"document.querySelector('{table}') !== null")
+    scroll = "document.getElementById('figure-learning').scrollIntoView()"
+    browser.execute_script(scroll)
+    wait(browser, f"{lines('learning')} > 0")
+    at = browser.execute_script("return Math.round(window.scrollY)")
+    wait(browser, "window.before === undefined && document.readyState === 'complete'")
+    expected = ["false", False, "log", "x_1", True, False, False, at, hash_]
+    assert browser.execute_script(STATE) == expected
+    wait(browser, f"{lines('learning')} > 0")
+    assert browser.execute_script("return window.scrollY") == pytest.approx(at, abs=5)
+    errors = [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    assert not errors
 
 
 def test_nothing_is_wider_than_a_phone(browser):

@@ -461,6 +461,15 @@ class TestOfAStudy:
         made = tables.candidates(study, looks(study.variants))
         assert len(made.rows) == 6 and "Of 24 candidates the chosen ones" in made.note
 
+    def test_candidates_of_a_search_are_points(self, study, monkeypatch):
+        monkeypatch.setattr(report_sweep, "MOST_RATES", 1)
+        (picture,) = sweep(study, looks(study.variants))
+        assert list(picture.looks) == ["batch 16", "batch 64"]
+        assert len(picture.panels) == 6
+        panel = picture.panels[0].rows
+        assert sorted(panel["x"]) == [0.01, 0.01, 0.1, 0.1]
+        assert (~panel["hollow"]).sum() == 1 and "Filled: chosen." in picture.caption
+
     @pytest.mark.usefixtures("bare")
     def test_tables_that_no_sweep_left(self, tmp_path):
         run = selected(tmp_path / "run", APART)

@@ -31,7 +31,7 @@ OPTIONS = {
     "reweighted": {"inner": smto.make("aligned_mtl")},
     # Tasks in turn are not alike, and eps is an absolute number.
     "momentum_config": {"tasks_per_step": 0, "eps": 1e-30},
-    "pcd": {"eps": 1e-30},
+    "pcd": {"eps": 0.0},
 }
 
 

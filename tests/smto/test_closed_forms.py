@@ -277,6 +277,19 @@ TABLE = {
     "aligned_mtl rmse": ("aligned_mtl", {**MEANS, "scale": "rmse"}, ALIGNED_RMSE, {}),
     "upgrad": ("upgrad", {}, UPGRAD, UPGRAD_WEIGHTS),
     "dualproj": ("dualproj", {}, DUALPROJ, {"conflict": (0.5, 0.5)}),
+    "finetune": ("finetune", {}, SUM, {}),
+    "auto_lambda": (
+        "auto_lambda",
+        {"initial": 1.0},
+        SUM,
+        {},
+    ),
+    "finetune, alone": (
+        "finetune",
+        {"joint_steps": 0, "target": 1},
+        {"orthogonal": (0, 2), "conflict": (-1, 1)},
+        {"orthogonal": (0, 1)},
+    ),
     # Of unit gradients: d with <u_1, d> = 0.02, as long as the first gradient.
     "pcd": ("pcd", {}, PCD, {}),
     # Equal losses lie on an equal preference.
@@ -644,6 +657,8 @@ def at_other_points(name, **options):
         ("fmtl", {}, (1.0, 2.0), 3.3, 1.1),
         ("fmtl", {}, (1.0, -2.0), -1 + 0.3, 1.1),
         ("fmtl", {}, (1.0, 0.0), 1.1, 1.1),
+        ("fmtl", {"head_ratio": 5.0}, (1.0, 2.0), 3.3, 1.5),
+        ("fmtl", {"head_ratio": 0.0}, (1.0, 2.0), 3.3, 1.0),
         # Trunks moved by .1 up the mean gradient, or up their own; heads up their own
         ("samo", {"beta": 0.0}, (1.0, 2.0), 3.3, 1.1),
         ("samo", {"beta": 0.0}, (1.0, -2.0), -0.9, 1.1),

@@ -50,6 +50,7 @@ LENGTHS = {
     "cosmos": 1,
     "pbi": T**0.5,
     "pcd": 1,
+    "auto_lambda": 0.1 * T,
 }
 # Whose direction has a length of its own: 1, or for Adam's that of signs.
 NORMED = {"nash_mtl", "fairgrad", "momentum_config"}
@@ -97,7 +98,7 @@ def test_permuting_tasks_permutes_weights(name):
     order = np.array([1, 2, 0])
     per_task = {"fixed": ("weights", WEIGHTS), "sampled": ("sizes", SIZES)}
     chosen: Any = {}
-    if name == "pcd":
+    if name in ("pcd", "auto_lambda"):
         chosen = {"primary": order.tolist().index(0)}
     if name in per_task:
         option, values = per_task[name]
@@ -155,7 +156,7 @@ def test_equal_gradients_give_their_sum(name):
 
 ORTHOGONAL = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, T)))[0].T
 PER_COORDINATE = {"momentum_config", "graddrop"}
-UNEVEN = {"fixed", "rlw", "sampled", "pcd"}
+UNEVEN = {"fixed", "rlw", "sampled", "pcd", "auto_lambda"}
 TO_THE_MEAN = [name for name in LIFTED if name not in PER_COORDINATE | UNEVEN]
 
 
@@ -207,6 +208,7 @@ def of_two(name):
 LEFT_OUT = {
     "sum": 1,
     "fixed": 1,
+    "finetune": 1,
     "si": 1,
     "uw": 1,
     "imtl_l": 1,
@@ -680,7 +682,7 @@ def test_fresh_state_has_done_nothing(name):
 WITHOUT_LOSSES = {
     *("mgda", "pcgrad", "gradvac", "cagrad", "imtl_g", "nash_mtl", "fairgrad"),
     *("aligned_mtl", "upgrad", "dualproj", "config", "cr_mogm", "sdmgrad", "modo"),
-    *("moco", "momentum_config", "graddrop", "excessmtl", "pcd"),
+    *("moco", "momentum_config", "graddrop", "excessmtl", "pcd", "auto_lambda"),
 }
 
 
@@ -760,6 +762,11 @@ WRONG = {
     "tchebycheff": {"mu": [(0.0, "more than 0")], "ideal": [(NAN, "nan")]},
     "cosmos": {"penalty": [(-1.0, "at least 0")]},
     "pbi": {"theta": [(-1.0, "at least 0")], "ideal": [(INF, "finite")]},
+    "auto_lambda": {
+        "learning_rate": [(0.0, "more than 0")],
+        "initial": [(0.0, "more than 0")],
+        "primary": [(-1, "0 or more")],
+    },
     "pcd": {
         "tau": [(1.5, "at most 1")],
         "beta": [(1.0, "at most 0.999999")],
@@ -819,7 +826,15 @@ WRONG = {
     "graddrop": {"leak": [(2.0, "at most 1")]},
     "graddrop_rep": {"leak": [(-1.0, "at least 0")]},
     "excessmtl": {"step": [(-1.0, "at least 0")]},
-    "fmtl": {"rho": [(0.0, "more than 0")], "inner": [("moco", "mgda")]},
+    "finetune": {
+        "joint_steps": [(-1, "0 or more"), (0.5, "0 or more")],
+        "target": [(-1, "0 or more")],
+    },
+    "fmtl": {
+        "rho": [(0.0, "more than 0")],
+        "head_ratio": [(-2.0, "at least 0")],
+        "inner": [("moco", "mgda")],
+    },
     "rotograd": {"burn_in": [(-1, "0 or more")]},
     "samo": {
         "rho": [(0.0, "more than 0")],

@@ -79,7 +79,7 @@ def test_bfloat16_keeps_what_conflicts_with_nobody():
     rows[1, 1::2] = np.sin(angle)
     grads = jnp.asarray(rows, jnp.bfloat16)
     optimizer: Any = LIFT(smto.make("upgrad"), 2)
-    direction, state = optimizer.update(grads, optimizer.init(grads[0]))
+    direction, state = jit(optimizer.update)(grads, optimizer.init(grads[0]))
     exact = np.asarray(grads.astype(jnp.float32), np.float64)
     returned = np.asarray(direction.astype(jnp.float32), np.float64)
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(returned)
@@ -99,7 +99,7 @@ def test_small_gradients_of_float16_have_their_bargain():
     # 1 / |g| is beyond float16, which the direction is not
     grads = jnp.array([[3e-6, 1e-6], [1e-6, 3e-6]], jnp.float16)
     optimizer: Any = LIFT(smto.make("nash_mtl"), 2)
-    direction, state = optimizer.update(grads, optimizer.init(grads[0]))
+    direction, state = jit(optimizer.update)(grads, optimizer.init(grads[0]))
     np.testing.assert_allclose(direction.astype(jnp.float32), [0.5**0.5] * 2, rtol=2e-3)
     assert int(state.skipped) == 0
 
@@ -107,7 +107,7 @@ def test_small_gradients_of_float16_have_their_bargain():
 def test_a_direction_beyond_the_dtype_is_skipped_and_counted():
     grads = jnp.full((2, 3), 6e4, jnp.float16)
     optimizer: Any = LIFT(smto.make("sum"), 2)
-    direction, state = optimizer.update(
+    direction, state = jit(optimizer.update)(
         grads, optimizer.init(grads[0]), losses=jnp.ones(2)
     )
     np.testing.assert_array_equal(direction, np.zeros(3))
@@ -160,7 +160,7 @@ def test_a_direction_that_overflows_on_its_way_is_skipped():
     # 2 g_1 is beyond float32; the sum of all would not be.
     grads = jnp.array([[3e38], [3e38], [-3e38]])
     optimizer: Any = LIFT(smto.make("fixed", weights=(2.0, 1.0, 2.0)), 3)
-    direction, state = optimizer.update(
+    direction, state = jit(optimizer.update)(
         grads, optimizer.init(grads[0]), losses=jnp.ones(3)
     )
     np.testing.assert_array_equal(direction, np.zeros(1))
@@ -218,7 +218,7 @@ def test_weights_of_losses_are_free_of_their_scale(name, scale):
 def test_a_task_that_is_dropped_is_dropped_from_the_samples():
     grads = jnp.eye(3).at[1, 1].set(jnp.nan)
     optimizer: Any = LIFT(smto.make("sdmgrad"), 3, "drop")
-    direction, state = optimizer.update(
+    direction, state = jit(optimizer.update)(
         jnp.eye(3), optimizer.init(grads[0]), losses=jnp.ones(3), samples=(grads, grads)
     )
     assert int(state.skipped) == 0 and float(state.weights[1]) == 0

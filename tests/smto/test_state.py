@@ -171,6 +171,25 @@ def test_modo_takes_the_cross_gramian_of_two_batches():
         np.testing.assert_allclose(direction, T * weights @ rows, atol=1e-4)
 
 
+def test_auto_lambda_follows_what_helps_the_primary_task():
+    first, second, rows = GRADS[:3, 0]
+    optimizer: Any = smto.lift(make("auto_lambda", learning_rate=0.05, primary=1), T)
+    state = optimizer.init(jnp.zeros(SIZE))
+    update = jit(optimizer.update)
+    weights, m, v = np.full(T, 0.1), np.zeros(T), np.zeros(T)
+    samples = jnp.float32(first), jnp.float32(second)
+    helps = first @ second[1]
+    slope = -helps / np.abs(helps).max()
+    for count in range(1, 4):
+        direction, state = update(jnp.float32(rows), state, samples=samples)
+        np.testing.assert_allclose(state.weights, weights, atol=1e-6)
+        np.testing.assert_allclose(direction, weights @ rows, atol=1e-5)
+        m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        step = m / (1 - 0.9**count) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8)
+        weights = np.maximum(weights - 0.05 * step, 0)
+    assert len(set(np.sign(helps))) == 2 and not np.allclose(weights, 0.1)
+
+
 def test_sdmgrad_takes_the_cross_gramian_and_goes_on_from_its_weights():
     # Independent batches of nearly the same gradients, and one elsewhere to be combined
     noise = RNG.normal(size=(2, T, SIZE)) / 10
@@ -194,7 +213,9 @@ def test_sdmgrad_takes_the_cross_gramian_and_goes_on_from_its_weights():
         np.testing.assert_allclose(direction, expected @ rows, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "parts"), [("modo", 2), ("sdmgrad", 3)])
+@pytest.mark.parametrize(
+    ("name", "parts"), [("modo", 2), ("auto_lambda", 2), ("sdmgrad", 3)]
+)
 def test_number_of_batches(name, parts):
     assert make(name).parts == parts
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from mtl_jax.storage import trackers
+from mtl_jax.storage import checkpoint, trackers
 from mtl_jax.types import InputError
 from tests import small
 
@@ -34,6 +34,32 @@ def test_a_file_has_the_means_of_every_look(tmp_path):
     with (run.path / "log.csv").open() as file:
         steps = [int(r["step"]) for r in csv.DictReader(file) if r["name"] == NAME]
     assert steps == [0, 1, 2, 5, 12, 14] and again.outcome.step == 14
+
+
+def killed_before_its_last_checkpoint(path, monkeypatch, log):
+    """Train until all looks are made but the last one is not saved."""
+    save = checkpoint.save
+
+    def fail(manager, step, state):
+        if step == 12:
+            raise KeyboardInterrupt
+        save(manager, step, state)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", fail)
+        followed(path, log)
+
+
+def test_looks_that_are_made_again_are_not_there_twice(tmp_path, monkeypatch):
+    path = tmp_path / "run" / "log.csv"
+    killed_before_its_last_checkpoint(path.parent, monkeypatch, ("csv",))
+    before = path.read_bytes()
+    assert f"\n12,{NAME}" in before.decode()
+    path.write_bytes(before + b"12,test/digits_0/lo")  # a kill cuts where it likes
+    followed(path.parent, ("csv",))
+    assert path.read_bytes() == before
+    with trackers.follow("csv", path.parent, {}, 0, print):  # from the beginning
+        assert path.read_text() == "step,name,value\n"
 
 
 def test_rates_and_scopes_are_told_apart():
@@ -81,15 +107,18 @@ def test_trackers_that_are_not_there(tmp_path, monkeypatch, log, words):
         followed(tmp_path / "run", (log,))
 
 
-def test_tensorboard(tmp_path):
+def test_tensorboard(tmp_path, monkeypatch):
     pytest.importorskip("tensorboardX")
     name = "tensorboard.backend.event_processing.event_accumulator"
     events = pytest.importorskip(name)
-    run = followed(tmp_path / "run", ("tensorboard",))
+    log = ("tensorboard",)
+    killed_before_its_last_checkpoint(tmp_path / "run", monkeypatch, log)
+    run = followed(tmp_path / "run", log)
     accumulator = events.EventAccumulator(str(run.path / "events"))
     accumulator.Reload()
-    shown = {e.step: e.value for e in accumulator.Scalars(NAME)}
-    assert shown == pytest.approx(wanted(run))
+    shown = [(e.step, e.value) for e in accumulator.Scalars(NAME)]
+    assert [step for step, _ in shown] == [0, 1, 2, 5, 12]
+    assert dict(shown) == pytest.approx(wanted(run))
 
 
 def test_wandb(tmp_path, monkeypatch):

@@ -94,16 +94,15 @@ def test_cost_counts_the_examples_of_all_tasks():
 def test_what_was_chosen_is_trained_with_its_options():
     study = config(grid__optimizers=("momentum", "adam"))
     rows = [
-        ("single", "digits_0", 1e-2, 8),
-        ("single", "digits_1", 1e-2, 8),
-        ("single", "digits_2", 1e-3, 16),
-        ("multi-cagrad", "digits_0", 1e-2, 8),  # (1, 0): the second value of c
-        ("multi-cagrad", "digits_1", 1e-2, 8),
-        ("multi-cagrad", "digits_2", 1e-4, 8),  # (3, 0): the first
+        ("single", "digits_0", 1e-2, 8, ""),
+        ("single", "digits_1", 1e-2, 8, ""),
+        ("single", "digits_2", 1e-3, 16, ""),
+        ("multi-cagrad", "digits_0", 1e-2, 8, "c=0.4"),
+        ("multi-cagrad", "digits_1", 1e-2, 8, "c=0.4"),
+        ("multi-cagrad", "digits_2", 1e-4, 8, "c=0.2"),
     ]
-    chosen = pd.DataFrame(
-        rows, columns=["variant", "task", "learning_rate", "batch_size"]
-    )
+    columns = ["variant", "task", "learning_rate", "batch_size", "options"]
+    chosen = pd.DataFrame(rows, columns=columns)
     chosen["optimizer"] = "momentum"
     trained = {trial.name: trial for trial in grid.final(study, TASKS, chosen)}
     cagrad = [f"multi-cagrad-c{c}-momentum-b8" for c in (0.4, 0.2)]
@@ -137,7 +136,8 @@ def test_groups_of_a_method_are_tried_and_trained_together():
     columns = ["variant", "task", "learning_rate", "batch_size"]
 
     def trained():
-        chosen = pd.DataFrame(rows, columns=columns).assign(optimizer="adam")
+        chosen = pd.DataFrame(rows, columns=columns)
+        chosen = chosen.assign(optimizer="adam", options="")
         return grid.final(study, TASKS, chosen)
 
     trials = trained()

@@ -109,26 +109,43 @@ def loss_of(made):
     return loss_fn
 
 
-@pytest.mark.parametrize("task", [0, 2])
-def test_task_factors_are_the_metrics_of_that_task(measured, made, task):
-    params, batch = by_hand(made, measured.path, 12)
-    of_task, examples = one_task(params, task), (batch.x[task], batch.y[task])
+@pytest.fixture(scope="module")
+def metrics_by_scope(made):
+    """Compile the metrics of a task once."""
     loss_fn = loss_of(made)
-    trunk = lambda shared, b: loss_fn(of_task._replace(shared=shared), b)  # noqa: E731
-    chosen = {"variant": "multi-cagrad", "run": 1, "step": 12}
-    chosen["task"] = made.setting.tasks[task]
-    for scope, fn, start in (
-        ("task", loss_fn, of_task),
-        ("shared", trunk, of_task.shared),
-    ):
+
+    def of(fn, start, examples):
         noise = metrics.noise_scale(fn, start, examples, batch_size=16)
         covariance = metrics.gradient_covariance(fn, start, examples, batch_size=16)
-        expected = {"coherence": noise[:2], "gradient_covariance": covariance[:2]}
+        by_name = {"coherence": noise[:2], "gradient_covariance": covariance[:2]}
         for name, rho in (("linf", 1e-3), ("linf_wide", 1e-1)):
             options: Any = {"norm": "linf", "adaptive": True, "rho": rho}
             sharp = metrics.sharpness(fn, start, examples, **options)
-            expected[f"adaptive_sharpness_{name}"] = sharp[:2]
-        for name, value in expected.items():
+            by_name[f"adaptive_sharpness_{name}"] = sharp[:2]
+        return by_name
+
+    @jax.jit
+    def both(of_task, examples):
+        trunk = lambda shared, b: loss_fn(of_task._replace(shared=shared), b)  # noqa: E731
+        return {
+            "task": of(loss_fn, of_task, examples),
+            "shared": of(trunk, of_task.shared, examples),
+        }
+
+    return both
+
+
+@pytest.mark.parametrize("task", [0, 2])
+def test_task_factors_are_the_metrics_of_that_task(
+    measured, made, metrics_by_scope, task
+):
+    params, batch = by_hand(made, measured.path, 12)
+    examples = batch.x[task], batch.y[task]
+    chosen = {"variant": "multi-cagrad", "run": 1, "step": 12}
+    chosen["task"] = made.setting.tasks[task]
+    expected = metrics_by_scope(one_task(params, task), examples)
+    for scope, by_name in expected.items():
+        for name, value in by_name.items():
             recorded = values(measured.records, name=name, scope=scope, **chosen)
             np.testing.assert_allclose(recorded, value, rtol=2e-3, err_msg=name)
 
@@ -158,13 +175,16 @@ def test_fisher_is_within_its_error_of_the_exact_one(measured, made):
         assert error < 0.5 * value
 
 
+def gradients_of_trunk(made, params, batch):
+    grad = jax.jit(jax.grad(loss_of(made)))
+    return [
+        grad(one_task(params, t), (batch.x[t], batch.y[t])).shared for t in range(3)
+    ]
+
+
 def test_conflict_is_that_of_the_whole_gradients(measured, made):
     params, batch = by_hand(made, measured.path, 12)
-    loss_fn = loss_of(made)
-    rows = [
-        jax.grad(loss_fn)(one_task(params, t), (batch.x[t], batch.y[t])).shared
-        for t in range(3)
-    ]
+    rows = gradients_of_trunk(made, params, batch)
     gram = gramian(jax.tree.map(lambda *g: jnp.stack(g), *rows))
     cosines = np.asarray(gram.cosines)
     chosen = {"variant": "multi-cagrad", "run": 1, "step": 12, "scope": "shared"}
@@ -199,10 +219,7 @@ def test_gradient_similarity_of_large_batches_is_that_of_whole_gradients(
 ):
     # Batches of 64 are the whole probe of 48 examples.
     params, batch = by_hand(made, measured.path, 12)
-    rows = [
-        jax.grad(loss_of(made))(one_task(params, t), (batch.x[t], batch.y[t])).shared
-        for t in range(3)
-    ]
+    rows = gradients_of_trunk(made, params, batch)
     rows = np.stack([np.asarray(ravel_pytree(row)[0]) for row in rows])
     total = rows.sum(axis=0)
     cosines = rows @ total / np.linalg.norm(rows, axis=1) / np.linalg.norm(total)

@@ -13,6 +13,7 @@ from pandas.testing import assert_frame_equal
 from rich.console import Console
 
 from mtl_jax.report import terminal_table
+from mtl_jax.storage import records
 from mtl_jax.storage.records import Row
 from mtl_jax.training import loop as run
 from mtl_jax.training.setting import load_dataset
@@ -389,3 +390,16 @@ def test_finished_workdir_is_left_as_it_is(reference):
     assert "12 of 12" in again.said[0]
     assert files() == before
     assert_frame_equal(again.records, reference.records, check_exact=True)
+
+
+def test_a_look_may_be_enough(tmp_path):
+    looks, config = [], small.config({"variants": ("multi",)})
+
+    def enough():
+        looks.append(records.steps(tmp_path / "run")[-1])
+        return looks[-1] >= 2
+
+    outcome = run.run(config, tmp_path / "run", print, enough=enough)
+    assert looks[:3] == [0, 1, 2] and outcome.signal is None
+    assert 2 < outcome.step < 12  # the chunk behind the look was on its way
+    assert len(small.sessions(tmp_path / "run")[0]["seconds"]) > 1

@@ -162,3 +162,17 @@ def test_a_stack_of_options_has_the_bits_of_runs_apart(tmp_path):
     np.testing.assert_allclose(ours, fixed, rtol=2e-3, atol=2e-3)
     other = at(together.records, names[0])["value"]
     assert not np.allclose(ours, other, rtol=2e-3, atol=2e-3)
+
+
+def test_a_single_task_may_have_an_update_rule_too():
+    """``single-fmtl`` is sharpness-aware minimisation of every task alone."""
+    plain, flat = variants.make_all(
+        config("single", "single-fmtl@rho=0.1:a+c"), TASKS, SIZES
+    )
+    assert plain.smto == variants.NO_SMTO and flat.smto == "fmtl"
+    assert {label.variant for label in flat.labels} == {"single-fmtl@rho=0.1"}
+    assert flat.task_ids.shape == (4, 1) and set(flat.task_ids.flat) == {0, 2}
+    assert flat.options["rho"].tolist() == [np.float32(0.1)] * 4
+    assert variants.label("single-fmtl:a") == "single-fmtl"
+    with pytest.raises(InputError, match="did you mean 'single'"):
+        variants.make_all(config("singel"), TASKS, SIZES)

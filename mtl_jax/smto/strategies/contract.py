@@ -25,15 +25,15 @@ STATIC: Any = {"static": True}
 class Tasks:
     """The tasks of a run at one point, on one batch; their losses are cut in two."""
 
-    represent: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]] = field(
+    represent: Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]] = field(
         metadata=STATIC
     )
-    """``(parameters and state of the trunk, x [B, ...]) -> (z [B, ...], state)``."""
-    head_loss: Callable[[PyTree, PyTree, Array, PyTree], tuple[Scalar, PyTree]] = field(
-        metadata=STATIC
+    """``(parameters and state of the trunk, x [B, ...]) -> (z, state)``; z is an array
+    ``[B, ...]`` or a tree of such."""
+    head_loss: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[Scalar, PyTree]] = (
+        field(metadata=STATIC)
     )
-    """``(parameters and state of one head, z [B, ...], y [B, ...]) -> (mean loss,
-    state)``."""
+    """``(parameters and state of one head, z, y [B, ...]) -> (mean loss, state)``."""
     params: Params
     model_state: ModelState
     batch: Batch

@@ -10,7 +10,12 @@ from mtl_jax.gradients.gramian import gramian
 from mtl_jax.smto import Cotangent, GramianWeighting, SmtoState, Solution
 from mtl_jax.smto.lift import weigh_gram
 from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, after, settled
-from mtl_jax.smto.strategies.representation import at_heads, represent
+from mtl_jax.smto.strategies.representation import (
+    at_heads,
+    flatten,
+    represent,
+    unflatten,
+)
 from mtl_jax.types import Array, ModelState, Params, PyTree
 
 
@@ -40,12 +45,11 @@ class PulledBack(Strategy):
         z, pull_back, trunk = represent(tasks)
         losses, heads, grads, states = at_heads(tasks, z)
         own_inputs = tasks.axes.x is not None
-        flat = grads.reshape(*grads.shape[:2], -1)  # [T, B, D]
-        seen = z.reshape(*z.shape[: 2 if own_inputs else 1], -1)
-        seen = seen if own_inputs else seen[None]
+        flat = flatten(grads, 2)  # [T, B, D]
+        seen = flatten(z, 2) if own_inputs else flatten(z, 1)[None]
         pulled, solution, method = self.cotangent(seen, flat, losses, state, key)
         pulled = pulled if own_inputs else pulled.sum(axis=0)
-        (shared,) = pull_back(pulled.reshape(z.shape))
+        (shared,) = pull_back(unflatten(pulled, z))
         smto = after(state, *solution, shared, None, method)
         shared, smto = settled(losses, shared, smto, state)
         combined = Params(shared, self.weigh_heads(solution.weights, heads))
