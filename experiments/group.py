@@ -31,7 +31,7 @@ def group() -> None:
     from mtl_jax.training.likeness import likeness
     from mtl_jax.types import InputError
 
-    console = entry.console()
+    console = entry.console(width=max(entry.console().width, 140))
     path = str(WORKDIR.value)
     commands.check_run(path)
     chosen = some_of("predictor", BY.value or (), [*PREDICTORS, *grouping.DATA])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -91,7 +92,8 @@ def _of_trunks(
     @jax.jit
     def compare(shared: PyTree, trunk: PyTree) -> Array:
         def features(run: tuple[PyTree, PyTree]) -> Array:
-            return setting.embed(*run, x).reshape(len(x), -1)
+            leaves = jax.tree.leaves(setting.embed(*run, x))
+            return jnp.concatenate([z.reshape(len(x), -1) for z in leaves], axis=1)
 
         return pairwise_cka(jax.lax.map(features, (shared, trunk)))
 

@@ -160,13 +160,13 @@ class Setting:
         z, _ = self._features(params.shared, state.trunk, x, train=train)
         return self._outputs(params.heads, state.heads, z, train=train)[0]
 
-    def embed(self, shared: PyTree, state: PyTree, x: Array) -> Array:
-        """Return the representation ``[B, ...]`` of ``x [B, ...]``, in evaluation mode.
+    def embed(self, shared: PyTree, state: PyTree, x: Array) -> PyTree:
+        """Return the representation, leaves ``[B, ...]``, in evaluation mode.
 
         Args:
           shared: parameters of the trunk.
           state: its state.
-          x: inputs of one task.
+          x: inputs of one task ``[B, ...]``.
         """
         return self._features(shared, state, x, train=False)[0]
 

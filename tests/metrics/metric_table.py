@@ -30,7 +30,7 @@ from mtl_jax.metrics.conflict import (
 )
 from mtl_jax.metrics.connectivity import barrier, losses_at, plane
 from mtl_jax.metrics.covariance import gradient_covariance
-from mtl_jax.metrics.fisher import ESTIMATORS, fisher_trace
+from mtl_jax.metrics.fisher import ESTIMATORS, fisher_diagonal, fisher_trace
 from mtl_jax.metrics.hessian import (
     gauss_newton_operator,
     hessian_operator,
@@ -132,6 +132,10 @@ def table(view, scale=1):
             for name in ESTIMATORS
         ]
 
+    def diagonal(p, b, k):
+        made = fisher_diagonal(predict, SOFTMAX, p, b.x, key=k, **SIZE)
+        return ravel_pytree(made)[0]
+
     def affinities(p, b):
         losses_of = lambda q: jnp.stack([loss_fn(q, b), 1 + tree.dot(q, q)])  # noqa: E731
         return affinity(losses_of, p, jax.tree.map(lambda g: g[:2], groups(p, b)), 0.1)
@@ -190,6 +194,7 @@ def table(view, scale=1):
         "power_iteration": curvature(power_iteration, gauss_newton, iterations=5),
         "trace": curvature(trace, gauss_newton, draws=3),
         "spectrum": moments,
+        "fisher_diagonal": diagonal,
         "fisher_trace": fishers,
     }
     keyless = lambda fn: lambda p, b, unused: fn(p, b)  # noqa: ARG005, E731
