@@ -1,5 +1,6 @@
 """Factors by name: their options, and their values on small tasks."""
 
+import functools
 import inspect
 from typing import Any
 
@@ -71,13 +72,35 @@ def measured(name, probe, **options):
 
 
 def by_metric(probe, metric, **options):
-    """Apply a metric of ``(loss_fn, params, batch)`` in both scopes."""
-    return in_each_scope(
+    """Apply a metric of ``(loss_fn, params, batch)`` in both scopes, jitted."""
+    return scoped(
         probe,
         lambda lift, params: metric(
             lambda p, b: probe.loss_fn(lift(p), b), params, probe.batch, **options
         ),
     )
+
+
+def scoped(probe, f):
+    """Apply a function of ``(lift, params)`` in both scopes, jitted."""
+    both = jax.jit(lambda params: in_each_scope(probe._replace(params=params), f))
+    return both(probe.params)
+
+
+@functools.cache
+def at_the_point():
+    """Measure the task of `a_task` by metrics that make no steps from its point."""
+    probe, expected = a_task(), {}
+    for norm, dual in (("l2", "l2"), ("linf", "l1")):
+        plain = by_metric(probe, metrics.sharpness, batch_size=8, norm=norm)
+        expected[f"gradient_{dual}"] = (plain.gradient, None)
+    # Batches of 8 are cut into small ones of 4, so they are those of the probe.
+    covariance = by_metric(probe, metrics.gradient_covariance, batch_size=4)
+    expected["gradient_covariance"] = covariance[:2]
+    noise = by_metric(probe, metrics.noise_scale, batch_size=4)
+    expected["coherence"] = noise[:2]
+    expected["noise_scale"] = (noise.noise_scale, None)
+    return expected
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -93,16 +116,8 @@ def test_sharpness_and_covariance_are_the_metrics_of_both_scopes(steps):
         "adaptive_sharpness_linf": sharp[:2],
         "adaptive_sharpness_linf_wide": wide[:2],
         "adaptive_gradient_l1": (sharp.gradient, None),
+        **at_the_point(),
     }
-    for norm, dual in (("l2", "l2"), ("linf", "l1")):
-        plain = by_metric(probe, metrics.sharpness, batch_size=8, norm=norm)
-        expected[f"gradient_{dual}"] = (plain.gradient, None)
-    # Batches of 8 are cut into small ones of 4, so they are those of the probe.
-    covariance = by_metric(probe, metrics.gradient_covariance, batch_size=4)
-    expected["gradient_covariance"] = covariance[:2]
-    noise = by_metric(probe, metrics.noise_scale, batch_size=4)
-    expected["coherence"] = noise[:2]
-    expected["noise_scale"] = (noise.noise_scale, None)
     assert values.keys() == expected.keys()
     for name, (value, error) in expected.items():
         np.testing.assert_allclose(values[name].value, value, rtol=1e-4, err_msg=name)
@@ -150,7 +165,7 @@ def test_top_eigenvalue_is_that_of_the_dense_hessian_of_a_part():
         dense = jax.hessian(lambda p: loss_fn(lift(unravel(p)), part))(flat)
         return jnp.linalg.eigvalsh(dense)[-1]
 
-    expected = in_each_scope(probe, top)
+    expected = scoped(probe, top)
     np.testing.assert_allclose(
         values["hessian_top_eigenvalue"].value, expected, rtol=1e-4
     )
