@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from mtl_jax.analysis.memo import memoised
+from mtl_jax.analysis.variant import MERGED
 from mtl_jax.types import InputError
 
 RUN = ["setting", "variant", "learning_rate", "batch_size", "seed", "run"]
@@ -77,6 +78,12 @@ def curves(df: Frame) -> Frame:
     ).reset_index()
     summary["sound"] = summary["diverged_at"].isna() & (summary["points"] >= 2)
     return summary
+
+
+def trained(df: Frame) -> Frame:
+    """Leave out the records of models that were merged; where there are none, none."""
+    is_merged = df["variant"].str.startswith(MERGED)
+    return df[~is_merged] if is_merged.any() else df  # itself is known to `memo`
 
 
 def compared(df: Frame, baseline: str = "single") -> list[str]:

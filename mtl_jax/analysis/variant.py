@@ -4,6 +4,8 @@ import re
 
 from mtl_jax.types import GROUP
 
+MERGED = "merged-"
+"""In front of the names of models that are merged, not trained."""
 RAY = re.compile(r"@(?:preference|weights)=[^@:]*")
 """Part of a name that says how much every task counts."""
 

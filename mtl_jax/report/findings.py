@@ -10,7 +10,8 @@ import pandas as pd
 from mtl_jax import analysis
 from mtl_jax.analysis import grouping, memo
 from mtl_jax.analysis.claims.explanation import FACTORS
-from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names
+from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names, trained
+from mtl_jax.analysis.variant import MERGED
 from mtl_jax.report import charts
 from mtl_jax.report.choice import Cell, Choice, choice_of
 from mtl_jax.storage import disk, provenance, records
@@ -148,7 +149,9 @@ def find(workdir: Path, setting: str = "") -> Findings:
     kinds = {scores.get(task, "") for task in tasks}
     shared = kinds.pop() if len(kinds) == 1 else ""
     others = analysis.compared(df, BASELINE) if BASELINE in variants else []
-    optimizers = [v for v in others if v != "multi"]
+    of_trained = trained(df)
+    together = of_trained[of_trained["variant"] != BASELINE]
+    optimizers = [v for v in others if v != "multi" and not v.startswith(MERGED)]
     transfers = _or_empty(lambda: _of_groups(df))
     return Findings(
         setting=str(df["setting"].iloc[0]),
@@ -167,9 +170,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
         at_best=_or_empty(lambda: analysis.best_values(df)),
         transfer=_or_empty(lambda: analysis.transfer(df, BASELINE)),
         delta_m=_or_empty(lambda: analysis.delta_m(df, BASELINE)),
-        delta_m_of_sum=_or_empty(
-            lambda: analysis.delta_m(df[df["variant"] != BASELINE], "multi")
-        )
+        delta_m_of_sum=_or_empty(lambda: analysis.delta_m(together, "multi"))
         if optimizers
         else pd.DataFrame(),
         fronts=_or_empty(lambda: analysis.fronts(df)),

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.variant import MERGED
 from mtl_jax.report.charts import Look
 from mtl_jax.report.findings import BASELINE, Findings
 from mtl_jax.report.tables import Table
 from mtl_jax.report.text import DASH, Cell, fixed
 
-PREFIX = "merged-"
 LENGTH, COSINE = "task_vector_length", "task_vector_cosine"
 BARRIER, COEFFICIENT = "barrier", "merging_coefficient"
 
@@ -16,7 +16,7 @@ BARRIER, COEFFICIENT = "barrier", "merging_coefficient"
 def merging(findings: Findings, looks: Mapping[str, Look]) -> Iterator[Table]:
     """Yield the tables of merged models, at the last point that was merged."""
     df = findings.records
-    is_merged = df["variant"].str.startswith(PREFIX)
+    is_merged = df["variant"].str.startswith(MERGED)
     if not is_merged.any():
         return
     df = df[df["step"] == df[is_merged]["step"].max()]
@@ -55,7 +55,7 @@ def _of_models(findings: Findings, df: Frame, looks: Mapping[str, Look]) -> Tabl
     rows = []
     for variant in findings.variants:
         rows_of = df[df["variant"] == variant]
-        if variant == "multi" or variant.startswith(PREFIX):
+        if variant == "multi" or variant.startswith(MERGED):
             row = [Cell(variant, color=looks[variant].color)]
             row += [
                 _mean(rows_of, [COEFFICIENT], 3),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl_jax.analysis.curves import Frame
+from mtl_jax.analysis.variant import MERGED
 from mtl_jax.report.charts import bundle
 from mtl_jax.report.findings import BASELINE, HEADLINE, Findings
 from mtl_jax.report.text import counted, estimate, excludes_zero, fixed
@@ -40,7 +41,8 @@ def _no_comparison(findings: Findings) -> str:
 
 
 def _gap(findings: Findings) -> str:
-    parts = [_gap_of(findings, variant) for variant in findings.versus]
+    trained = [v for v in findings.versus if not v.startswith(MERGED)]
+    parts = [_gap_of(findings, variant) for variant in trained]
     return (
         f"Gap (C1), test loss of MT minus that of ST at the same training loss, mean "
         f"over tasks, + is MT worse: {'; '.join(parts)}."

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax import analysis, merging
+from mtl_jax.analysis.variant import MERGED
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.options import is_whole, name_list, one_of, some_of
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
@@ -29,7 +30,6 @@ from mtl_jax.training.resolve import PROBE, Experiment, resolve
 from mtl_jax.training.step import TrainState
 from mtl_jax.types import InputError, PyTree
 
-PREFIX = "merged-"
 SCALES = tuple(round(0.1 * number, 1) for number in range(1, 11))
 """Scales of task vectors that are tried on validation data."""
 UNLABELLED = ("validation", "test")
@@ -185,7 +185,7 @@ def _rows(
             rows += _values(bench, name, merged.coefficients, sums, step)
         with watch("barriers"):
             solutions = bench.per_task(merged.params, model_states)
-            variant = PREFIX + name
+            variant = MERGED + name
             rows += _of_barrier(bench, variant, SINGLE, singles, solutions, step)
             if together is not None:
                 rows += _of_barrier(bench, variant, MULTI, together, solutions, step)
@@ -237,7 +237,7 @@ def _row_of(bench: Bench, variant: str) -> Callable[..., Row]:
 def _values(
     bench: Bench, name: str, coefficients: np.ndarray, sums: PyTree, step: int
 ) -> Iterator[Row]:
-    row_of, setting = _row_of(bench, PREFIX + name), bench.made.setting
+    row_of, setting = _row_of(bench, MERGED + name), bench.made.setting
     runs = np.arange(len(bench.variant.seeds))
     yield from record_rows.values(
         row_of, setting, bench.variant, step, runs, sums, bench.batches

@@ -585,3 +585,10 @@ def test_scores_whose_mean_is_zero_have_no_percentage():
 def test_missing_columns_are_an_error():
     with pytest.raises(InputError, match="lack the columns"):
         analysis.claims(pd.DataFrame({"setting": []}))
+
+
+def test_merged_models_are_no_optimizers(records, judged):
+    """Let merged models be there, too: the claims say what they said."""
+    merged = records[records["variant"] == "multi-pcgrad"]
+    both = pd.concat([records, merged.assign(variant="merged-ties")])
+    pd.testing.assert_frame_equal(analysis.claims(both), judged)

@@ -70,7 +70,7 @@ import pandas as pd
 from mtl_jax.analysis.claims import explanation, harm, persistence, remedy
 from mtl_jax.analysis.claims.paired import MEASURES, Paired, gaps, variants_of
 from mtl_jax.analysis.claims.row import ClaimRow
-from mtl_jax.analysis.curves import Frame, check, need_one_rate
+from mtl_jax.analysis.curves import Frame, check, need_one_rate, trained
 
 MARGINS = {"score": 0.5, "loss": 5.0}
 """Negligible differences, percent: of scores (Delta_m), of losses and factors."""
@@ -111,7 +111,7 @@ def claims(
       df: records, of the selected rates; of several settings, one after the other.
       baseline: ST.
       unitary: MT with the sum of losses, of all tasks or of groups; other methods are
-        SMTOs.
+        SMTOs, but for models that are merged.
       split: of gaps and transfer.
       points: bins of training loss.
       margin: negligible differences of losses and factors, percent.
@@ -153,7 +153,7 @@ def observe(
         gaps=gap,
         factors=explanation.observe(df, gap, variants, baseline, split, points),
         affected=harm.observe(df, gap["loss"], variants, baseline, split),
-        remedies=remedy.observe(df, unitary, baseline, split),
+        remedies=remedy.observe(trained(df), unitary, baseline, split),
     )
 
 
