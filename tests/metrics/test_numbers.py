@@ -22,6 +22,7 @@ ROUNDED = (
     "multi_task_curvature",
     "affinity",
     "linear_cka",
+    "pairwise_cka",
 )
 """Metrics of gradients or features, which whoever calls them has rounded."""
 RESIDUAL = ("top_eigenvalue",)
