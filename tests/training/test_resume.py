@@ -95,7 +95,7 @@ class Commanded:
 
 def last_step(path, kind):
     """Newest step of which there are records, or a checkpoint, be it unfinished."""
-    names = {"records": records.FOLDER, "save": checkpoint.FOLDER}
+    names = {"records": records.FOLDER, "saved": checkpoint.FOLDER}
     steps = [-1]
     with contextlib.suppress(FileNotFoundError):
         steps += [
@@ -113,13 +113,13 @@ def is_saving(path, step):
 def interrupt(program, path, number, moment, step, delay):
     """Send a signal once the run is past a step, or in the middle of a save.
 
+    Past a step is what has records of it or, as there are more of them, a checkpoint.
+
     Returns its exit code, or None if it came to its end before the signal.
     """
     begun = time.monotonic()
     while not (
-        is_saving(path, step)
-        if moment == "save"
-        else last_step(path, "records") >= step
+        is_saving(path, step) if moment == "save" else last_step(path, moment) >= step
     ):
         if program.ended():
             assert program.wait() == 0, program.said()
@@ -176,10 +176,10 @@ def test_killed_again_and_again(tmp_path, uninterrupted, dice, start):
 def test_stopped_politely(tmp_path, uninterrupted, dice, start, numbers):
     path, stopped_at = tmp_path / "run", 0
     for number in numbers:
-        step, delay = stopped_at + 1 + dice.randrange(5), dice.uniform(0, 0.05)
+        step, delay = stopped_at + 1 + dice.randrange(4), dice.uniform(0, 0.05)
         print(f"{number.name} from step {step} on, after {delay * 1e3:.1f} ms")
         program = start(path)
-        assert interrupt(program, path, number, "records", step, delay) == 128 + number
+        assert interrupt(program, path, number, "saved", step, delay) == 128 + number
         assert f"stopped by signal {int(number)} at step" in program.said()
         assert "Traceback" not in program.said()
         saved = max(map(int, (p.name for p in (path / "checkpoints").iterdir())))
@@ -208,7 +208,7 @@ def test_stopped_and_killed_in_this_process(tmp_path, uninterrupted, monkeypatch
     monkeypatch.setattr(checkpoint, "save", fail)
     with pytest.raises(Exception, match="cable|cannot write"):
         small.run(path, **CHANGES)
-    assert last_step(path, "save") == 16
+    assert last_step(path, "saved") == 16
     monkeypatch.setattr(checkpoint, "save", stop)
     stopped = small.run(path, **CHANGES)
     assert stopped.said == [f"going on from step 16 of 60 in {path}"]
