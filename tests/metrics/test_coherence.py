@@ -100,10 +100,15 @@ def test_groups_of_parameters_are_those_groups_alone(gradients):
     def groups(a, b):
         return jnp.stack([jnp.vdot(a, b), jnp.vdot(a[:2], b[:2])])
 
+    def measured(metric, *args, **options):
+        return jax.jit(lambda *args: metric(linear, *args, batch_size=16, **options))(
+            *args
+        )
+
     for metric in (metrics.m_coherence, metrics.noise_scale):
-        both = metric(linear, ZERO, gradients, batch_size=16, inner=groups)
-        whole = metric(linear, ZERO, gradients, batch_size=16)
-        head = metric(linear, ZERO[:2], gradients[:, :2], batch_size=16)
+        both = measured(metric, ZERO, gradients, inner=groups)
+        whole = measured(metric, ZERO, gradients)
+        head = measured(metric, ZERO[:2], gradients[:, :2])
         for leaf, first, second in zip(both, whole, head, strict=True):
             np.testing.assert_allclose(leaf, (first, second), rtol=1e-4)
 

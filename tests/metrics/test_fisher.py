@@ -30,27 +30,39 @@ CASES = [(SOFTMAX, many), (BERNOULLI, single), (GAUSSIAN, single)]
 NAMES = ["softmax", "bernoulli", "gaussian"]
 
 
+def traced(predict, objective, params, x, **options):
+    """Compute the Fisher trace in one program."""
+
+    def trace(params, x):
+        return metrics.fisher_trace(predict, objective, params, x, **options)
+
+    return jax.jit(trace)(params, x)
+
+
 def gauss_newton_trace(objective, predict):
     """Compute it written out; of these likelihoods it is the Fisher information's."""
-    flat, unravel = ravel_pytree(PARAMS)
-    jacobian = jax.jacobian(lambda f: predict(unravel(f), X))(flat)
-    outputs = predict(PARAMS, X)
-    labels = jnp.zeros(len(X), jnp.int32)  # the Hessian does not depend on them
 
-    def curvature(output, label):
-        loss = lambda o: objective.example_loss(o[None], label[None])[0]  # noqa: E731
-        return jnp.atleast_2d(jax.hessian(loss)(output))
+    @jax.jit
+    def trace(params):
+        flat, unravel = ravel_pytree(params)
+        jacobian = jax.jacobian(lambda f: predict(unravel(f), X))(flat)
+        outputs = predict(params, X)
+        labels = jnp.zeros(len(X), jnp.int32)  # the Hessian does not depend on them
 
-    inner = jax.vmap(curvature)(outputs, labels)
-    rows = jacobian.reshape(len(X), -1, flat.size)
-    return jnp.einsum("nap,nab,nbp->", rows, inner, rows) / len(X)
+        def curvature(output, label):
+            loss = lambda o: objective.example_loss(o[None], label[None])[0]  # noqa: E731
+            return jnp.atleast_2d(jax.hessian(loss)(output))
+
+        inner = jax.vmap(curvature)(outputs, labels)
+        rows = jacobian.reshape(len(X), -1, flat.size)
+        return jnp.einsum("nap,nab,nbp->", rows, inner, rows) / len(X)
+
+    return float(trace(PARAMS))
 
 
 @pytest.mark.parametrize(("objective", "predict"), CASES[:2], ids=NAMES[:2])
 def test_exact_is_the_trace_of_gauss_newton(objective, predict, key):
-    estimate = metrics.fisher_trace(
-        predict, objective, PARAMS, X, key=key, estimator="exact"
-    )
+    estimate = traced(predict, objective, PARAMS, X, key=key, estimator="exact")
     expected = gauss_newton_trace(objective, predict)
     np.testing.assert_allclose(estimate.value, expected, rtol=1e-4)
 
@@ -73,13 +85,14 @@ def test_sampled_estimators_are_unbiased(objective, predict, estimator, key):
 
 def test_empirical_uses_the_labels_it_is_given(key):
     labels = jnp.asarray(RNG.integers(0, 3, len(X)))
-    estimate = metrics.fisher_trace(
+    estimate = traced(
         many, SOFTMAX, PARAMS, X, key=key, targets=labels, estimator="empirical"
     )
-    rows = jax.vmap(
+    of_each = jax.vmap(
         jax.grad(lambda p, x, y: SOFTMAX.example_loss(many(p, x[None]), y[None])[0]),
         (None, 0, 0),
-    )(PARAMS, X, labels)
+    )
+    rows = jax.device_get(jax.jit(of_each)(PARAMS, X, labels))
     expected = sum((leaf**2).sum() for leaf in rows.values()) / len(X)
     np.testing.assert_allclose(estimate.value, expected, rtol=1e-4)
 
@@ -88,10 +101,11 @@ def test_vmapped_over_tasks_is_a_loop(key):
     keys = jax.random.split(key, 2)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), PARAMS)
 
+    @jax.jit
     def trace(params, key):
         return metrics.fisher_trace(many, SOFTMAX, params, X, key=key).value
 
-    together = jax.vmap(trace)(stacked, keys)
+    together = jax.jit(jax.vmap(trace))(stacked, keys)
     for t in range(2):
         params = jax.tree.map(lambda leaf, t=t: leaf[t], stacked)
         np.testing.assert_allclose(together[t], trace(params, keys[t]), rtol=1e-4)
@@ -117,12 +131,12 @@ def test_pixels_are_independent_and_masked(objective, estimator, key):
     values = jax.lax.map(once, jax.random.split(key, 300))
     pixels = images[:, :4].reshape(-1, 3)
     if segmentation:
-        expected = metrics.fisher_trace(
+        expected = traced(
             many, SOFTMAX, PARAMS, pixels, key=key, estimator="exact"
         ).value
     else:  # a score of +-1
         rows = jax.vmap(jax.grad(lambda p, x: single(p, x[None])[0]), (None, 0))
-        grads = rows(PARAMS, pixels)
+        grads = jax.jit(rows)(PARAMS, pixels)
         expected = sum((leaf**2).sum() for leaf in grads.values()) / len(pixels)
     error = values.std() / np.sqrt(len(values))
     assert abs(values.mean() - expected) < 4 * error + 1e-5 * expected
@@ -139,12 +153,10 @@ def test_groups_of_parameters_add_up(estimator, key):
         return jnp.stack([jnp.vdot(a[name], b[name]) for name in ("w", "v")])
 
     options = {"key": key, "estimator": estimator}
-    both = metrics.fisher_trace(many, SOFTMAX, PARAMS, X, inner=groups, **options)
-    whole = metrics.fisher_trace(many, SOFTMAX, PARAMS, X, **options)
+    both = traced(many, SOFTMAX, PARAMS, X, inner=groups, **options)
+    whole = traced(many, SOFTMAX, PARAMS, X, **options)
     np.testing.assert_allclose(both.value.sum(), whole.value, rtol=1e-5)
-    each = metrics.fisher_trace(
-        many, SOFTMAX, PARAMS, X, inner=groups, per_parameter=True, **options
-    )
+    each = traced(many, SOFTMAX, PARAMS, X, inner=groups, per_parameter=True, **options)
     np.testing.assert_allclose(each.value * 12, both.value, rtol=1e-5)
     np.testing.assert_allclose(each.standard_error * 12, both.standard_error, rtol=1e-4)
 
