@@ -1,6 +1,7 @@
 """CKA: the definition written out, what it is blind to, and what it is not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
