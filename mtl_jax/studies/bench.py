@@ -6,7 +6,7 @@ them, and evaluates what comes of it by the program of all other variants.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -159,6 +159,25 @@ class Bench:
 
         return of_all
 
+    def vectors(self, singles: Solutions, together: Solutions | None) -> Any:
+        """Return lengths ``[S, T]`` of task vectors, the cosines between them
+        ``[S, T, T]``, and those with the way of multi ``[S, T]``, where there is one.
+        """
+        trunks = singles.params.shared
+        multi = trunks if together is None else together.params.shared
+        starts = self.starts.params.shared
+        return jax.device_get(self._vectors(starts, trunks, multi))
+
+    @cached_property
+    def _vectors(self) -> Callable[..., Any]:
+        def of_seed(start: PyTree, trunks: PyTree, multi: PyTree) -> tuple:
+            vectors = merging.task_vectors(start, trunks)
+            whole = jax.tree.map(lambda leaf, first: leaf[0] - first, multi, start)
+            cosines = merging.cosines(vectors), merging.cosines_to(vectors, whole)
+            return merging.lengths(vectors), *cosines
+
+        return jax.jit(jax.vmap(of_seed))
+
     def evaluate(self, params: Params, states: ModelState) -> PyTree:
         """Return `evaluate.sums` of runs of all tasks, on the host."""
         models = run_axis.shard(self.runs, jax.device_get((params, states)))
@@ -172,10 +191,10 @@ class Bench:
     def barriers(self, first: Solutions, second: Solutions) -> np.ndarray:
         """Return the barriers of all seeds and tasks ``[S, T]``, nats."""
         return np.asarray(
-            self._connecting()(first, second, self.data, self.probe, self.rows)
+            self._connecting(first, second, self.data, self.probe, self.rows)
         )
 
-    @cache  # noqa: B019
+    @cached_property
     def _connecting(self) -> Callable[..., Any]:
         setting, view_map = self.made.setting, self.made.view_map
 

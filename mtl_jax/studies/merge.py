@@ -18,15 +18,14 @@ from mtl_jax import analysis, merging
 from mtl_jax.analysis.variant import MERGED
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.options import is_whole, name_list, one_of, some_of
-from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
+from mtl_jax.storage import records, workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.studies.bench import MULTI, Bench, Solutions, make_bench
 from mtl_jax.studies.mergers import MERGERS
 from mtl_jax.training import record_rows, variants
-from mtl_jax.training.compile import init_states
-from mtl_jax.training.config import fields
 from mtl_jax.training.groups import SINGLE, Label
-from mtl_jax.training.resolve import PROBE, Experiment, resolve
+from mtl_jax.training.resolve import PROBE, Experiment
+from mtl_jax.training.revisit import Look, Prepare, Work, revisit
 from mtl_jax.training.step import TrainState
 from mtl_jax.types import InputError, PyTree
 
@@ -80,36 +79,22 @@ def merge(
     """
     named = some_of("methods", methods, MERGERS)
     _check(steps, batch_size, unlabelled)
-    commands.check_run(path)
-    watch = Stopwatch("records")
-    with workdir.claim(path) as folder:
-        config = workdir.config(folder, fields())
-        config.update_from_flattened_dict(changes or {})
-        records.check(folder)
-        made = resolve(config)
-        workdir.check(folder, config, made.data, workdir.FREE, later=fields())
+    changes = changes or {}
+
+    def admit(made: Experiment) -> Prepare:
         _check_splits(made)
         chosen = _fitting(made, named, say)
-        with checkpoint.open_manager(folder, config.checkpoint.keep_last) as saved:
-            points = [step for step in saved.all_steps() if step in made.points]
-            if not points:
-                raise InputError(f"{folder} holds no checkpoint of a trajectory point.")
-            say(f"merging at {len(points)} of {len(made.points)} trajectory points")
-            provenance.add_session(folder, points[-1], made.data)
-            states = [init_states(made.setting, v) for v in made.variants]
-            with watch("compilation"):
-                rates = _chosen_rates(records.read(folder))
-                bench = make_bench(made, rates, steps, batch_size, unlabelled)
-            for step in points:
-                with watch("checkpoints"):
-                    restored = checkpoint.read(saved, step, states, say)
-                if restored is not None:
-                    rows = _rows(bench, chosen, restored, step, watch)
-                    records.merge(folder, step, rows)
-                    say(f"step {step}: {len(rows)} values")
-        seconds = watch.seconds()
-        provenance.note(folder, seconds=seconds)
-    return seconds
+
+        def prepare(states: list[TrainState], folder: Path, watch: Stopwatch) -> Look:
+            del states
+            rates = _chosen_rates(records.read(folder))
+            bench = make_bench(made, rates, steps, batch_size, unlabelled)
+            return partial(_rows, bench, chosen, watch)
+
+        return prepare
+
+    work = Work("merge", "merging at", workdir.FREE, lambda _: None, admit)
+    return revisit(path, changes, work, say)
 
 
 def _check(steps: int, batch_size: int, unlabelled: str) -> None:
@@ -168,9 +153,12 @@ def _chosen_rates(df: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def _rows(
-    bench: Bench, methods: Sequence[str], states: list[TrainState], step: int,
+    bench: Bench,
+    methods: Sequence[str],
     watch: Stopwatch,
-) -> list[Row]:  # fmt: skip
+    states: list[TrainState],
+    step: int,
+) -> list[Row]:
     """Rows of all merged models at a step, and of what lies between models."""
     singles, together = bench.of_single(states), bench.of_multi(states)
     with watch("task vectors"):
@@ -253,19 +241,7 @@ def _of_vectors(
 ) -> Iterator[Row]:
     """Rows of lengths of task vectors, and of the cosines between them."""
     tasks = bench.made.setting.tasks
-    starts = bench.starts.params.shared
-
-    @jax.vmap
-    def of_seed(start: PyTree, trunks: PyTree, multi: PyTree) -> tuple:
-        vectors = merging.task_vectors(start, trunks)
-        whole = jax.tree.map(lambda leaf, first: leaf[0] - first, multi, start)
-        cosines = merging.cosines(vectors)
-        return merging.lengths(vectors), cosines, merging.cosines_to(vectors, whole)
-
-    trunks = singles.params.shared
-    multi = trunks if together is None else together.params.shared
-    made = jax.device_get(jax.jit(of_seed)(starts, trunks, multi))
-    lengths, cosines, to_multi = made
+    lengths, cosines, to_multi = bench.vectors(singles, together)
     row_of, name = _row_of(bench, SINGLE), "task_vector_cosine"
     for (run, task), length in np.ndenumerate(lengths):
         row = partial(row_of, run, step, PROBE, task)

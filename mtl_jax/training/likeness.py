@@ -15,7 +15,7 @@ import pandas as pd
 from mtl_jax.analysis.grouping import covariance_similarity, overlap, tabulate
 from mtl_jax.metrics import pairwise_cka
 from mtl_jax.storage import checkpoint, commands, workdir
-from mtl_jax.training.compile import state_shapes
+from mtl_jax.training.compile import blank_states
 from mtl_jax.training.config import fields
 from mtl_jax.training.resolve import PROBE, Experiment, resolve
 from mtl_jax.types import Array, PyTree
@@ -117,8 +117,7 @@ def _of_runs(trees: PyTree, runs: np.ndarray) -> PyTree:
 def _last_states(
     made: Experiment, folder: Path, say: Callable[[str], None]
 ) -> list[Any] | None:
-    shapes = [state_shapes(made.setting, variant) for variant in made.variants]
-    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    like = [blank_states(made.setting, variant) for variant in made.variants]
     with checkpoint.open_manager(folder, made.config.checkpoint.keep_last) as saved:
         steps = saved.all_steps()
         return checkpoint.read(saved, max(steps), like, say) if steps else None

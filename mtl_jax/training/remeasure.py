@@ -1,6 +1,5 @@
 """Measure factors afterwards, over the checkpoints that a training run has kept."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,14 @@ import numpy as np
 
 from mtl_jax.console.stopwatch import Stopwatch
 from mtl_jax.metrics import factors
-from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
+from mtl_jax.storage import workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.training import record_rows
-from mtl_jax.training.compile import blank_states
-from mtl_jax.training.config import fields
 from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
-from mtl_jax.training.resolve import Experiment, resolve
-from mtl_jax.types import InputError
+from mtl_jax.training.resolve import Experiment
+from mtl_jax.training.revisit import Look, Prepare, Work, revisit
+from mtl_jax.training.step import TrainState
+from mtl_jax.types import Config, InputError
 
 CHANGEABLE = ("factors.", *workdir.FREE)
 
@@ -43,48 +42,17 @@ def remeasure(
       InputError: no training run is there, or other data; a change that is not one of
         the above, or of a factor that training measured; nothing to measure.
     """
-    if not os.path.isdir(path):
-        raise InputError(f"there is no workdir {path}; name that of a training run.")
-    commands.check_run(path)
-    watch = Stopwatch("records")
-    with workdir.claim(path) as folder:
-        config = workdir.config(folder, fields())
-        _check(config, changes)
-        config.update_from_flattened_dict(changes)
-        records.check(folder)
-        made = resolve(config)
-        workdir.check(folder, config, made.data, CHANGEABLE, later=fields())
-        if not factors.names(config.factors):
-            raise InputError("factors.names is empty; name at least one factor.")
-        with checkpoint.open_manager(folder, config.checkpoint.keep_last) as saved:
-            points = made.points.tolist()
-            steps = [step for step in points if step in saved.all_steps()]
-            if not steps:
-                raise InputError(
-                    f"{folder} holds no checkpoint of a trajectory point to measure."
-                )
-            say(f"measuring {len(steps)} of {len(points)} trajectory points")
-            if len(steps) < len(points):
-                say("to keep all of them, train with --config.checkpoint.keep_points=1")
-            provenance.add_session(folder, steps[-1], made.data)
-            with watch("compilation"):
-                states = [
-                    blank_states(made.setting, variant) for variant in made.variants
-                ]
-                compiled = compile_factors(made, states)
-            for step in steps:
-                with watch("checkpoints"):
-                    restored = checkpoint.read(saved, step, states, say)
-                if restored is not None:
-                    rows = _rows(made, compiled, restored, step, watch)
-                    records.merge(folder, step, rows)
-                    say(f"step {step}: {len(rows)} values")
-        seconds = watch.seconds()
-        provenance.note(folder, seconds=seconds)
-    return seconds
+    work = Work(
+        verb="measure",
+        doing="measuring",
+        changeable=CHANGEABLE,
+        check=partial(_check, changes),
+        admit=_admit,
+    )
+    return revisit(path, changes, work, say)
 
 
-def _check(config: Any, changes: dict[str, Any]) -> None:
+def _check(changes: dict[str, Any], config: Config) -> None:
     """Refuse what would make the records speak of two things by one name."""
     for field, value in changes.items():
         if not workdir.is_among(field, CHANGEABLE):
@@ -101,12 +69,24 @@ def _check(config: Any, changes: dict[str, Any]) -> None:
             )
 
 
+def _admit(made: Experiment) -> Prepare:
+    """Return what compiles the factors; raises where there are none."""
+    if not factors.names(made.config.factors):
+        raise InputError("factors.names is empty; name at least one factor.")
+
+    def prepare(states: list[TrainState], folder: Path, watch: Stopwatch) -> Look:
+        del folder
+        return partial(_rows, made, compile_factors(made, states), watch)
+
+    return prepare
+
+
 def _rows(
     made: Experiment,
     compiled: list[list[CompiledFactor]],
-    states: list,
-    step: int,
     watch: Stopwatch,
+    states: list[TrainState],
+    step: int,
 ) -> list[Row]:
     """Values of the factors of all runs at a step."""
     rows = []
