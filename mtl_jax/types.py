@@ -12,6 +12,12 @@ import jax
 
 GROUP = ":"
 """In the name of a variant, between its method and the tasks that it trains."""
+JOIN = "+"
+"""Between tasks that train together."""
+AUXILIARIES = "/"
+"""In the name of a group, between its target and the auxiliary tasks."""
+OPTION = "@"
+"""In the name of a variant, in front of every option of its method."""
 
 Array = jax.Array
 PyTree = Any

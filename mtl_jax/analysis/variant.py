@@ -2,11 +2,11 @@
 
 import re
 
-from mtl_jax.types import GROUP
+from mtl_jax.types import GROUP, OPTION
 
 MERGED = "merged-"
 """In front of the names of models that are merged, not trained."""
-RAY = re.compile(r"@(?:preference|weights)=[^@:]*")
+RAY = re.compile(rf"{OPTION}(?:preference|weights)=[^{OPTION}{GROUP}]*")
 """Part of a name that says how much every task counts."""
 
 

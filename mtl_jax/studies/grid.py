@@ -21,7 +21,7 @@ from mtl_jax.options import check_items, name_list, one_of, some_of
 from mtl_jax.studies.trial import Trial
 from mtl_jax.training import groups, tuning, variants
 from mtl_jax.training.optimizers import OPTIMIZERS
-from mtl_jax.types import GROUP, Config, InputError
+from mtl_jax.types import GROUP, OPTION, Config, InputError
 
 KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "True or False"),
@@ -265,8 +265,8 @@ def spelled_options(variant: str, spelled: str) -> dict[str, Any]:
     {'c': 0.4, 'rescale': 1}
     """
     parts = spelled.split(", ") if spelled else []
-    name = variant.partition(GROUP)[0].partition(tuning.OPTION)[0]
-    full = tuning.OPTION.join([name, *parts])
+    name = variant.partition(GROUP)[0].partition(OPTION)[0]
+    full = OPTION.join([name, *parts])
     _, options = tuning.parse(full, variants.smto_of(variant))
     return {name: options[name] for name in (part.partition("=")[0] for part in parts)}
 

@@ -17,14 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mtl_jax.options import check_items, closest, did_you_mean, is_whole
-from mtl_jax.types import GROUP, Config, InputError
+from mtl_jax.types import AUXILIARIES, GROUP, JOIN, Config, InputError
 
 SINGLE = "single"
 """The method that trains tasks alone."""
 WITH = "-"
 """In front of a multi-task optimizer: ``multi-cagrad``, and of tasks alone
 ``single-fmtl``, which is sharpness-aware minimisation."""
-JOIN, AUXILIARIES = "+", "/"
 PAIRS, EACH, ALL, RANDOM = "pairs", "each", "all", "random"
 DRAWN = re.compile(r"(\d+)\.(\d+)")
 

@@ -17,10 +17,8 @@ from typing import Any
 from mtl_jax import smto
 from mtl_jax.options import one_of
 from mtl_jax.training.config import SHARED
-from mtl_jax.types import InputError
+from mtl_jax.types import OPTION, InputError
 
-OPTION = "@"
-"""In front of every option."""
 KINDS: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",

@@ -29,7 +29,7 @@ from mtl_jax.training.maps import Maps, named_maps
 from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
-from mtl_jax.types import GROUP, Config, InputError
+from mtl_jax.types import GROUP, OPTION, Config, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,7 @@ def names(config: Config) -> tuple[str, ...]:
     listed = []
     for name in chosen:
         full, colon, group = name.partition(GROUP)
-        method = full.partition(tuning.OPTION)[0]
+        method = full.partition(OPTION)[0]
         prefix, _, base = method.removesuffix(methods.AT_REPRESENTATION).partition("-")
         if method not in PLAIN and (prefix not in PLAIN or base not in smto.SMTOS):
             raise InputError(
@@ -119,7 +119,7 @@ def smto_of(name: str) -> str:
     >>> smto_of("multi-mgda-ub:a/b"), smto_of("single")
     ('mgda', '')
     """
-    method = name.partition(GROUP)[0].partition(tuning.OPTION)[0]
+    method = name.partition(GROUP)[0].partition(OPTION)[0]
     return methods.base_of(method.partition("-")[2])
 
 
@@ -274,7 +274,7 @@ def _stack(
     maps: Maps,
 ) -> Variant:
     """Runs of the methods of one program on groups of as many tasks."""
-    method = members[0][0].partition(tuning.OPTION)[0]
+    method = members[0][0].partition(OPTION)[0]
     single = groups.is_single(method)
     pairs: list[tuple[float, tuple[str, Group]]]
     if single and config.single_runs:

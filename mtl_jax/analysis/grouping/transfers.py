@@ -12,9 +12,8 @@ from mtl_jax.analysis.measures import measures
 from mtl_jax.analysis.selection import best_values
 from mtl_jax.analysis.variant import method_of
 from mtl_jax.options import one_of
-from mtl_jax.types import InputError
+from mtl_jax.types import AUXILIARIES, JOIN, InputError
 
-JOIN, TARGET = "+", "/"
 QUANTITIES = ("score", "loss")
 KEY = ["setting", "group", "target"]
 
@@ -98,7 +97,7 @@ def members(group: str) -> list[str]:
     >>> members("a/b+c"), members("")
     (['a', 'b', 'c'], [])
     """
-    return [name for name in group.replace(TARGET, JOIN).split(JOIN) if name]
+    return [name for name in group.replace(AUXILIARIES, JOIN).split(JOIN) if name]
 
 
 def name_of(tasks: Iterable[str], order: Sequence[str]) -> str:

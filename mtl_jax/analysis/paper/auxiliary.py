@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from mtl_jax.analysis.aggregates import FACTORS, aggregates
 from mtl_jax.analysis.curves import Frame, need_one_rate
 from mtl_jax.analysis.paper.trajectories import MEAN
+from mtl_jax.types import AUXILIARIES, JOIN
 
 MEASURED = ("similarity", *FACTORS, "score")
 LEAST_SETS = 4
@@ -44,7 +45,7 @@ def figures_5_6(df: Frame, score: str = "") -> Frame:
     rows = [wide.assign(seeds=1, **dict.fromkeys(deviations, np.nan)), means]
     made = pd.concat(rows, ignore_index=True)
     made["auxiliaries"] = [
-        group.count("+") + group.count("/") for group in made["group"]
+        group.count(JOIN) + group.count(AUXILIARIES) for group in made["group"]
     ]
     scores = table[table["aggregate"] == "score"]
     scores = scores.drop_duplicates(["setting", "target"])

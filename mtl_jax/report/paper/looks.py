@@ -7,6 +7,7 @@ from mtl_jax.analysis.variant import method_of
 from mtl_jax.report import charts
 from mtl_jax.report.charts.look import BASELINE, OTHERS, SUM, Look
 from mtl_jax.report.text import listed
+from mtl_jax.types import AUXILIARIES, JOIN
 
 NAMES = {
     "sharpness": "adaptive sharpness",
@@ -42,14 +43,14 @@ def said(variant: str, group: str) -> str:
     method = method_of(variant)
     if method == "single":
         return "single task"
-    target, slash, rest = group.partition("/")
-    names = rest.split("+") if slash else []
+    target, slash, rest = group.partition(AUXILIARIES)
+    names = rest.split(JOIN) if slash else []
     if not group:
         text = "all tasks"
     elif not slash:
         text = target
     elif len(names) > MOST_NAMES:
-        text = f"with {len(names)} tasks ({variant.rpartition('/')[2]})"
+        text = f"with {len(names)} tasks ({variant.rpartition(AUXILIARIES)[2]})"
     else:
         text = f"with {listed(names)}"
     name = method.removeprefix(UNITARY).lstrip("-")
