@@ -5,7 +5,7 @@ validation points, sharpness and gradient covariance are means of the last 20 po
 the Fisher trace is the mean of its 20 largest values. A point is an epoch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,14 @@ import pandas as pd
 from mtl_jax.analysis.curves import (
     CURVE,
     Frame,
+    are,
     counted,
     score_names,
     training_split,
     values,
 )
 from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.memo import memoised
 
 
 class Aggregate(NamedTuple):
@@ -156,11 +158,12 @@ def aggregates(df: Frame, split: str = "test", score: str = "") -> Frame:
     return table[[*CURVE, "group", "target", *COLUMNS, "diverged"]]
 
 
+@memoised
 def labels(df: Frame) -> Frame:
     """List group and target of every variant, empty of records that are older."""
-    known = df.assign(**{c: "" for c in ("group", "target") if c not in df})
     columns = ["setting", "variant", "group", "target"]
-    return known[columns].fillna("").drop_duplicates(["setting", "variant"])
+    first = df[df.columns.intersection(columns)].drop_duplicates(columns[:2])
+    return first.reindex(columns=columns).fillna("")
 
 
 def targets(df: Frame) -> list[tuple[str, str]]:
@@ -187,12 +190,6 @@ def headline(
         name = score if score in names else next(iter(names), "loss")
         chosen.setdefault(name, []).append(key)
     return dict(sorted(chosen.items()))
-
-
-def are(rows: Frame, wanted: Iterable[tuple[str, str]]) -> np.ndarray:
-    """Mark the rows of some (setting, task)."""
-    pairs, wanted = zip(rows["setting"], rows["task"], strict=True), set(wanted)
-    return np.array([pair in wanted for pair in pairs], bool)
 
 
 def _counts(step: np.ndarray, epoch: np.ndarray) -> np.ndarray:

@@ -24,8 +24,12 @@ class Compared(NamedTuple):
     """``[n, P]``, NaN where missing; of no use where not comparable."""
 
 
-def seed_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
-    """Tabulate seeds and labels; ``columns`` broadcast to ``[n, P]``."""
+Rows = Mapping[str, np.ndarray]
+"""Column to its values ``[N]``: rows of a table, which costs more to make."""
+
+
+def seed_rows(sides: Sides, labels: Labels, columns: Labels) -> Rows:
+    """List seeds and labels; ``columns`` broadcast to ``[n, P]``."""
     shape = len(sides.seeds), len(next(iter(labels.values())))
     full = {
         "seed": np.asarray(sides.seeds, np.int64)[:, None],
@@ -33,17 +37,35 @@ def seed_rows(sides: Sides, labels: Labels, columns: Labels) -> Frame:
         **columns,
     }
     flat = {name: np.broadcast_to(v, shape).ravel() for name, v in full.items()}
-    frame = pd.DataFrame(flat)
-    frame.insert(0, "task", sides.task)
-    frame.insert(0, "setting", sides.setting)
-    return frame.assign(comparable=True, reason="")
+    of = {"setting": sides.setting, "task": sides.task}
+    return rows_of(
+        shape[0] * shape[1], {**of, **flat, "comparable": True, "reason": ""}
+    )
 
 
-def lone_row(sides: Sides, nothing: Labels) -> Frame:
+def lone_row(sides: Sides, nothing: Labels) -> Rows:
     """Make the row of a task that is not comparable: seed -1, and what is given."""
     columns = {"setting": sides.setting, "task": sides.task, "seed": -1}
-    columns |= {**nothing, "comparable": False, "reason": sides.reason}
-    return pd.DataFrame([columns])
+    return rows_of(
+        1, {**columns, **nothing, "comparable": False, "reason": sides.reason}
+    )
+
+
+def rows_of(count: int, columns: Labels) -> Rows:
+    """Spread values, or one for all, over a number of rows."""
+    return {
+        name: np.full(count, value, object)
+        if isinstance(value, str)
+        else np.broadcast_to(np.asarray(value), count)
+        for name, value in columns.items()
+    }
+
+
+def stacked(parts: Sequence[Rows]) -> Frame:
+    """Stack rows of the same columns into a table, in the order of the first."""
+    return pd.DataFrame(
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )
 
 
 def tabulate(
@@ -65,7 +87,7 @@ def tabulate(
       nothing: the labels of what is not comparable.
       simultaneous: whether intervals hold for all rows at once (`bands`).
     """
-    frames = []
+    rows: list[Rows] = []
     for setting in dict.fromkeys(task.sides.setting for task in compared):
         of_setting = [task for task in compared if task.sides.setting == setting]
         usable = [task for task in of_setting if not task.sides.reason]
@@ -77,13 +99,13 @@ def tabulate(
         for task in of_setting:
             group = [] if task.sides.reason else [task]
             made = next(drawn) if group else None
-            frames.append(_rows(task.sides.task, group, [task], name, nothing, made))
+            of = {"setting": setting, "task": task.sides.task}
+            rows.append(_rows(of, group, [task], name, nothing, made))
         mean = _over_tasks(usable) if usable else None
         made = None if mean is None else bands([mean], simultaneous=simultaneous)[0]
-        frames.append(_rows("", usable, of_setting, name, nothing, made, mean))
-        for frame in frames[-len(of_setting) - 1 :]:
-            frame.insert(0, "setting", setting)
-    return pd.concat(frames, ignore_index=True)
+        of = {"setting": setting, "task": ""}
+        rows.append(_rows(of, usable, of_setting, name, nothing, made, mean))
+    return stacked(rows)
 
 
 def named(frame: Frame, **names: str) -> Frame:
@@ -94,32 +116,27 @@ def named(frame: Frame, **names: str) -> Frame:
 
 
 def _rows(
-    task: str,
+    of: Labels,
     usable: Sequence[Compared],
     group: Sequence[Compared],
     name: str,
     nothing: Labels,
     made: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
     values: np.ndarray | None = None,
-) -> Frame:
+) -> Rows:
     labels = _common(usable) if usable else nothing
     if made is None:
         nan = np.full(len(next(iter(nothing.values()))), np.nan)
         made = nan, nan, nan
     value, low, high = made
     shown = values if values is not None else usable[0].values if usable else None
-    seeds = np.isfinite(shown).sum(axis=0) if shown is not None else 0
-    reason = "no task is comparable" if not task else group[0].sides.reason
-    frame = pd.DataFrame({"task": task, **labels, name: value, "low": low})
-    return frame.assign(
-        high=high,
-        seeds=seeds,
-        st_diverged=sum(item.sides.st_diverged for item in group),
-        mt_diverged=sum(item.sides.mt_diverged for item in group),
-        tasks=len(usable),
-        comparable=bool(usable),
-        reason="" if usable else reason,
-    )
+    reason = group[0].sides.reason if of["task"] else "no task is comparable"
+    columns = {**of, **labels, name: value, "low": low, "high": high}
+    columns["seeds"] = np.isfinite(shown).sum(axis=0) if shown is not None else 0
+    columns["st_diverged"] = sum(item.sides.st_diverged for item in group)
+    columns["mt_diverged"] = sum(item.sides.mt_diverged for item in group)
+    columns |= {"tasks": len(usable), "comparable": bool(usable)}
+    return rows_of(len(value), {**columns, "reason": "" if usable else reason})
 
 
 def _over_tasks(tasks: Sequence[Compared]) -> np.ndarray:

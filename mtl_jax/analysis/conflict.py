@@ -1,9 +1,16 @@
 """Conflict between tasks, against what MT does to optimization and to transfer."""
 
 import numpy as np
-import pandas as pd
 
-from mtl_jax.analysis.comparison import Compared, lone_row, named, seed_rows
+from mtl_jax.analysis.at_steps import NOTHING, AtSteps, at_steps
+from mtl_jax.analysis.comparison import (
+    Compared,
+    Rows,
+    lone_row,
+    named,
+    seed_rows,
+    stacked,
+)
 from mtl_jax.analysis.curves import Frame, judged_by, score_names, values
 from mtl_jax.analysis.optimization import effects
 from mtl_jax.analysis.transfer import Tested, tested
@@ -59,16 +66,13 @@ def conflict_effects(
         (t.setting, t.task, t.name): t for t in tested(df, variant, baseline, split, by)
     }
     names = score_names(df, split)
-    frames = []
+    rows, curves = [], at_steps(conflicts)
     for effect in effects(df, variant, baseline):
         key = effect.sides.setting, effect.sides.task
         name = judged_by(names[key])
-        rows = conflicts[
-            (conflicts["setting"] == key[0]) & (conflicts["task"] == key[1])
-        ]
-        frames.append(_rows(effect, rows, tests[*key, name], per_step))
-    table = pd.concat(frames, ignore_index=True)
-    return named(table, variant=variant, baseline=baseline, split=split)
+        conflict = curves.get((key[0], variant, key[1]), NOTHING)
+        rows.append(_rows(effect, conflict, tests[*key, name], per_step))
+    return named(stacked(rows), variant=variant, baseline=baseline, split=split)
 
 
 def similarities(df: Frame, variant: str) -> Frame:
@@ -81,15 +85,11 @@ def similarities(df: Frame, variant: str) -> Frame:
     return rows
 
 
-def _rows(compared: Compared, conflicts: Frame, test: Tested, per_step: bool) -> Frame:
+def _rows(compared: Compared, conflicts: AtSteps, test: Tested, per_step: bool) -> Rows:
     """Rows of one task."""
     side, effect = compared.sides, compared.values
     steps = np.asarray(compared.labels["step"])
-    conflict = -(
-        conflicts.pivot(index="seed", columns="step", values="value")
-        .reindex(index=side.seeds, columns=steps)
-        .to_numpy(float)
-    )
+    conflict = -conflicts.table(side.seeds, steps)
     at = np.isfinite(conflict + effect).all(axis=0)
     if not side.reason and not at.any():
         side = side._replace(reason="no step with the conflict and loss of all seeds")

@@ -3,9 +3,8 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import pandas as pd
 
-from mtl_jax.analysis.comparison import lone_row, named, seed_rows
+from mtl_jax.analysis.comparison import Rows, lone_row, named, seed_rows, stacked
 from mtl_jax.analysis.curves import Frame, check, scopes
 from mtl_jax.analysis.matching import (
     Cloud,
@@ -80,25 +79,24 @@ def contrasts(
             f"{scope!r} of a task in both {baseline!r} and {variant!r}; they hold: "
             f"{', '.join(known) or 'none'}."
         )
-    frames = []
+    rows, of = [], []
     matched = match(df, variant, baseline, split, name, points)
     for factor in factors or known:
         clouds = clouds_of(df, "probe", factor, scope, of=(baseline, variant))
         log = factor not in differences
         kind = "log ratio" if log else "difference"
-        for pair in matched:
-            frame = _contrast(pair, clouds, (baseline, variant), log)
-            frame.insert(1, "kind", kind)
-            frame.insert(1, "scope", scope)
-            frame.insert(1, "factor", factor)
-            frames.append(frame)
-    table = pd.concat(frames, ignore_index=True)
+        parts = [_contrast(pair, clouds, (baseline, variant), log) for pair in matched]
+        of += [(factor, scope, kind)] * sum(len(part["seed"]) for part in parts)
+        rows += parts
+    table = stacked(rows)
+    for place, column in enumerate(zip(*of, strict=True), start=1):
+        table.insert(place, ("factor", "scope", "kind")[place - 1], column)
     return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
 def _contrast(
     pair: Matched, clouds: dict, variants: tuple[str, str], log: bool
-) -> Frame:
+) -> Rows:
     """Rows of one task and factor."""
     if pair.sides.reason:
         nothing = dict.fromkeys(["log_loss", "st", "mt", "contrast", "gap"], np.nan)
@@ -133,7 +131,9 @@ def _factor(
     fit = value > 0 if log else np.isfinite(value)
     usable = np.where(np.isfinite(value) & fit, value, np.nan)
     level = local_linear(log_loss, x, np.log(usable) if log else usable)
-    finite = local_linear(log_loss, x, np.where(np.isfinite(value), 0.0, np.nan))
+    finite = level
+    if np.isnan(level).any():
+        finite = local_linear(log_loss, x, np.where(np.isfinite(value), 0.0, np.nan))
     missing = np.where(np.isnan(level), "not positive", "")
     missing = np.where(np.isnan(finite), "not finite", missing)
     outside = (log_loss < x.min()) | (log_loss > x.max())

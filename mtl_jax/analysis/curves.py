@@ -1,6 +1,6 @@
 """Curves: what the records say of one task in one run, step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ def compared(df: Frame, baseline: str = "single") -> list[str]:
     return [name for name in df["variant"].unique() if name != baseline]
 
 
+@memoised
 def counted(df: Frame) -> Frame:
     """Keep the tasks that count: of a variant with a target, the target alone.
 
@@ -105,6 +106,12 @@ def counted(df: Frame) -> Frame:
 
 
 @memoised
+def of_name(df: Frame, name: str) -> Frame:
+    """Keep the records of a name, and the marks of divergence."""
+    return df[df["name"].isin([name, "diverged"])]
+
+
+@memoised
 def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
     """Select a named value along every curve, without what came after divergence.
 
@@ -116,7 +123,7 @@ def values(df: Frame, split: str, name: str, scope: str = "") -> Frame:
       InputError: a number is there twice.
     """
     check(df)
-    df = counted(df)
+    df = counted(of_name(df, name))
     wanted = (df["split"] == split) & (df["name"] == name) & (df["task"] != "")
     wanted &= scopes(df) == scope
     rows = with_divergence(df[wanted | (df["name"] == "diverged")])
@@ -150,6 +157,11 @@ def with_divergence(df: Frame) -> Frame:
     return df[~is_mark].merge(first.reset_index(), how="left", on=RUN)
 
 
+def are(rows: Frame, wanted: Collection[tuple[str, str]]) -> np.ndarray:
+    """Mark the rows of some (setting, task)."""
+    return pd.MultiIndex.from_frame(rows[["setting", "task"]]).isin([*wanted])
+
+
 def scopes(df: Frame) -> Frame:
     """Return the scope of every row; records of before there were factors have none."""
     if "scope" not in df:
@@ -171,6 +183,7 @@ def check(df: Frame) -> None:
         )
 
 
+@memoised
 def need_one_rate(df: Frame) -> None:
     """Raise where a task of a variant comes with several rates or batch sizes.
 
@@ -214,10 +227,11 @@ def training_split(df: Frame) -> np.ndarray:
     return np.where(key.isin(whole), "train", "probe")
 
 
+@memoised
 def _training_losses(df: Frame) -> Frame:
     """Training loss of all curves, with what came after divergence."""
     check(df)
-    df = counted(df)
+    df = counted(of_name(df, "loss"))
     need_one_rate(df)
     wanted = df["split"].isin(["probe", "train"]) & (df["name"] == "loss")
     split = training_split(df)

@@ -3,7 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from mtl_jax.analysis.comparison import Compared, lone_row, named, seed_rows, tabulate
+from mtl_jax.analysis.comparison import (
+    Compared,
+    lone_row,
+    named,
+    seed_rows,
+    stacked,
+    tabulate,
+)
 from mtl_jax.analysis.curves import CURVE, Frame, align
 from mtl_jax.analysis.matching import Matched, lasting, match
 
@@ -39,18 +46,19 @@ def gap(
     Raises:
       InputError: an unknown variant, split or name, or several rates of a variant.
     """
-    frames = []
+    rows = []
     for matched in match(df, variant, baseline, split, name, points):
         if matched.sides.reason:
             nothing = dict.fromkeys(["log_loss", "st", "mt", "gap", "isotonic"], np.nan)
             nothing |= {"bin": -1, "lasting": False}
-            frames.append(lone_row(matched.sides, nothing))
+            rows.append(lone_row(matched.sides, nothing))
         else:
             columns = {"st": matched.st, "mt": matched.mt, "gap": matched.gap}
             columns["isotonic"], columns["lasting"] = matched.isotonic, lasting(matched)
-            frames.append(seed_rows(matched.sides, _bins(matched), columns))
-    table = pd.concat(frames, ignore_index=True)
-    return named(table, variant=variant, baseline=baseline, split=split, name=name)
+            rows.append(seed_rows(matched.sides, _bins(matched), columns))
+    return named(
+        stacked(rows), variant=variant, baseline=baseline, split=split, name=name
+    )
 
 
 def gap_curve(

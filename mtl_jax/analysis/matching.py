@@ -20,6 +20,7 @@ from mtl_jax.analysis.curves import (
     align,
     counted,
     curves,
+    of_name,
     values,
 )
 from mtl_jax.analysis.measures import measures
@@ -103,14 +104,14 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
             f"variant {variant!r} and baseline {baseline!r} must be two of the "
             f"variants in the records: {', '.join(known)}."
         )
-    served = set(df["task"])
-    if "group" in df:
-        of_variant = counted(df[df["variant"] == variant])
+    losses = of_variants(of_name(df, "loss"), (baseline, variant))
+    served = losses["task"].unique()
+    if "group" in losses:
+        of_variant = counted(losses[losses["variant"] == variant])
         if (of_variant["group"].fillna("") != "").any():
-            served = set(of_variant["task"])
+            served = of_variant["task"].unique()
     compared = []
-    df = of_variants(df, (baseline, variant))
-    for (setting, task), table in curves(df).groupby(["setting", "task"]):
+    for (setting, task), table in curves(losses).groupby(["setting", "task"]):
         if task not in served:
             continue
         st, mt = (table[table["variant"] == name] for name in (baseline, variant))
@@ -209,19 +210,19 @@ def clouds_of(
       scope: of the value.
       of: variants that are compared with each other.
     """
-    df = of_variants(df, tuple(of))
-    aligned = align(df)[[*CURVE, "step", "log_loss", "abscissa", "start"]]
-    points = values(df, split, name, scope).merge(aligned, on=[*CURVE, "step"])
+    aligned = align(of_variants(of_name(df, "loss"), tuple(of)))
+    aligned = aligned[[*CURVE, "step", "log_loss", "abscissa", "start"]]
+    recorded = of_variants(values(df, split, name, scope), tuple(of))
+    points = recorded.merge(aligned, on=[*CURVE, "step"])
+    log_loss, value, abscissa, start = (
+        points[column].to_numpy(np.float64)
+        for column in ("log_loss", "value", "abscissa", "start")
+    )
     clouds = {}
     keys: Any = ["setting", "variant", "task", "seed"]
-    for (setting, variant, task, seed), rows in points.groupby(keys):
-        cloud = Cloud(
-            rows["log_loss"].to_numpy(),
-            rows["value"].to_numpy(np.float64),
-            rows["abscissa"].to_numpy(),
-            float(rows["start"].iloc[0]),
-        )
-        clouds.setdefault((setting, variant, task), {})[int(seed)] = cloud
+    for (*of_task, seed), at in points.groupby(keys).indices.items():
+        cloud = Cloud(log_loss[at], value[at], abscissa[at], float(start[at[0]]))
+        clouds.setdefault(tuple(of_task), {})[int(seed)] = cloud
     return clouds
 
 

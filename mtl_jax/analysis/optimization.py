@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from mtl_jax.analysis.at_steps import NOTHING, at_steps
 from mtl_jax.analysis.comparison import Compared, named, tabulate
 from mtl_jax.analysis.curves import Frame, values
 from mtl_jax.analysis.matching import sides
+from mtl_jax.analysis.memo import memoised
 
 
 def optimization_effect(
@@ -30,20 +32,20 @@ def optimization_effect(
     return named(frame, variant=variant, baseline=baseline)
 
 
+@memoised
 def effects(df: Frame, variant: str, baseline: str) -> list[Compared]:
     """Compute ``D`` of every (setting, task), seed by seed; NaN at other steps."""
-    losses = values(df, "probe", "loss")
-    losses = losses[np.isfinite(losses["value"])]
-    compared = []
+    losses, compared = at_steps(values(df, "probe", "loss")), []
     for side in sides(df, variant, baseline):
-        rows = losses[losses["setting"] == side.setting]
-        steps = np.unique(rows["step"])
-        rows = rows[rows["task"] == side.task]
+        steps = np.unique(
+            np.concatenate(
+                [of.steps for key, of in losses.items() if key[0] == side.setting]
+            )
+        )
         st, mt = (
-            rows[rows["variant"] == name]
-            .pivot(index="seed", columns="step", values="value")
-            .reindex(index=side.seeds, columns=steps)
-            .to_numpy(float)
+            losses.get((side.setting, name, side.task), NOTHING).table(
+                side.seeds, steps
+            )
             for name in (baseline, variant)
         )
         difference = mt - st

@@ -13,6 +13,7 @@ from mtl_jax.analysis.curves import (
     CURVE,
     RUN,
     Frame,
+    are,
     judged_by,
     score_names,
     values,
@@ -60,11 +61,10 @@ def best_points(df: Frame, by: str | None = None) -> Frame:
     losses = losses[[*CURVE, "step", "loss"]]
     for name in sorted(set(chosen.values())):
         rows = values(df, "validation", name)
-        keys = zip(rows["setting"], rows["task"], strict=True)
-        rows = rows[np.array([chosen[key] == name for key in keys], bool)]
+        rows = rows[are(rows, [key for key, judge in chosen.items() if judge == name])]
         rows = rows[np.isfinite(rows["value"])].assign(by=name)
-        directions = [declared[setting, name].direction for setting in rows["setting"]]
-        rows["worse"] = -np.array(directions, float) * rows["value"]
+        directions = {s: declared[s, name].direction for s in rows["setting"].unique()}
+        rows["worse"] = -rows["setting"].map(directions).astype(float) * rows["value"]
         frames.append(rows.merge(losses, how="left", on=[*CURVE, "step"]))
     if not sum(map(len, frames)):
         raise InputError(

@@ -11,6 +11,7 @@ from mtl_jax.analysis.curves import Frame, counted, need_one_rate, score_names
 from mtl_jax.analysis.deltas import counterpart
 from mtl_jax.analysis.interval import NO_MEAN, Mean, paired_t
 from mtl_jax.analysis.measures import measures
+from mtl_jax.analysis.memo import memoised
 from mtl_jax.analysis.moderation import moderated
 from mtl_jax.analysis.selection import best_values
 from mtl_jax.types import InputError
@@ -201,6 +202,7 @@ def deltas_of(tasks: Sequence[Sequence[Tested]]) -> Deltas:
     return Deltas(seeds, np.stack(percent), "")
 
 
+@memoised
 def tested(
     df: Frame, variant: str, baseline: str, split: str, by: str | None = None
 ) -> list[Tested]:
@@ -209,40 +211,37 @@ def tested(
     Of a variant that trains a group of tasks, only the tasks of the group that count.
     """
     need_one_rate(counted(df))
-    best = best_values(df, split, by)
-    if not len(best):
+    at_best = _at_best(df, split, by)
+    if not at_best:
         raise InputError(
             f"the records hold no values of split {split!r} at the points that "
             f"validation chose."
         )
     names, declared = score_names(df, split), measures(df)
     served = _served(df, variant)
-    groups = {key: rows for key, rows in best.groupby([*SIDE, "name"])}
     tests = []
     for (setting, task), scores in names.items():
         if served and (setting, task) not in served:
             continue
         for name in [*scores, "loss"]:
-            sides = [
-                groups.get((setting, side, task, name), best.iloc[:0])
+            st, mt = (
+                at_best.get((setting, side, task, name), NOT_TESTED)
                 for side in (baseline, variant)
-            ]
-            st, mt = map(_by_seed, sides)
+            )
             pairs = zip((baseline, variant), (st, mt), strict=True)
-            bare = [repr(side) for side, known in pairs if not known]
+            bare = [repr(side) for side, known in pairs if not known.values]
             reason = f"no {split} {name} of {' and '.join(bare)}"
-            judges = pd.concat(sides)["by"]
             tests.append(
                 Tested(
                     setting,
                     task,
                     name,
                     declared[setting, name].direction,
-                    judges.iloc[0] if len(judges) else "",
-                    st,
-                    mt,
-                    int(sides[0]["diverged"].sum()),
-                    int(sides[1]["diverged"].sum()),
+                    st.by or mt.by,
+                    st.values,
+                    mt.values,
+                    st.diverged,
+                    mt.diverged,
                     reason if bare else "",
                 )
             )
@@ -286,10 +285,34 @@ def _moderated(
     return means
 
 
-def _by_seed(rows: Frame) -> dict[int, float]:
-    """Values by seed, without what is not finite."""
-    rows = rows[np.isfinite(rows["value"])].sort_values("seed")
-    return dict(zip(rows["seed"].tolist(), rows["value"].tolist(), strict=True))
+class AtBest(NamedTuple):
+    """Values of a task in a variant, each at the best-validation point of its run."""
+
+    by: str
+    """Name of the validation value that chose the points."""
+    values: dict[int, float]
+    """The finite ones, by seed."""
+    diverged: int
+    """Curves that did, later."""
+
+
+NOT_TESTED = AtBest("", {}, 0)
+
+
+@memoised
+def _at_best(df: Frame, split: str, by: str | None) -> dict[tuple, AtBest]:
+    """Collect `best_values` by (setting, variant, task, name)."""
+    best = best_values(df, split, by).sort_values("seed", kind="stable")
+    seeds, values = best["seed"].to_numpy(), best["value"].to_numpy(float)
+    judges, diverged = best["by"].to_numpy(), best["diverged"].to_numpy(bool)
+    found = {}
+    for key, at in best.groupby([*SIDE, "name"]).indices.items():
+        finite = at[np.isfinite(values[at])]
+        by_seed = dict(
+            zip(seeds[finite].tolist(), values[finite].tolist(), strict=True)
+        )
+        found[key] = AtBest(judges[at[0]], by_seed, int(diverged[at].sum()))
+    return found
 
 
 def _served(df: Frame, variant: str) -> set[tuple[str, str]]:

@@ -75,7 +75,9 @@ class Verdicts(NamedTuple):
 
 def verdicts(sections: Sequence[Findings]) -> Verdicts:
     """Judge the claims by the records of all settings."""
-    df = pd.concat([findings.records for findings in sections], ignore_index=True)
+    df, *others = (findings.records for findings in sections)
+    if others:  # what is known of the records of one is kept by `memo`
+        df = pd.concat([df, *others], ignore_index=True)
     evidence = observe(df, BASELINE, UNITARY)
     table = judge(evidence)
     settings = [findings.setting for findings in sections]

@@ -40,8 +40,9 @@ def factors(findings: Findings, looks: Looks) -> Iterator[Picture]:
     for number, names in enumerate((first, others)):
         if names:
             panels = [
-                _factor(findings, looks, task, name, matched)
+                _factor(findings, looks, task, name, of_name)
                 for name in names
+                for of_name in [_of(matched, name)]
                 for task in shown
             ]
             title = "Other factors" if number else "Factors along training"
@@ -57,15 +58,18 @@ def _factor(
     name: str,
     matched: Mapping[str, Frame],
 ) -> Panel:
-    """A factor of a task against its training loss."""
+    """A factor of a task against its training loss; ``matched`` is of the factor."""
     what = "probe", name, "task"
     made = [against_loss(findings, task, v, what, Measure(0, "")) for v in looks]
-    of_name = {v: frame[frame["factor"] == name] for v, frame in matched.items()}
-    made += matched_means(of_name, task, 1.0)
+    made += matched_means(matched, task, 1.0)
     table = rows.joined(made)
     scale = "log" if spans(table["y"].to_numpy(float)) else "linear"
     y = Axis(factor_label(name), scale)
     return charts.curves(short(task), table, LOSS_AXIS, y, looks, task=task)
+
+
+def _of(matched: Mapping[str, Frame], name: str) -> dict[str, Frame]:
+    return {v: frame[frame["factor"] == name] for v, frame in matched.items()}
 
 
 def contrasts(findings: Findings, looks: Looks, table: Frame) -> Iterator[Picture]:

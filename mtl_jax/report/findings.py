@@ -142,7 +142,7 @@ def find(workdir: Path, setting: str = "") -> Findings:
     df = whole
     if not made.swept:
         df = analysis.select(whole) if len(made.candidates) else _first_rates(whole)
-    tasks = list(dict.fromkeys(df[df["task"] != ""]["task"]))
+    tasks = [task for task in df["task"].unique() if task]
     names = score_names(df, "test")
     scores = {key[1]: shown[0] for key, shown in names.items() if shown}
     variants = list(df["variant"].unique())

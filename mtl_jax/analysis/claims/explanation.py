@@ -33,7 +33,7 @@ from mtl_jax.analysis.claims.row import (
 )
 from mtl_jax.analysis.contrast import contrasts
 from mtl_jax.analysis.correlation import Correlation, rank_correlation, unit_means
-from mtl_jax.analysis.curves import Frame, scopes
+from mtl_jax.analysis.curves import Frame, are, scopes
 from mtl_jax.analysis.interval import (
     ALPHA,
     Mean,
@@ -160,10 +160,11 @@ def _table(
             except InputError as error:
                 why = said(error)
                 continue
-            keys = zip(table["setting"], table["task"], strict=True)
-            table = table[[judged[key] == of for key in keys]]
+            table = table[are(table, [key for key, by in judged.items() if by == of])]
             table = table.assign(gap=table["gap"] * (1 if of == "loss" else -1))
-            table["task"] = [unit_of(variant, task) for task in table["task"]]
+            table["task"] = table["task"].map(
+                {task: unit_of(variant, task) for task in table["task"].unique()}
+            )
             frames.append(table)
     return (pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()), why
 

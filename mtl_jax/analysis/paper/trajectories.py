@@ -8,7 +8,6 @@ import pandas as pd
 from mtl_jax.analysis.aggregates import (
     AGGREGATES,
     FACTORS,
-    are,
     epochs,
     headline,
     labels,
@@ -18,6 +17,7 @@ from mtl_jax.analysis.aggregates import (
 from mtl_jax.analysis.curves import (
     CURVE,
     Frame,
+    are,
     compared,
     counted,
     need_one_rate,

@@ -1,5 +1,8 @@
 """Rows of curves: runs, and their means."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -8,9 +11,13 @@ from mtl_jax.report.charts.trajectories import Bundle
 
 MEAN = ""
 """Seed of a mean."""
+Rows = Mapping[str, Any]
+"""Columns ``[N]`` by name: a table, which is made of many of them at once."""
+ABSENT = {"last": False}
+"""Values of columns that some rows do not have, where it is not NaN."""
 
 
-def of_runs(of: Bundle, variant: str, x: np.ndarray, *, factor: float = 1.0) -> Frame:
+def of_runs(of: Bundle, variant: str, x: np.ndarray, *, factor: float = 1.0) -> Rows:
     """Make the rows of runs for `panel.curves`, a line each.
 
     Args:
@@ -33,23 +40,36 @@ def of_runs(of: Bundle, variant: str, x: np.ndarray, *, factor: float = 1.0) -> 
         "kind": np.broadcast_to(kind.astype(object), shape),
         "last": last,
     }
-    return pd.DataFrame({name: values[there] for name, values in columns.items()})
+    return {name: values[there] for name, values in columns.items()}
 
 
-def of_mean(of: Bundle, variant: str, *, factor: float = 1.0) -> Frame:
+def of_mean(of: Bundle, variant: str, *, factor: float = 1.0) -> Rows:
     """Make the rows of the mean of sound runs over steps."""
     return line(variant, of.steps, factor * of.mean, step=of.steps)
 
 
-def line(variant: str, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> Frame:
+def line(variant: str, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> Rows:
     """Make the rows of the line of a variant; ``low`` and ``high`` are its band."""
-    rows = pd.DataFrame({"x": x, "y": y, "step": np.arange(len(x)), **more})
-    return rows.assign(variant=variant, seed=MEAN, kind="mean")
+    of = {"variant": variant, "seed": MEAN, "kind": "mean"}
+    names = {name: np.full(len(x), value, object) for name, value in of.items()}
+    return {"x": x, "y": y, "step": np.arange(len(x)), **more, **names}
 
 
-def joined(frames: list[Frame]) -> Frame:
+def joined(parts: Sequence[Rows]) -> Frame:
     """Join rows, none if there are none."""
-    frames = [frame for frame in frames if len(frame)]
-    if not frames:
+    parts = [part for part in parts if len(part["x"])]
+    if not parts:
         return pd.DataFrame(columns=["variant", "seed", "step", "x", "y", "kind"])
-    return pd.concat(frames, ignore_index=True)
+    names = dict.fromkeys(name for part in parts for name in part)
+    return pd.DataFrame(
+        {
+            name: np.concatenate([_column(part, name) for part in parts])
+            for name in names
+        }
+    )
+
+
+def _column(part: Rows, name: str) -> np.ndarray:
+    if name in part:
+        return np.asarray(part[name])
+    return np.full(len(part["x"]), ABSENT.get(name, np.nan))
