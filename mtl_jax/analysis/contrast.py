@@ -4,7 +4,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from mtl_jax.analysis.comparison import Rows, lone_row, named, seed_rows, stacked
+from mtl_jax.analysis.comparison import (
+    Rows,
+    lone_row,
+    named,
+    rows_of,
+    seed_rows,
+    stacked,
+)
 from mtl_jax.analysis.curves import Frame, check, scopes
 from mtl_jax.analysis.matching import (
     Cloud,
@@ -79,18 +86,18 @@ def contrasts(
             f"{scope!r} of a task in both {baseline!r} and {variant!r}; they hold: "
             f"{', '.join(known) or 'none'}."
         )
-    rows, of = [], []
+    rows = []
     matched = match(df, variant, baseline, split, name, points)
     for factor in factors or known:
         clouds = clouds_of(df, "probe", factor, scope, of=(baseline, variant))
         log = factor not in differences
         kind = "log ratio" if log else "difference"
-        parts = [_contrast(pair, clouds, (baseline, variant), log) for pair in matched]
-        of += [(factor, scope, kind)] * sum(len(part["seed"]) for part in parts)
-        rows += parts
+        of = {"factor": factor, "scope": scope, "kind": kind}
+        for pair in matched:
+            part = _contrast(pair, clouds, (baseline, variant), log)
+            rows.append({**rows_of(len(part["seed"]), of), **part})
     table = stacked(rows)
-    for place, column in enumerate(zip(*of, strict=True), start=1):
-        table.insert(place, ("factor", "scope", "kind")[place - 1], column)
+    table.insert(0, "setting", table.pop("setting"))
     return named(table, variant=variant, baseline=baseline, split=split, name=name)
 
 
@@ -143,5 +150,5 @@ def _factor(
 def _factors(df: Frame, variants: tuple[str, str], scope: str) -> list[str]:
     """Factors of a task that both variants have, in the order of the records."""
     rows = df[(df["split"] == "probe") & (scopes(df) == scope) & (df["task"] != "")]
-    first, second = (set(rows[rows["variant"] == v]["name"]) for v in variants)
+    first, second = (set(rows[rows["variant"] == v]["name"].unique()) for v in variants)
     return [name for name in rows["name"].unique() if name in first & second]

@@ -5,8 +5,10 @@ import pandas as pd
 
 from mtl_jax.analysis.comparison import (
     Compared,
+    Rows,
     lone_row,
     named,
+    rows_of,
     seed_rows,
     stacked,
     tabulate,
@@ -93,7 +95,7 @@ def gap_curve(
     checks = [_check(item) for item in matches if not item.sides.reason]
     keys = ["setting", "task", "bin"]
     if checks:
-        table = table.merge(pd.concat(checks), how="left", on=keys)
+        table = table.merge(stacked(checks), how="left", on=keys)
     else:
         table = table.assign(isotonic=np.nan, differs=False)
     table["differs"] = table["differs"].fillna(value=False).astype(bool)
@@ -200,7 +202,7 @@ def _bins(matched: Matched) -> dict[str, np.ndarray]:
     return {"bin": np.arange(len(matched.log_loss)), "log_loss": matched.log_loss}
 
 
-def _check(matched: Matched) -> Frame:
+def _check(matched: Matched) -> Rows:
     """The gap by isotonic matching at every bin, and whether it says something else."""
     both = np.isfinite(matched.gap) & np.isfinite(matched.isotonic)
     count = both.sum(axis=0)
@@ -211,10 +213,10 @@ def _check(matched: Matched) -> Frame:
 
     isotonic = mean(matched.isotonic)
     away = np.abs(isotonic - mean(matched.gap))
-    frame = pd.DataFrame({"bin": np.arange(len(count)), "isotonic": isotonic})
-    frame["differs"] = away > ALIKE * np.abs(mean(matched.st))
-    frame["setting"], frame["task"] = matched.sides.setting, matched.sides.task
-    return frame
+    of = {"setting": matched.sides.setting, "task": matched.sides.task}
+    of |= {"bin": np.arange(len(count)), "isotonic": isotonic}
+    of["differs"] = away > ALIKE * np.abs(mean(matched.st))
+    return rows_of(len(count), of)
 
 
 def _step(

@@ -111,10 +111,14 @@ def sides(df: Frame, variant: str, baseline: str) -> list[Sides]:
         if (of_variant["group"].fillna("") != "").any():
             served = of_variant["task"].unique()
     compared = []
-    for (setting, task), table in curves(losses).groupby(["setting", "task"]):
+    table = curves(losses)
+    groups = dict(iter(table.groupby(["setting", "task", "variant"])))
+    for setting, task in sorted({key[:2] for key in groups}):
         if task not in served:
             continue
-        st, mt = (table[table["variant"] == name] for name in (baseline, variant))
+        st, mt = (
+            groups.get((setting, task, name), table[:0]) for name in (baseline, variant)
+        )
         reasons = [*filter(None, [_unsound(baseline, st), _unsound(variant, mt)])]
         seeds = set(st[st["sound"]]["seed"]) & set(mt[mt["sound"]]["seed"])
         if not reasons and not seeds:

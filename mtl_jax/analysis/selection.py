@@ -109,6 +109,7 @@ def best_values(df: Frame, split: str = "test", by: str | None = None) -> Frame:
     return pd.concat(frames, ignore_index=True)[columns]
 
 
+@memoised
 def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
     """Rank every learning rate and batch size by validation, and mark the chosen.
 
@@ -129,7 +130,10 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
     one_of("over", over, OVER)
     frames, declared = [], measures(df)
     for _, of_setting in df.groupby("setting"):
-        apart = set(of_setting["variant"]) if over == "task" else _alone(of_setting)
+        served = of_setting.drop_duplicates([*RUN, "task"])
+        served = served[served["task"] != ""]
+        variants = set(served["variant"])
+        apart = variants if over == "task" else _alone(served)
         judges = {
             judged_by(names) for names in score_names(of_setting, "validation").values()
         }
@@ -139,15 +143,13 @@ def candidates(df: Frame, by: str | None = None, over: str = "model") -> Frame:
                 _of(best_points(of_setting, by), apart),
                 _of(
                     best_points(of_setting, joint),
-                    set(of_setting["variant"]) - apart,
+                    variants - apart,
                     task="",
                 ),
             ]
         )
-        runs = with_divergence(
-            of_setting[(of_setting["task"] != "") | (of_setting["name"] == "diverged")]
-        )
-        runs = runs[runs["task"] != ""]
+        marks = of_setting[of_setting["name"] == "diverged"]
+        runs = with_divergence(pd.concat([served[served["name"] != "diverged"], marks]))
         runs["task"] = runs["task"].where(runs["variant"].isin(apart), "")
         runs = runs.drop_duplicates([*RUN, "task"])
         counts = runs.groupby([*CELL, "task"])["diverged_at"].agg(["size", "count"])
@@ -202,9 +204,9 @@ def keep(df: Frame, chosen: Frame) -> Frame:
     )
 
 
-def _alone(df: Frame) -> set[str]:
-    """Variants of which every run serves a single task."""
-    runs = df[df["task"] != ""].groupby(RUN)["task"].nunique()
+def _alone(served: Frame) -> set[str]:
+    """Variants of which every run serves a single task; a row per run and task."""
+    runs = served.groupby(RUN)["task"].nunique()
     most = runs.groupby("variant").max()
     return set(most[most == 1].index)
 

@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 
 from mtl_jax.analysis.aggregates import labels
-from mtl_jax.analysis.curves import Frame, counted, need_one_rate, score_names
+from mtl_jax.analysis.curves import (
+    Frame,
+    counted,
+    need_one_rate,
+    of_name,
+    score_names,
+)
 from mtl_jax.analysis.deltas import counterpart
 from mtl_jax.analysis.interval import NO_MEAN, Mean, paired_t
 from mtl_jax.analysis.measures import measures
@@ -210,7 +216,7 @@ def tested(
 
     Of a variant that trains a group of tasks, only the tasks of the group that count.
     """
-    need_one_rate(counted(df))
+    need_one_rate(counted(of_name(df, "loss")))
     at_best = _at_best(df, split, by)
     if not at_best:
         raise InputError(

@@ -14,7 +14,7 @@ from mtl_jax.analysis.curves import RUN, Frame, scopes, score_names, trained
 from mtl_jax.analysis.variant import MERGED
 from mtl_jax.report import charts
 from mtl_jax.report.choice import Cell, Choice, choice_of
-from mtl_jax.storage import disk, provenance, records
+from mtl_jax.storage import commands, disk, provenance, records
 from mtl_jax.types import InputError
 
 BASELINE = "single"
@@ -287,7 +287,7 @@ def _cells(df: Frame, variant: str, tasks: list[str]) -> dict[Cell, list[str]]:
 def _config(workdir: Path) -> dict[str, Any]:
     """Fields of the configuration; none where they are damaged or not there."""
     try:
-        fields = disk.read_json(workdir / "config.json")
+        fields = disk.read_json(workdir / commands.CONFIG)
     except (OSError, ValueError):
         return {}
     return fields if isinstance(fields.get("steps", 0), int) else {}

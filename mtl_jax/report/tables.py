@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.objectives.measure import Measure
@@ -37,6 +37,10 @@ def tasks(findings: Findings, looks: Mapping[str, Look]) -> Table:
         names = [name for name in means["name"].unique() if name != "loss"] + ["loss"]
         groups = means.groupby(["task", "name", "variant"])["value"]
         means = groups.agg(["mean", "size"])
+    transfers = {
+        (row["task"], row["name"], row["variant"]): row
+        for row in findings.transfer.to_dict("records")
+    }
     for task in findings.tasks:
         for name in names:
             if (task, name) not in means.index.droplevel("variant"):
@@ -46,7 +50,7 @@ def tasks(findings: Findings, looks: Mapping[str, Look]) -> Table:
             row += [_mean(means, task, name, v, measure) for v in alone]
             for variant in others:
                 row.append(_mean(means, task, name, variant, measure))
-                row.append(_difference(findings, task, name, variant, measure))
+                row.append(_difference(transfers, task, name, variant, measure))
             rows.append(row)
     note = (
         "Each value at its best validation point, mean over n seeds. Differences are "
@@ -67,18 +71,17 @@ def _mean(means: Frame, task: str, name: str, variant: str, measure: Measure) ->
 
 
 def _difference(
-    findings: Findings, task: str, name: str, variant: str, measure: Measure
+    transfers: Mapping[tuple, Mapping[str, Any]],
+    task: str,
+    name: str,
+    variant: str,
+    measure: Measure,
 ) -> Cell:
-    transfers = findings.transfer
-    if not len(transfers):
+    if not transfers:
         return Cell(DASH, "no test values")
-    transfers = transfers[
-        (transfers["variant"] == variant) & (transfers["task"] == task)
-    ]
-    transfers = transfers[transfers["name"] == name]
-    if not len(transfers):
+    row = transfers.get((task, name, variant))
+    if row is None:
         return Cell(DASH, f"no test {name}")
-    row = transfers.iloc[0]
     value, low, high = (
         measure.factor * row[end] for end in ("difference", "low", "high")
     )

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from mtl_jax.storage.renames import RENAMED
 from mtl_jax.types import InputError
 
+CONFIG = "config.json"
+"""Configuration of a training run, in its folder."""
 STUDY = "study.json"
 SWEEP = "sweep"
 """Folder of a study with a training run per candidate."""
@@ -100,11 +102,7 @@ def check_run(path: str | Path) -> None:
 
 def _holds(folder: Path) -> str:
     """Return the command whose folder this is; empty for a new one."""
-    from mtl_jax.storage import (
-        workdir,  # a quarter of a second, and mistakes need it not
-    )
-
-    files = {"train": workdir.CONFIG, "sweep": STUDY, "reproduce": f"*/{STUDY}"}
+    files = {"train": CONFIG, "sweep": STUDY, "reproduce": f"*/{STUDY}"}
     try:
         return next((name for name in files if any(folder.glob(files[name]))), "")
     except OSError:  # what cannot be looked into will be told by who needs it

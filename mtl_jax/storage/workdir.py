@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mtl_jax.devices import multihost
 from mtl_jax.storage import checkpoint, disk, lock
+from mtl_jax.storage.commands import CONFIG
 from mtl_jax.storage.disk import write_json
 from mtl_jax.storage.renames import new_name
 from mtl_jax.types import Config, InputError
@@ -30,7 +31,6 @@ FREE = (
 """Fields that may change when a run goes on, because they do not change the run."""
 LENGTH = ("steps", "epochs", "stop_loss")
 """Fields that say where a run ends: they may change where nothing else goes by them."""
-CONFIG = "config.json"
 NOTHING: Mapping[str, Any] = {}
 CONTENTS = "data (its contents)"
 

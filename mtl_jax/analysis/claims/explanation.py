@@ -128,7 +128,8 @@ def observe(
 ) -> dict[str, list[Factor]]:
     """Collect the factors of `FACTORS` that were recorded, by measure."""
     probe = df[(df["split"] == "probe") & (scopes(df) == "task")]
-    names = [name for name in FACTORS if name in set(probe["name"])]
+    recorded = probe["name"].unique()
+    names = [name for name in FACTORS if name in recorded]
     return {
         measure: [
             _factor(name, *_table(df, name, variants, baseline, split, points, measure),
@@ -174,7 +175,12 @@ def _factor(name: str, table: Frame, why: str, gaps: Sequence[Paired]) -> Factor
         return Factor(
             name, [gap._replace(reason=gap.reason or why) for gap in gaps], {}
         )
-    tasks = [_contrast(table, gap, FACTORS[name]) for gap in gaps]
+    usable = table[table["comparable"] & table["lasting"].astype(bool)]
+    of_task = dict(iter(usable.groupby(["setting", "task"])))
+    tasks = [
+        _contrast(of_task.get((gap.setting, gap.task), usable[:0]), gap, FACTORS[name])
+        for gap in gaps
+    ]
     means = unit_means(table, "contrast", "gap")
     correlations = {
         setting: rank_correlation(of["contrast"], of["gap"])
@@ -186,12 +192,10 @@ def _factor(name: str, table: Frame, why: str, gaps: Sequence[Paired]) -> Factor
     return Factor(name, tasks, correlations)
 
 
-def _contrast(table: Frame, gap: Paired, sign: int) -> Paired:
-    """Gap and mean contrast, over the bins in which every seed has one."""
+def _contrast(rows: Frame, gap: Paired, sign: int) -> Paired:
+    """Gap and mean contrast, over the bins of a task in which every seed has one."""
     if gap.reason or not gap.seeds:
         return gap
-    rows = table[(table["setting"] == gap.setting) & (table["task"] == gap.task)]
-    rows = rows[rows["comparable"] & rows["lasting"].astype(bool)]
     by_bin = rows.pivot(index="seed", columns="bin", values="contrast")
     by_bin = by_bin.reindex(index=gap.seeds).dropna(axis="columns")
     if not by_bin.size:

@@ -53,7 +53,7 @@ def curves(
             rows = rows[rows[name] > 0]
     if not len(rows):
         return empty(title, note or "not recorded", task)
-    kinds = set(rows["kind"])
+    kinds = rows["kind"].unique()
     look = scales(dict(looks))
     has_band = "low" in rows and bool(rows["low"].notna().any())
     x, y = (_fitted(axis, rows[k].to_numpy(float)) for axis, k in ((x, "x"), (y, "y")))
@@ -88,7 +88,7 @@ def curves(
         thick = {"type": "line", "strokeWidth": 2.2}
         layers.append(layer(thick, dashed, "datum.kind == 'mean'"))
     near = {"type": "point", "filled": True, "size": 70, "opacity": 0}
-    kind = "mean" if "mean" in kinds else next(iter(kinds))
+    kind = "mean" if "mean" in kinds else kinds[0]
     layers.append(layer(near, shown, f"datum.kind == '{kind}'"))
     return Panel(title, rows, stacked(layers, HEIGHT), note, task)
 
