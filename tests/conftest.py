@@ -7,10 +7,10 @@ import jax
 import pytest
 
 # Half of the suite's time would be LLVM's optimization of programs that run for
-# milliseconds, a third of the rest XLA's newer way to write fused loops, and a seventh of
-# what is left a program cut into pieces for cores that other workers have; the programs
-# stay the same. Read when JAX first compiles; XLA ends the process for a flag that it
-# does not know.
+# milliseconds, a third of the rest XLA's newer way to write fused loops, and a seventh
+# of what is left programs cut into pieces for cores that other workers have; the
+# programs stay the same. Read when JAX first compiles; XLA ends the process for a flag
+# that it does not know.
 FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_cpu_parallel_codegen_split_count=1",

@@ -163,7 +163,7 @@ def labels(df: Frame) -> Frame:
     """List group and target of every variant, empty of records that are older."""
     columns = ["setting", "variant", "group", "target"]
     first = df[df.columns.intersection(columns)].drop_duplicates(columns[:2])
-    return first.reindex(columns=columns).fillna("")
+    return first.reindex(columns=columns, fill_value="").fillna("")
 
 
 def targets(df: Frame) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Values at the steps at which they were recorded, of a task in all runs of a variant."""
+"""Values of a task in all runs of a variant, at the steps that recorded them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class AtSteps(NamedTuple):
 
 
 NOTHING = AtSteps(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-"""What was not recorded."""
+"""Nothing was recorded."""
 
 
 @memoised

@@ -311,14 +311,14 @@ def _at_best(df: Frame, split: str, by: str | None) -> dict[tuple, AtBest]:
     best = best_values(df, split, by).sort_values("seed", kind="stable")
     seeds, values = best["seed"].to_numpy(), best["value"].to_numpy(float)
     judges, diverged = best["by"].to_numpy(), best["diverged"].to_numpy(bool)
-    found = {}
+    by_key = {}
     for key, at in best.groupby([*SIDE, "name"]).indices.items():
         finite = at[np.isfinite(values[at])]
         by_seed = dict(
             zip(seeds[finite].tolist(), values[finite].tolist(), strict=True)
         )
-        found[key] = AtBest(judges[at[0]], by_seed, int(diverged[at].sum()))
-    return found
+        by_key[key] = AtBest(judges[at[0]], by_seed, int(diverged[at].sum()))
+    return by_key
 
 
 def _served(df: Frame, variant: str) -> set[tuple[str, str]]:

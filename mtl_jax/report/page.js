@@ -7,6 +7,11 @@ const hidden = { variants: new Set(), seeds: new Set(), tasks: new Set() };
 const scales = { y: "auto" };
 const views = new Map(); // of panels, by their element
 
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
 function rowsOf(columns) {
   const names = Object.keys(columns);
   const unpacked = names.map((name) => {
@@ -36,9 +41,15 @@ function adapted(panel, rows) {
   };
 }
 
-async function draw(element) {
-  const { panel, name } = element.source;
-  const rows = (element.rows ??= rowsOf(panel.rows));
+// One after another in the same place.
+function draw(element) {
+  element.drawn = (element.drawn ?? Promise.resolve()).then(() => drawNow(element));
+  return element.drawn;
+}
+
+async function drawNow(element) {
+  const { panel, name, columns } = element.source;
+  const rows = (element.rows ??= rowsOf(await columns()));
   const result = await vegaEmbed(element, adapted(panel, rows), {
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
     downloadFileName: name, renderer: "svg", tooltip: { theme: prefers.matches ? "dark" : "light" },
@@ -149,12 +160,11 @@ function copyButtons(rows) {
 
 const told = (value) => value === null || value === undefined ? "" : String(value);
 
-function dataTable(details, payload) {
-  const panels = payload.panels.filter((panel) => Object.keys(panel.rows).length);
-  const names = [...new Set(panels.flatMap((panel) => Object.keys(panel.rows)))].filter((n) => n !== "last");
+function dataTable(details, panels, columns) {
+  const names = [...new Set(columns.flatMap(Object.keys))].filter((n) => n !== "last");
   const rows = [["panel", ...names]];
-  for (const panel of panels) {
-    for (const row of rowsOf(panel.rows)) rows.push([panel.title, ...names.map((name) => told(row[name]))]);
+  for (const [i, panel] of panels.entries()) {
+    for (const row of rowsOf(columns[i])) rows.push([panel.title, ...names.map((name) => told(row[name]))]);
   }
   const most = 400;
   const box = document.createElement("div");
@@ -181,9 +191,11 @@ function dataTable(details, payload) {
 
 for (const figure of document.querySelectorAll("figure[data-figure]")) {
   const payload = JSON.parse(document.getElementById(`data-${figure.dataset.figure}`).textContent);
+  let data; // promised when first asked for
+  const columns = () => (data ??= unpacked(payload.rows));
   const grid = figure.querySelector(".panels");
   grid.style.setProperty("--columns", payload.columns);
-  for (const panel of payload.panels) {
+  for (const [i, panel] of payload.panels.entries()) {
     const box = document.createElement("div");
     box.className = "panel";
     box.dataset.task = panel.task;
@@ -201,7 +213,7 @@ for (const figure of document.querySelectorAll("figure[data-figure]")) {
       const chart = document.createElement("div");
       chart.className = "chart";
       chart.style.minHeight = `${panel.spec.height + 45}px`;
-      chart.source = { panel, name: `${payload.id}-${panel.title}`.replace(/[^\w-]+/g, "_") };
+      chart.source = { panel, columns: async () => (await columns())[i], name: `${payload.id}-${panel.title}`.replace(/[^\w-]+/g, "_") };
       chart.setAttribute("role", "img");
       chart.setAttribute("aria-label", `${panel.title}; the data are in the table below`);
       box.append(chart);
@@ -212,7 +224,9 @@ for (const figure of document.querySelectorAll("figure[data-figure]")) {
   const layers = payload.panels.flatMap((panel) => panel.spec.layer ?? []);
   if (payload.looks.length) legend(figure, payload.looks, layers.some((layer) => layer.mark.type === "line"));
   const details = figure.querySelector("details.data");
-  details.addEventListener("toggle", () => { if (details.open && details.children.length < 2) dataTable(details, payload); });
+  let filled; // promised when first opened
+  details.fill = () => (filled ??= columns().then((shown) => dataTable(details, payload.panels, shown)));
+  details.addEventListener("toggle", () => { if (details.open) details.fill(); });
 }
 for (const table of document.querySelectorAll(".scroll > table")) {
   const box = table.parentElement;
@@ -244,7 +258,7 @@ function keep() {
   storage?.setItem(place, JSON.stringify(state));
 }
 
-function restore({ names, open, y, search: wanted, hash, scroll }) {
+async function restore({ names, open, y, search: wanted, hash, scroll }) {
   for (const [kind, of] of Object.entries(names)) for (const name of of) hidden[kind].add(name);
   for (const [fold, name] of folds) fold.open ||= open.includes(name);
   for (const box of document.querySelectorAll("input[data-seed]")) box.checked = !hidden.seeds.has(box.dataset.seed);
@@ -254,6 +268,7 @@ function restore({ names, open, y, search: wanted, hash, scroll }) {
   applyAll();
   if (hash !== location.hash) return; // the reader came by a link
   history.scrollRestoration = "manual";
+  await Promise.all(folds.map(([fold]) => fold.open && fold.fill?.())); // they have a height
   window.scrollTo(0, scroll);
   window.addEventListener("load", () => window.scrollTo(0, scroll));
 }

@@ -1,5 +1,7 @@
 """Charts: what they show is what they were given, and they can be drawn."""
 
+import base64
+import gzip
 import json
 import re
 
@@ -152,10 +154,12 @@ def test_a_run_that_diverged_ends_in_a_cross_and_is_no_part_of_the_mean():
     sound = np.array([True, True, False])
     runs = trajectories.Bundle(np.arange(2.0), np.arange(3), values, sound)
     np.testing.assert_allclose(runs.mean, 1.5)
-    table = rows.of_runs(runs, "multi", runs.steps)
+    of_runs = rows.of_runs(runs, "multi", runs.steps)
+    table = rows.joined([of_runs])
     lost = table[table["kind"] == "lost"]
     assert lost[["x", "y", "last"]].to_numpy().tolist() == [[0.0, 30.0, True]]
-    made = rows.joined([table, rows.of_mean(runs, "multi")])
+    made = rows.joined([of_runs, rows.of_mean(runs, "multi")])
+    assert set(payload.columns(made)["last"]) == {0, 1}  # the page asks for its truth
     panel = charts.curves("t", made, Axis("step"), Axis("loss"), LOOKS)
     scene = scene_of(charts.Picture("t", "", "", [panel], {}))
     assert texts_of(scene).count("×") == 1
@@ -266,7 +270,8 @@ def test_nothing_to_draw():
 @pytest.mark.parametrize("scale", ["linear", "log", "symlog"])
 def test_axes_take_any_values(values, scale):
     line = rows.line("multi", np.arange(len(values), dtype=float), np.array(values))
-    panel = charts.curves("t", line, Axis("x"), Axis("y", scale), LOOKS)
+    table = rows.joined([line])
+    panel = charts.curves("t", table, Axis("x"), Axis("y", scale), LOOKS)
     if panel.spec:
         export.render(charts.Picture("t", "", "", [panel], {}), "svg")
     assert bool(panel.spec) == (scale != "log" or max(values) > 0)
@@ -274,12 +279,13 @@ def test_axes_take_any_values(values, scale):
 
 def test_what_the_page_gets_is_what_is_drawn(drawn):
     panel = drawn["learning"].panels[0]
-    sent = json.loads(json.dumps(payload.of_picture(drawn["learning"])))["panels"][0]
-    np.testing.assert_allclose(sent["rows"]["y"], panel.rows["y"], rtol=1e-4)
-    coded = sent["rows"]["variant"]
+    sent = json.loads(json.dumps(payload.of_picture(drawn["learning"])))
+    columns = json.loads(gzip.decompress(base64.b64decode(sent["rows"])))[0]
+    np.testing.assert_allclose(columns["y"], panel.rows["y"], rtol=1e-4)
+    coded = columns["variant"]
     names = [coded["names"][code] for code in coded["codes"]]
     assert names == panel.rows["variant"].tolist()
-    assert sent["spec"] == json.loads(json.dumps(panel.spec))
+    assert sent["panels"][0]["spec"] == json.loads(json.dumps(panel.spec))
 
 
 def test_wide_bands_do_not_hide_the_line():
@@ -287,6 +293,6 @@ def test_wide_bands_do_not_hide_the_line():
     low, high = -np.ones(20), np.ones(20)
     low[-1], high[-1] = -1e3, 1e3
     line = rows.line("multi", x, np.zeros(20), low=low, high=high)
-    panel = charts.curves("t", line, Axis("x"), Axis("y"), LOOKS)
+    panel = charts.curves("t", rows.joined([line]), Axis("x"), Axis("y"), LOOKS)
     (domain,) = {tuple(y["scale"]["domain"]) for y in encodings(panel, "y")}
     assert -1.3 < domain[0] < -1 < 1 < domain[1] < 1.3

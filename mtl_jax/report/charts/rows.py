@@ -55,8 +55,8 @@ def line(variant: str, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> Rows
     return {"x": x, "y": y, "step": np.arange(len(x)), **more, **names}
 
 
-def joined(parts: Sequence[Rows]) -> Frame:
-    """Join rows, none if there are none."""
+def joined(parts: Sequence[Rows | Frame]) -> Frame:
+    """Join rows, of tables too; none if there are none."""
     parts = [part for part in parts if len(part["x"])]
     if not parts:
         return pd.DataFrame(columns=["variant", "seed", "step", "x", "y", "kind"])
@@ -69,7 +69,7 @@ def joined(parts: Sequence[Rows]) -> Frame:
     )
 
 
-def _column(part: Rows, name: str) -> np.ndarray:
+def _column(part: Rows | Frame, name: str) -> np.ndarray:
     if name in part:
         return np.asarray(part[name])
     return np.full(len(part["x"]), ABSENT.get(name, np.nan))

@@ -45,7 +45,7 @@ def against_loss(
             "seed": runs["seed"].astype(str), "kind": "dot",
         }
     )  # fmt: skip
-    made = [dots]
+    made: list[rows.Rows | Frame] = [dots]
     for variant, its in runs.groupby("variant", sort=False):
         made.append(rows.line(str(variant), *_means(its, value)))
     seen = runs[value].to_numpy(float)
@@ -149,7 +149,7 @@ def temperatures(
         "mt": f"{name} ({unit})" if unit else name,
         "transfer": "transfer, + is MT better",
     }
-    made: list[Frame] = []
+    made: list[rows.Rows | Frame] = []
     for variant, points in table.groupby("variant", sort=False):
         points = points[np.isfinite(points[value])]
         dots = pd.DataFrame({"x": points["temperature"], "y": points[value]})
