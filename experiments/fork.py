@@ -8,6 +8,8 @@ as the variant forkmerge:TARGET/all, and so tables and the report. Stopped or ki
 the same command goes on.
 """
 
+from typing import Any
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -34,10 +36,11 @@ def fork() -> int:
 
     console = entry.console(width=max(entry.console().width, 120))
     workdir = str(WORKDIR.value)
+    topk: list[Any] = [int(k) if k.isdecimal() else k for k in TOPK.value]
     outcome = forkmerge.fork(
         workdir,
         TARGETS.value,
-        topk=[int(text) if text.isdecimal() else text for text in TOPK.value],
+        topk=topk,
         epoch_step=EPOCH_STEP.value,
         ranking_epochs=RANKING_EPOCHS.value,
         changes=config_flags.get_override_values(flags.FLAGS["config"]),

@@ -173,10 +173,10 @@ class _Session:
         Raises:
           InputError: a checkpoint is beyond it, or what it wrote there is gone.
         """
-        df = records.read(self.folder)
+        df: Any = records.read(self.folder)
         last = int(df["step"].max())
         ours = df[df["variant"].str.startswith(FORKMERGE)]["step"]
-        if fork and (step > last or ours.max() < fork.looked):
+        if fork and (step > last or max(ours, default=-1) < fork.looked):
             raise InputError(
                 f"{FORKMERGE} was at step {step}, and training has made records anew "
                 f"since; delete {self.folder / FOLDER} to train by it anew, too."
@@ -262,8 +262,8 @@ class _Session:
         if is_seen:
             with self.watch("evaluation"):
                 sums = self.judge.evaluate(merged.params)
-            diverged = states.diverged.reshape(len(runs.seeds), -1)
-            rows = self._rows(step, sums, merged.coefficients, diverged)
+            diverged = np.reshape(states.diverged, (len(runs.seeds), -1))
+            rows = self._rows(step, sums, np.asarray(merged.coefficients), diverged)
             records.merge(self.folder, step, rows)
             self.say(f"step {step}: {len(rows)} values")
             fork = fork._replace(looked=np.array(step, np.int32))

@@ -112,4 +112,4 @@ def test_a_branch_that_is_not_finite_stays_out():
 @pytest.mark.parametrize("alphas", [(), (0.2, 1.0), (0.0, 1.5)])
 def test_alphas_out_of_range(alphas):
     with pytest.raises(InputError, match="alphas are .*; .*name 0 first"):
-        merging.greedy_merge(*drawn(0)[:1], loss=lambda _: 0, alphas=alphas)
+        merging.greedy_merge(*drawn(0)[:1], loss=lambda _: jnp.zeros(()), alphas=alphas)
