@@ -16,7 +16,7 @@ from mtl_jax.merging.composition import (
     per_layer,
     per_task,
 )
-from mtl_jax.merging.greedy import ALPHAS, Greedy, greedy_merge
+from mtl_jax.merging.greedy import Greedy, greedy_merge
 from mtl_jax.merging.learning import Corners, Learned, Variables, learn, unit_interval
 from mtl_jax.merging.task_losses import (
     entropy,
@@ -33,7 +33,6 @@ from mtl_jax.merging.tint import by_row, tint, visits
 from mtl_jax.merging.vectors import cosines, cosines_to, lengths, task_vectors
 
 __all__ = [
-    "ALPHAS",
     "Corners",
     "Greedy",
     "Learned",

@@ -17,9 +17,9 @@ as the variant ``forkmerge:TARGET/all``. Where this departs from the authors' co
   tie.
 - A step takes the weighted sum of the losses, as the paper's equation does; the code
   draws one task a step with probabilities like the weights.
-- Branches are merged as they are. The code goes back to the checkpoint of a branch that
-  was the best in validation of all time, hence before the last merge where the branch
-  did not get better.
+- Branches are merged as they are, trunk, heads and batch statistics. The code goes
+  back to the checkpoint of a branch that was the best in validation of all time, hence
+  from before the last merge where the branch did not get better.
 - The last merge is for the records alone unless it is due, so that a run that is
   prolonged is the longer run.
 """
@@ -99,14 +99,16 @@ def fork(
         chosen = some_of("targets", targets, made.setting.tasks) or made.setting.tasks
         sizes = _sizes(topk, len(made.setting.tasks) - 1, say)
         options = {"targets": list(chosen), "topk": sizes, "epoch_step": epoch_step}
+        period, ranking = _steps(made, epoch_step), _steps(made, ranking_epochs)
         place = folder / FOLDER
-        _bind(place, {**options, "ranking_epochs": ranking_epochs})
+        options["ranking_epochs"] = ranking_epochs
+        _check_options(place, options)
         runs = _labelled(made, branches.runs_of(made, chosen))
         keep = made.config.checkpoint.keep_last
         with checkpoint.open_manager(place, keep) as saved, StopSignal() as stop:
             session = _Session(
                 made, folder, saved, Judge(made, runs), sizes,
-                _steps(made, epoch_step), watch, say,
+                period, watch, say,
             )  # fmt: skip
             restored = checkpoint.restore(saved, session.blank(), say)
             step = restored[0] if restored else 0
@@ -119,7 +121,8 @@ def fork(
                 say(f"going on from step {step} of {last}")
                 fork = restored[1]
             else:
-                fork = session.begin(max(1, round(_steps(made, ranking_epochs))))
+                disk.write_json(place / OPTIONS, disk.sealed(options))
+                fork = session.begin(round(ranking))
             return session.train(fork, step, last, stop)
 
 
@@ -238,8 +241,8 @@ class _Session:
         for end, train in trainer.chunks([step, *bounds[bounds > step].tolist()]):
             states, begin, step = train(states), step, end
             is_seen, is_merge = end in points or end == last, end in merges
-            signal, every = stop.number, config.checkpoint.every
-            is_due = begin // every != end // every or signal or end == last
+            signal, period = stop.number, config.checkpoint.every
+            is_due = begin // period != end // period or signal or end == last
             if is_seen or is_merge or is_due:
                 fork = fork._replace(states=trainer.gather(states))
             if is_seen or is_merge:
@@ -322,12 +325,8 @@ def _check_splits(made: Experiment) -> None:
         )
 
 
-def _bind(place: Path, options: dict[str, Any]) -> None:
-    """Bind the folder to options, or check those that it is bound to.
-
-    Raises:
-      InputError: they are others, or cannot be read.
-    """
+def _check_options(place: Path, options: dict[str, Any]) -> None:
+    """Raise an `InputError` unless a folder is of these options, or a new one."""
     place.mkdir(exist_ok=True)
     path, before = place / OPTIONS, options
     remedy = f"delete {place} to train by {FORKMERGE} anew"
@@ -342,7 +341,6 @@ def _bind(place: Path, options: dict[str, Any]) -> None:
                 f"{name} was {before.get(name)!r}, now {value!r}; give the old value "
                 f"to go on, or {remedy}."
             )
-    disk.write_json(path, disk.sealed(options))
 
 
 def _labelled(made: Experiment, runs: Variant) -> Variant:
@@ -359,5 +357,15 @@ def _labelled(made: Experiment, runs: Variant) -> Variant:
 
 
 def _steps(made: Experiment, epochs: float) -> float:
-    """Return the steps that so many epochs have."""
-    return epochs * max(map(len, made.splits["train"])) / made.config.batch_size
+    """Return the steps that so many epochs have.
+
+    Raises:
+      InputError: less than one.
+    """
+    epoch = max(map(len, made.splits["train"])) / made.config.batch_size
+    if epochs * epoch < 1:
+        raise InputError(
+            f"epoch_step and ranking_epochs are at least a step, {1 / epoch:.3g} of an "
+            f"epoch here; {epochs:g} is less."
+        )
+    return epochs * epoch

@@ -7,6 +7,7 @@ import pytest
 
 from mtl_jax import InputError, merging
 from mtl_jax.devices.axis_map import sequential
+from mtl_jax.merging.greedy import ALPHAS
 
 DEPTH = 5
 
@@ -43,7 +44,7 @@ def by_hand(branches, loss):
     weights, lowest = {best: 1.0}, losses[best]
     for branch in others:
         mean, chosen = sum(weights.values()) / len(weights), 0.0
-        for alpha in merging.ALPHAS[1:]:
+        for alpha in ALPHAS[1:]:
             value = float(loss(of({**weights, branch: alpha * mean})))
             if value < lowest:
                 lowest, chosen = value, alpha * mean

@@ -134,6 +134,7 @@ def test_stopped_and_prolonged_it_ends_in_the_same_bits(forked, tmp_path, monkey
         ({"topk": (5, 9)}, "topk is .5, 9., of 2 auxiliary tasks: a single branch; "),
         ({"topk": (0, -1)}, "-1 is unfit: name numbers of tasks"),
         ({"epoch_step": 0}, "epoch_step is 0; it must be a positive number"),
+        ({"ranking_epochs": 0.01}, "at least a step, 0.0535 of an epoch here; 0.01"),
         ({"epoch_step": 1}, "epoch_step was 0.2, now 1; give the old value to go on"),
     ],
 )
