@@ -53,8 +53,9 @@ def fork() -> int:
         )
         return 128 + outcome.signal
     console.print(terminal_table.table(records.read(workdir)))
-    console.print(terminal_table.costs(outcome.seconds))
-    console.print(f"added to {workdir}/records/ (Parquet)")
+    if outcome.seconds:
+        console.print(terminal_table.costs(outcome.seconds))
+        console.print(f"added to {workdir}/records/ (Parquet)")
     return 0
 
 
