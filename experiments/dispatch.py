@@ -12,7 +12,7 @@ from mtl_jax.types import InputError
 from . import entry, help
 
 COMMANDS = (
-    *("train", "sweep", "reproduce", "measure", "merge", "group", "report"),
+    *("train", "sweep", "reproduce", "measure", "merge", "fork", "group", "report"),
     *("compile", "toy", "vocabulary", "tensorboard", "benchmark"),
 )
 """Modules and packages beside this one; each has a function of its own name."""

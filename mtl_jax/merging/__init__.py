@@ -2,7 +2,8 @@
 
 Solutions ``[T, ...]`` that were trained from one start are averaged, or the ways to
 them, the task vectors, are added up: with one scale, with signs that agree, or with
-coefficients that are learned. All works under ``jit``, and under ``vmap`` over seeds.
+coefficients that are learned. Branches of one training are merged as far as they help a
+target. All works under ``jit``, and under ``vmap`` over seeds.
 """
 
 from mtl_jax.merging.adamerging import adamerging
@@ -15,6 +16,7 @@ from mtl_jax.merging.composition import (
     per_layer,
     per_task,
 )
+from mtl_jax.merging.greedy import Greedy, greedy_merge
 from mtl_jax.merging.learning import Corners, Learned, Variables, learn, unit_interval
 from mtl_jax.merging.task_losses import (
     entropy,
@@ -32,6 +34,7 @@ from mtl_jax.merging.vectors import cosines, cosines_to, lengths, task_vectors
 
 __all__ = [
     "Corners",
+    "Greedy",
     "Learned",
     "Variables",
     "adamerging",
@@ -46,6 +49,7 @@ __all__ = [
     "elect",
     "entropy",
     "fisher_average",
+    "greedy_merge",
     "learn",
     "lengths",
     "mean_norm",

@@ -1,7 +1,8 @@
 """Go back to the checkpoints that a training run has kept, and add to its records."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,37 @@ class Work(NamedTuple):
     """Raises where the experiment is unfit, before anything is noted of the work."""
 
 
+@contextlib.contextmanager
+def reopened(
+    path: str | Path,
+    changes: dict[str, Any],
+    changeable: tuple[str, ...] = workdir.FREE,
+    check: Callable[[Config], None] = lambda _: None,
+) -> Iterator[tuple[Path, Experiment]]:
+    """Claim the workdir of a training run, as a context of folder and experiment.
+
+    Args:
+      path: the workdir.
+      changes: fields of its configuration by dotted name.
+      changeable: as of `Work`.
+      check: as of `Work`.
+
+    Raises:
+      InputError: no training run is there, or other data; or as the check does.
+    """
+    if not os.path.isdir(path):
+        raise InputError(f"there is no workdir {path}; name that of a training run.")
+    commands.check_run(path)
+    with workdir.claim(path) as folder:
+        config = workdir.config(folder, fields())
+        check(config)
+        config.update_from_flattened_dict(changes)
+        records.check(folder)
+        made = resolve(config)
+        workdir.check(folder, config, made.data, changeable, later=fields())
+        yield folder, made
+
+
 def revisit(
     path: str | Path, changes: dict[str, Any], work: Work, say: Callable[[str], None]
 ) -> dict[str, float]:
@@ -52,17 +84,9 @@ def revisit(
       InputError: no training run is there, or other data; no checkpoint of a point; or
         as the work does.
     """
-    if not os.path.isdir(path):
-        raise InputError(f"there is no workdir {path}; name that of a training run.")
-    commands.check_run(path)
     watch = Stopwatch("records")
-    with workdir.claim(path) as folder:
-        config = workdir.config(folder, fields())
-        work.check(config)
-        config.update_from_flattened_dict(changes)
-        records.check(folder)
-        made = resolve(config)
-        workdir.check(folder, config, made.data, work.changeable, later=fields())
+    with reopened(path, changes, work.changeable, work.check) as (folder, made):
+        config = made.config
         prepare = work.admit(made)
         with checkpoint.open_manager(folder, config.checkpoint.keep_last) as saved:
             points = made.points.tolist()
