@@ -22,6 +22,7 @@ from mtl_jax.smto.contract import (
     Method,
     Perturbation,
     Perturbed,
+    PreferenceSampler,
     Rotation,
 )
 from mtl_jax.smto.cosmos import cosmos
@@ -47,6 +48,7 @@ from mtl_jax.smto.moco import moco
 from mtl_jax.smto.modo import modo
 from mtl_jax.smto.momentum_config import momentum_config
 from mtl_jax.smto.nash_mtl import nash_mtl
+from mtl_jax.smto.palora import palora
 from mtl_jax.smto.pbi import pbi
 from mtl_jax.smto.pcd import pcd
 from mtl_jax.smto.pcgrad import pcgrad
@@ -118,6 +120,8 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "samo": samo,
     # of gradients at the representation
     "rotograd": rotograd,
+    # of one model at many preferences
+    "palora": palora,
 }
 """Factories of all methods by name. Rep-MTL (Wang et al., 2025), a `Cotangent`, has no
 reference code to be checked against yet."""
@@ -175,6 +179,7 @@ __all__ = [
     "Method",
     "Perturbation",
     "Perturbed",
+    "PreferenceSampler",
     "Rotation",
     "Smto",
     "SmtoState",

@@ -11,6 +11,7 @@ from mtl_jax.smto.contract import (
     Cotangent,
     Method,
     Perturbation,
+    PreferenceSampler,
     Rotation,
     check_count,
     check_known,
@@ -22,6 +23,7 @@ WAYS: dict[type, str] = {
     Perturbation: "by_perturbation",
     Cotangent: "by_cotangent",
     Rotation: "by_rotation",
+    PreferenceSampler: "by_preferences",
 }
 """Families that look at more than the tasks' gradients, and the way in `directions`
 that makes it."""

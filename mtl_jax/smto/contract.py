@@ -9,6 +9,7 @@ Families, named as the literature does, by what a method looks at:
 - `Aggregator`: the gradients themselves, coordinate by coordinate or over time.
 - `Perturbation`: gradients at other points than the parameters.
 - `Cotangent`, `Rotation`: gradients with respect to the shared representation.
+- `PreferenceSampler`: losses of one model at several preferences that it is told.
 
 Directions are to be minimised along: ``params - learning_rate * direction``.
 """
@@ -137,6 +138,19 @@ class Rotation(NamedTuple):
     generators ``[T, D, D]``, to weights and the generators' own gradients."""
 
 
+class PreferenceSampler(NamedTuple):
+    """Preferences over tasks that one model is told, to be trained at all of them."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[[int, PyTree, Array], tuple[Array, PyTree]]
+    """``update(num_tasks, state, key) -> (rays [M, T], state)``: preferences of a step,
+    each of sum 1. It minimises the mean over them of the tasks' losses, weighted by the
+    preference, of the model that is told it."""
+    share: Callable[[int], Array]
+    """``share(num_tasks) -> shares [T]``: the preference at which it is looked at."""
+
+
 Method = (
     LossWeighting
     | GramianWeighting
@@ -145,6 +159,7 @@ Method = (
     | Perturbation
     | Cotangent
     | Rotation
+    | PreferenceSampler
 )
 
 

@@ -79,10 +79,15 @@ def rotated(method):
     return weights
 
 
+def preferred(method):
+    return jnp.stack([method.update(T, method.init(T), key)[0] for key in KEYS])
+
+
 RUNS = {
     smto.Perturbation: perturbed,
     smto.Cotangent: at_representation,
     smto.Rotation: rotated,
+    smto.PreferenceSampler: preferred,
 }
 
 
