@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 GRADS = jnp.float32(RNG.normal(size=(UPDATES, T, P)))
 LOSSES = jnp.float32(np.exp(RNG.normal(size=(UPDATES, T))))
 KEYS = jax.random.split(jax.random.key(0), UPDATES)
-STATIC = ["tasks_per_step", "rescale", "times_tasks"]
+STATIC = ["tasks_per_step", "rescale", "times_tasks", "rays", "annealing"]
 """Numbers that the program depends on."""
 
 
@@ -80,7 +80,7 @@ def rotated(method):
 
 
 def preferred(method):
-    return jnp.stack([method.update(T, method.init(T), key)[0] for key in KEYS])
+    return jax.vmap(lambda key: method.update(T, method.init(T), key)[0])(KEYS)
 
 
 RUNS = {
@@ -136,6 +136,7 @@ def test_a_number_of_numpy_does_not_change_types():
         ("momentum_config", "tasks_per_step", 1),
         ("cagrad", "rescale", 1),
         ("fairgrad", "times_tasks", True),
+        ("palora", "rays", 2),
     ],
 )
 def test_what_the_program_depends_on_is_known(name, option, value):
