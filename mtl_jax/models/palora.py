@@ -140,9 +140,10 @@ def draw(key: Array, params: PyTree, tasks: int, rank: int) -> PyTree:
     Raises:
       InputError: there is no kernel.
     """
+    leaves: dict[Any, Any] = dict(flatten_dict(params))
     kernels = {
         path: leaf
-        for path, leaf in flatten_dict(params).items()
+        for path, leaf in leaves.items()
         if path[-1] == "kernel" and leaf.ndim in (2, 4)
     }
     if not kernels:
@@ -173,7 +174,8 @@ def adapted(params: PyTree, adapters: PyTree, shares: Array, scale: float) -> Py
       scale: ``alpha / r``.
     """
     kernels: dict[Any, Any] = dict(flatten_dict(params))
-    for path, (down, up) in flatten_dict(adapters).items():
+    flat: dict[Any, Any] = dict(flatten_dict(adapters))
+    for path, (down, up) in flat.items():
         kernel = kernels[path]
         h, w, inputs, outputs = _sizes(kernel.shape)
         weighted = up * (scale * shares)[:, None, None].astype(up.dtype)

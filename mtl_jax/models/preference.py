@@ -12,6 +12,8 @@
 [3.0]
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +40,7 @@ def tell(state: PyTree, shares: Array | np.ndarray) -> PyTree:
     On the host, if it is an array of NumPy, and in a program otherwise. A state of a
     trunk that asks for none stays as it is.
     """
-    xp = np if isinstance(shares, np.ndarray) else jnp
+    xp: Any = np if isinstance(shares, np.ndarray) else jnp
 
     def written(leaf: Array) -> Array:
         return xp.broadcast_to(shares.astype(leaf.dtype), leaf.shape)

@@ -12,6 +12,7 @@ from mtl_jax.smto.contract import (
     Method,
     Perturbation,
     PreferenceSampler,
+    Regularizer,
     Rotation,
     check_count,
     check_known,
@@ -23,6 +24,7 @@ WAYS: dict[type, str] = {
     Perturbation: "by_perturbation",
     Cotangent: "by_cotangent",
     Rotation: "by_rotation",
+    Regularizer: "by_regularizer",
     PreferenceSampler: "by_preferences",
 }
 """Families that look at more than the tasks' gradients, and the way in `directions`

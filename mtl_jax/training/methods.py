@@ -17,6 +17,7 @@ from mtl_jax.smto import (
     LossWeighting,
     Perturbation,
     PreferenceSampler,
+    Regularizer,
     Rotation,
     strategies,
 )
@@ -36,6 +37,7 @@ CUT: tuple[StrategyMaker, ...] = (
     strategies.by_representation,
     strategies.by_cotangent,
     strategies.by_rotation,
+    strategies.by_regularizer,
 )
 """Ways that cut the loss in two."""
 
@@ -82,6 +84,7 @@ def strategy(
         Perturbation: strategies.by_perturbation,
         Cotangent: strategies.by_cotangent,
         Rotation: strategies.by_rotation,
+        Regularizer: strategies.by_regularizer,
         PreferenceSampler: strategies.by_preferences,
     }
     if base != name:

@@ -108,7 +108,8 @@ def test_it_starts_as_its_encoder_bit_for_bit_and_goes_its_own_way(name):
         seen[1],
         by_hand,
     )
-    assert features._cache_size() == 1  # for all preferences
+    seen_as: Any = features
+    assert seen_as._cache_size() == 1  # for all preferences
 
 
 def test_one_model_learns_the_front_of_a_toy_problem():
@@ -140,7 +141,8 @@ def test_one_model_learns_the_front_of_a_toy_problem():
             tell=tell,
         )
 
-    strategy = strategies.by_preferences(smto.make("palora", rays=4))
+    method: Any = smto.make("palora", rays=4)
+    strategy = strategies.by_preferences(method)
     adam = optax.adam(0.02)
 
     @jax.jit
@@ -173,9 +175,8 @@ def test_one_model_learns_the_front_of_a_toy_problem():
 @pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
 def test_gradients_are_the_mean_over_preferences_of_the_weighted_losses(one_input):
     """Against one differentiation of what is minimised, with batch statistics."""
-    made = tiny.setting(
-        models.make("palora", encoder=tiny.NORMALISED, rank=RANK), one_input=one_input
-    )
+    trunk: Any = models.make("palora", encoder=tiny.NORMALISED, rank=RANK)
+    made = tiny.setting(trunk, one_input=one_input)
     rule = tiny.by(strategies.by_preferences, smto.make("palora", rays=2), True)
     state = init_state(made, rule, tiny.SEED, tiny.TASKS)
     shared = state.params.shared

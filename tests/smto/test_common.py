@@ -836,6 +836,12 @@ WRONG = {
         "inner": [("moco", "mgda")],
     },
     "rotograd": {"burn_in": [(-1, "0 or more")]},
+    "repmtl": {
+        "tsr": [(-1.0, "at least 0"), (INF, "finite")],
+        "csa": [(-1.0, "at least 0")],
+        "temperature": [(0.0, "more than 0")],
+        "through_heads": [("yes", "False, True")],
+    },
     "palora": {
         "rays": [(0, "1 or more"), (1.5, "1 or more")],
         "concentration": [(0.0, "more than 0"), (INF, "finite")],

@@ -19,6 +19,7 @@ GRADS = jnp.float32(RNG.normal(size=(UPDATES, T, P)))
 LOSSES = jnp.float32(np.exp(RNG.normal(size=(UPDATES, T))))
 KEYS = jax.random.split(jax.random.key(0), UPDATES)
 STATIC = ["tasks_per_step", "rescale", "times_tasks", "rays", "annealing"]
+STATIC += ["through_heads"]
 """Numbers that the program depends on."""
 
 
@@ -83,10 +84,15 @@ def preferred(method):
     return jax.vmap(lambda key: method.update(T, method.init(T), key)[0])(KEYS)
 
 
+def penalised(method):
+    return method.penalty(GRADS.swapaxes(0, 1)[:, :, None])  # an update is an example
+
+
 RUNS = {
     smto.Perturbation: perturbed,
     smto.Cotangent: at_representation,
     smto.Rotation: rotated,
+    smto.Regularizer: penalised,
     smto.PreferenceSampler: preferred,
 }
 

@@ -1,5 +1,7 @@
 """Preferences that a model is told while it trains: their law, and how they spread."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ KEY = jax.random.key(0)
 
 
 def draws(steps=4000, **options):
-    method = smto.make("palora", **options)
+    method: Any = smto.make("palora", **options)
     state = method.init(T)
     return np.asarray(
         jax.vmap(lambda key: method.update(T, state, key)[0])(
@@ -38,7 +40,7 @@ def test_rays_are_drawn_from_a_dirichlet_distribution(concentration):
 
 def test_evenly_spaced_rays_spread_from_the_centre():
     """As the authors' `AnnealingSampler`, mul 5 and epsilon 0.01."""
-    method = smto.make("palora", rays=6, annealing=4)
+    method: Any = smto.make("palora", rays=6, annealing=4)
     state, rays = method.init(2), []
     for _ in range(7):
         drawn, state = method.update(2, state, None)
@@ -53,7 +55,7 @@ def test_evenly_spaced_rays_spread_from_the_centre():
 
 @pytest.mark.parametrize(("rays", "tasks", "count"), [(4, 3, 6), (6, 3, 6), (5, 4, 10)])
 def test_of_many_tasks_at_least_as_many_rays(rays, tasks, count):
-    method = smto.make("palora", rays=rays, annealing=1)
+    method: Any = smto.make("palora", rays=rays, annealing=1)
     spread = np.asarray(method.update(tasks, jnp.int32(1), None)[0])
     assert spread.shape == (count, tasks)
     corners = np.eye(tasks)

@@ -36,6 +36,7 @@ def test_all_preferences_are_one_run_of_a_seed():
         "multi-palora@preference=lattice.2",
         "multi-palora@preference=1/2/1",
     )
+    made: Any
     (made,) = variants.make_all(config(lattice, other), TASKS, SIZES)
     assert made.task_ids.shape == (2, 3) and not made.options
     assert made.name == "multi-palora"
@@ -45,7 +46,9 @@ def test_all_preferences_are_one_run_of_a_seed():
     names = variants.expand(config(lattice, other), TASKS)
     assert [shown.name for shown in made.shown] == list(names)
     # Options of training are other models, whose numbers programs know as any.
-    both = config("multi-palora@concentration=0.5", "multi-palora")
+    both: Any = config("multi-palora@concentration=0.5", "multi-palora")
+    first: Any
+    second: Any
     first, second = variants.make_all(both, TASKS, SIZES)
     assert first.options["concentration"].tolist() == [0.5, 0.5]
     np.testing.assert_allclose(second.shown[0].shares, 1 / 3)
@@ -104,7 +107,8 @@ def test_records_have_a_front_of_one_model(tmp_path):
         )
         for t, task in enumerate(made.setting.tasks):
             rows: Any = made.splits["test"][t][None]
-            batch = take(made.setting, data_pool(made.setting), rows, np.array([t]))
+            number: Any = np.array([t])
+            batch = take(made.setting, data_pool(made.setting), rows, number)
             of_task = jax.tree.map(lambda leaf, t=t: leaf[t], (params.heads, state))
             heads, model_state = of_task
             outputs = made.setting.predict(

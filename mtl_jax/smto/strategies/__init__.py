@@ -12,6 +12,7 @@ from mtl_jax.smto.strategies.jacobian import by_jacobian
 from mtl_jax.smto.strategies.losses import by_losses
 from mtl_jax.smto.strategies.perturbation import by_perturbation
 from mtl_jax.smto.strategies.preferences import by_preferences
+from mtl_jax.smto.strategies.regularization import by_regularizer
 from mtl_jax.smto.strategies.rotation import by_rotation
 from mtl_jax.smto.strategies.samples import by_samples
 
@@ -25,6 +26,7 @@ __all__ = [
     "by_losses",
     "by_perturbation",
     "by_preferences",
+    "by_regularizer",
     "by_representation",
     "by_rotation",
     "by_samples",
