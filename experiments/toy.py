@@ -16,8 +16,9 @@ All have ``+ tanh(-theta_2)`` in the second loss, so that the two mirror each ot
 The losses fall to -20, and some methods divide by them or take logarithms. So, as FAMO
 is in its toy, all methods are told the losses minus -21 (the first: times its scale);
 gradients stay the same. Options are the defaults, but for no weight decay of FAMO, as
-in its toy, and an epoch of 100 steps. Left out are graddrop_rep and rotograd, for there
-is no shared representation, and fixed, whose weights may be any.
+in its toy, and an epoch of 100 steps. Left out are graddrop_rep, rotograd and repmtl,
+for there is no shared representation, palora, for no trunk is told a preference, and
+fixed, whose weights may be any.
 """
 
 import math
@@ -60,7 +61,9 @@ TOLERANCE = 0.002
 LEFT_OUT = {
     "graddrop_rep": "there is no shared representation",
     "rotograd": "there is no shared representation",
+    "repmtl": "there is no shared representation",
     "fixed": "its weights may be any",
+    "palora": "there is no trunk that is told a preference",
 }
 CHOSEN = {"famo": {"weight_decay": 0.0}}
 EPOCH = 100

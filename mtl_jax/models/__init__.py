@@ -14,6 +14,7 @@ from mtl_jax.models.lenet import lenet
 from mtl_jax.models.mlp import mlp
 from mtl_jax.models.mmoe import mmoe
 from mtl_jax.models.mtan import mtan
+from mtl_jax.models.palora import palora
 from mtl_jax.models.ple import ple
 from mtl_jax.models.resnet import resnet
 from mtl_jax.models.roberta import roberta
@@ -34,6 +35,8 @@ TRUNKS: dict[str, Callable[..., Trunk]] = {
     "ple": ple,
     "cross_stitch": cross_stitch,
     "mtan": mtan,
+    # a preference over tasks chooses among its parameters
+    "palora": palora,
 }
 """Factories of all trunks by name."""
 

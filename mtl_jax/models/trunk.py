@@ -24,6 +24,11 @@ class Trunk(nn.Module):
         """Put what every task has of its own below its head, such as a gate."""
         return head
 
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether it is told a preference over tasks; see `preference.tell`."""
+        return False
+
     def for_tasks(self, count: int) -> "Trunk":
         """Return the trunk for a setting of so many tasks."""
         del count
@@ -62,6 +67,10 @@ class SharedOutput(Trunk):
     def __call__(self, x: Array, train: bool) -> Array:
         """Outputs ``[B, ..., W]``."""
         return self.output(self.trunk(x, train), train)
+
+    @property
+    def is_conditioned(self) -> bool:  # noqa: D102
+        return self.trunk.is_conditioned
 
     def head(self, width: int) -> nn.Module:  # noqa: D102
         del width

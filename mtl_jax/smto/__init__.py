@@ -22,6 +22,8 @@ from mtl_jax.smto.contract import (
     Method,
     Perturbation,
     Perturbed,
+    PreferenceSampler,
+    Regularizer,
     Rotation,
 )
 from mtl_jax.smto.cosmos import cosmos
@@ -47,9 +49,11 @@ from mtl_jax.smto.moco import moco
 from mtl_jax.smto.modo import modo
 from mtl_jax.smto.momentum_config import momentum_config
 from mtl_jax.smto.nash_mtl import nash_mtl
+from mtl_jax.smto.palora import palora
 from mtl_jax.smto.pbi import pbi
 from mtl_jax.smto.pcd import pcd
 from mtl_jax.smto.pcgrad import pcgrad
+from mtl_jax.smto.repmtl import repmtl
 from mtl_jax.smto.reweighted import imtl, reweighted
 from mtl_jax.smto.rlw import rlw
 from mtl_jax.smto.rotograd import rotograd
@@ -118,9 +122,11 @@ SMTOS: dict[str, Callable[..., Method]] = {
     "samo": samo,
     # of gradients at the representation
     "rotograd": rotograd,
+    "repmtl": repmtl,
+    # of one model at many preferences
+    "palora": palora,
 }
-"""Factories of all methods by name. Rep-MTL (Wang et al., 2025), a `Cotangent`, has no
-reference code to be checked against yet."""
+"""Factories of all methods by name."""
 
 NESTED = ("inner", "losses")
 """Options whose value is another method, or its name."""
@@ -175,6 +181,8 @@ __all__ = [
     "Method",
     "Perturbation",
     "Perturbed",
+    "PreferenceSampler",
+    "Regularizer",
     "Rotation",
     "Smto",
     "SmtoState",

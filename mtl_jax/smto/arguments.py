@@ -11,6 +11,8 @@ from mtl_jax.smto.contract import (
     Cotangent,
     Method,
     Perturbation,
+    PreferenceSampler,
+    Regularizer,
     Rotation,
     check_count,
     check_known,
@@ -22,6 +24,8 @@ WAYS: dict[type, str] = {
     Perturbation: "by_perturbation",
     Cotangent: "by_cotangent",
     Rotation: "by_rotation",
+    Regularizer: "by_regularizer",
+    PreferenceSampler: "by_preferences",
 }
 """Families that look at more than the tasks' gradients, and the way in `directions`
 that makes it."""

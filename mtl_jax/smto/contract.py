@@ -8,7 +8,9 @@ Families, named as the literature does, by what a method looks at:
 - `CrossWeighting`: inner products between gradients of independent mini-batches.
 - `Aggregator`: the gradients themselves, coordinate by coordinate or over time.
 - `Perturbation`: gradients at other points than the parameters.
-- `Cotangent`, `Rotation`: gradients with respect to the shared representation.
+- `Cotangent`, `Rotation`, `Regularizer`: gradients with respect to the shared
+  representation.
+- `PreferenceSampler`: losses of one model at several preferences that it is told.
 
 Directions are to be minimised along: ``params - learning_rate * direction``.
 """
@@ -24,7 +26,7 @@ from jax.core import Tracer
 from mtl_jax.gradients.gramian import Gram
 from mtl_jax.options import one_of
 from mtl_jax.smto.solvers.solution import Solution, unit_gramian
-from mtl_jax.types import Array, InputError, PyTree
+from mtl_jax.types import Array, InputError, PyTree, Scalar
 
 REDUCTIONS = ("sum", "mean")
 
@@ -137,6 +139,31 @@ class Rotation(NamedTuple):
     generators ``[T, D, D]``, to weights and the generators' own gradients."""
 
 
+class Regularizer(NamedTuple):
+    """A penalty on the gradients at the shared representation, added to the losses."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    penalty: Callable[[Array], Scalar]
+    """``penalty(grads [T, B, P, C])``: of the gradients of the losses with respect to
+    the representations of examples, at positions (1 where it has none) and channels."""
+    through_heads: bool
+    """Whether it trains the heads, by which those gradients depend on them."""
+
+
+class PreferenceSampler(NamedTuple):
+    """Preferences over tasks that one model is told, to be trained at all of them."""
+
+    init: Callable[[int], PyTree]
+    """``init(num_tasks) -> state``."""
+    update: Callable[[int, PyTree, Array], tuple[Array, PyTree]]
+    """``update(num_tasks, state, key) -> (rays [M, T], state)``: preferences of a step,
+    each of sum 1. It minimises the mean over them of the tasks' losses, weighted by the
+    preference, of the model that is told it."""
+    share: Callable[[int], Array]
+    """``share(num_tasks) -> shares [T]``: the preference at which it is looked at."""
+
+
 Method = (
     LossWeighting
     | GramianWeighting
@@ -145,6 +172,8 @@ Method = (
     | Perturbation
     | Cotangent
     | Rotation
+    | Regularizer
+    | PreferenceSampler
 )
 
 

@@ -1,5 +1,7 @@
 """Preferences over tasks: how much each counts, relative to the others."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ Shares = Callable[[int], Array]
 """From the number of tasks to shares ``[T]`` that sum to 1."""
 Preference = Sequence[float] | Array
 """Numbers, one a task, of which only the ratios count; empty for equal ones."""
+MOST = 1_000
+"""Points of a lattice."""
 
 
 def shares(method: str, preference: Preference) -> Shares:
@@ -60,3 +64,31 @@ def checked(share: Shares) -> Callable[[int], tuple[()]]:
         return ()
 
     return init
+
+
+def lattice(divisions: int, num_tasks: int) -> list[tuple[float, ...]]:
+    """Return the vectors of multiples of ``1 / divisions`` that sum to 1.
+
+    Source: Das & Dennis, SIAM J. Optim. 8, 1998 (simplex-lattice design).
+
+    >>> lattice(2, 2)
+    [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)]
+
+    Raises:
+      InputError: more than `MOST` of them.
+    """
+    count = math.comb(divisions + num_tasks - 1, divisions)
+    if count > MOST:
+        raise InputError(
+            f"lattice.{divisions} of {num_tasks} tasks has {count} points; choose a "
+            f"number of divisions that makes {MOST} at most."
+        )
+    # Bars among stars: between two of them lie the divisions of a task.
+    places = range(divisions + num_tasks - 1)
+    return [
+        tuple(
+            (after - before - 1) / divisions
+            for before, after in itertools.pairwise((-1, *bars, len(places)))
+        )
+        for bars in itertools.combinations(places, num_tasks - 1)
+    ]

@@ -108,8 +108,9 @@ def pieces(
     states = [state_shapes(setting, v) for v in variants]
     loader = loader_of(made, evaluation_of(made))
     points, parts = len(made.points), len(loader.eval_parts)
-    shared = Counter(map(evaluation_key, variants, loader.stacks))
-    sizes = Counter(map(views_of, variants))
+    shown = made.shown
+    shared = Counter(evaluation_key(v, loader.stacks[i]) for i, v in shown)
+    sizes = Counter(views_of(variant) for _, variant in shown)
 
     def of(key: tuple, trace: Trace) -> Piece:
         kind, detail, *rest = key
@@ -123,7 +124,9 @@ def pieces(
             return Piece(
                 f"{kind} of {detail} tasks", "point", points * sizes[detail], trace
             )
-        return Piece(f"{kind} of {variants[detail].name}", "point", points, trace)
+        variant = variants[detail]
+        times = points * len(variant.shown)
+        return Piece(f"{kind} of {variant.name}", "point", times, trace)
 
     traces = program_traces(setting, variants, states, loader)
     traces |= factor_traces(made, states)

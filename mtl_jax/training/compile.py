@@ -17,7 +17,7 @@ from mtl_jax.smto import SmtoState
 from mtl_jax.training import evaluate
 from mtl_jax.training.batches import IndexedPool, Loader
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.step import TrainState, init_state, train_chunk
+from mtl_jax.training.step import TrainState, init_state, told, train_chunk
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import Array, PyTree
 
@@ -104,8 +104,19 @@ class Programs:
         """Make steps of training; see `TrainProgram`."""
         return self.train_program(states, pool, count, looked_at)
 
-    def evaluate(self, states: TrainState, pool: IndexedPool) -> PyTree:
-        """Return `evaluate.sums` of every run, for one of `Loader.eval_chunks`."""
+    def evaluate(
+        self, states: TrainState, pool: IndexedPool, shares: np.ndarray | None = None
+    ) -> PyTree:
+        """Return `evaluate.sums` of every run, for one of `Loader.eval_chunks`.
+
+        Args:
+          states: of all runs, on the devices.
+          pool: the part.
+          shares: preference ``[T]`` that the models are told, if there is one.
+        """
+        runs = self.train_program.runs
+        place = partial(run_axis.replicate, runs, spec=run_axis.ROWS)
+        states = told(states, shares, place)
         return self.eval_program(states, self.train_program.task_ids, pool)
 
 

@@ -51,7 +51,7 @@ from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.resolve import Experiment, resolve
 from mtl_jax.training.setting import Setting
-from mtl_jax.training.step import TrainState, data_pool
+from mtl_jax.training.step import TrainState, data_pool, told
 from mtl_jax.training.throughput import Throughput, throughput
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import Config, PyTree
@@ -75,10 +75,11 @@ class Snapshot(NamedTuple):
     step: int
     reports: list[ChunkReport]
     sums: list[list[PyTree]]
-    """Sums of the evaluation by variant and part, on the device; empty for a variant
-    that was not evaluated."""
+    """Sums of the evaluation by `Experiment.shown` and part, on the device; empty for a
+    variant that was not evaluated."""
     factors: list[list[PyTree]]
-    """Values of the factors by variant; empty for one that was not evaluated."""
+    """Values of the factors by `Experiment.shown`; empty for one that was not
+    evaluated."""
 
 
 class LoopState(NamedTuple):
@@ -351,18 +352,18 @@ def _look(session: Session, state: LoopState, step: int) -> LoopState:
         step in made.points or after > before
         for after, before in zip(reached, state.levels, strict=True)
     ]
-    sums: list[list[PyTree]] = [[] for _ in programs]
-    factors: list[list[PyTree]] = [[] for _ in programs]
+    sums: list[list[PyTree]] = [[] for _ in made.shown]
+    factors: list[list[PyTree]] = [[] for _ in made.shown]
     if any(wanted):
         jax.block_until_ready(state.states)  # the rest of training is not evaluation
         with session.watch("evaluation"):
             sums = _evaluated(session, state, wanted)
-    for i in np.flatnonzero(wanted):
-        if session.factors[i]:
-            on_host = programs[i].gather(state.states[i])
+    for place, (i, variant) in enumerate(made.shown):
+        if wanted[i] and session.factors[i]:
+            on_host = told(programs[i].gather(state.states[i]), variant.shares)
             for factor in session.factors[i]:
                 with session.watch(factor.name):
-                    factors[i].append(factor.measure(on_host))
+                    factors[place].append(factor.measure(on_host))
     look = Snapshot(step, list(state.reports), sums, factors)
     return state._replace(levels=reached, pending=look)
 
@@ -370,11 +371,14 @@ def _look(session: Session, state: LoopState, step: int) -> LoopState:
 def _evaluated(
     session: Session, state: LoopState, wanted: list[bool]
 ) -> list[list[PyTree]]:
-    """Sums of the variants that are wanted, part by part."""
-    sums: list[list[PyTree]] = [[] for _ in wanted]
+    """Sums of the variants that are wanted, as they are shown, part by part."""
+    shown = session.experiment.shown
+    sums: list[list[PyTree]] = [[] for _ in shown]
     for pools in session.loader.eval_chunks():
-        for i in np.flatnonzero(wanted):
-            sums[i].append(session.programs[i].evaluate(state.states[i], pools[i]))
+        for parts, (i, variant) in zip(sums, shown, strict=True):
+            if wanted[i]:
+                states, evaluate = state.states[i], session.programs[i].evaluate
+                parts.append(evaluate(states, pools[i], variant.shares))
         jax.block_until_ready([parts[:-1] for parts in sums])  # or pools pile up
     return jax.block_until_ready(sums)
 
@@ -384,17 +388,24 @@ def _write(session: Session, state: LoopState) -> LoopState:
     look = state.pending
     if look is None:
         return state
-    rows, losses, diverged = [], {}, []
-    for i, variant in enumerate(session.experiment.variants):
-        report, sums = session.programs[i].gather((look.reports[i], look.sums[i]))
-        rows += _rows(session, variant, look, i, report, sums, state.diverged[i])
-        diverged.append(report.diverged)
-        losses[variant.name] = _mean_loss(report)
+    rows = []
+    reports = [
+        programs.gather(report)
+        for programs, report in zip(session.programs, look.reports, strict=True)
+    ]
+    for place, (i, variant) in enumerate(session.experiment.shown):
+        sums = session.programs[i].gather(look.sums[place])
+        rows += _rows(session, variant, look, i, place, reports[i], sums, state)
+    losses = {
+        variant.name: _mean_loss(report)
+        for variant, report in zip(session.experiment.variants, reports, strict=True)
+    }
     if rows:
         multihost.on_primary_host(records.write)(session.folder, look.step, rows)
         session.log(look.step, rows)
     session.bar.show(look.step, losses, look.step in session.experiment.points)
     ended = state.ended or (bool(rows) and session.enough())
+    diverged = [report.diverged for report in reports]
     return state._replace(diverged=diverged, pending=None, ended=ended)
 
 
@@ -403,14 +414,26 @@ def _rows(
     variant: Variant,
     look: Snapshot,
     number: int,
+    place: int,
     report: ChunkReport,
     sums: list[PyTree],
-    diverged: np.ndarray,
+    before: LoopState,
 ) -> list[Row]:
-    """Rows of one variant: divergence that is new, evaluation, and factors."""
+    """Rows of one variant: divergence that is new, evaluation, and factors.
+
+    Args:
+      session: the process.
+      variant: as it is shown.
+      look: what was seen.
+      number: of the variant that trains.
+      place: of what is shown.
+      report: of the variant that trains, on the host.
+      sums: of its evaluation, on the host.
+      before: with the runs that had diverged before.
+    """
     made, step = session.experiment, look.step
     row = partial(record_rows.row, made.setting, variant, made.config.batch_size)
-    new = np.flatnonzero((report.diverged >= 0) & (diverged < 0))
+    new = np.flatnonzero((report.diverged >= 0) & (before.diverged[number] < 0))
     rows = list(record_rows.marks(row, new, np.asarray(report.diverged)))
     sound = np.flatnonzero(report.diverged < 0)
     if sums:
@@ -419,7 +442,7 @@ def _rows(
             row, made.setting, variant, step, sound, joined, session.batches
         )
         rows += record_rows.updates(row, variant, step, sound, report.smto)
-    measured = look.factors[number]
+    measured = look.factors[place]
     for factor, values in zip(session.factors[number], measured, strict=False):
         rows += factor.rows(row, step, sound.tolist(), values)
     return rows

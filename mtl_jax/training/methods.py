@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from mtl_jax import smto
 from mtl_jax.devices import axis_map
 from mtl_jax.options import one_of
@@ -14,6 +16,8 @@ from mtl_jax.smto import (
     GramianWeighting,
     LossWeighting,
     Perturbation,
+    PreferenceSampler,
+    Regularizer,
     Rotation,
     strategies,
 )
@@ -33,6 +37,7 @@ CUT: tuple[StrategyMaker, ...] = (
     strategies.by_representation,
     strategies.by_cotangent,
     strategies.by_rotation,
+    strategies.by_regularizer,
 )
 """Ways that cut the loss in two."""
 
@@ -61,7 +66,7 @@ def strategy(
     one_of("smto.path", config.smto.path, PATHS)
     base = base_of(name)
     method = make(base, config, sizes, options)
-    if isinstance(method, LossWeighting | GramianWeighting):
+    if isinstance(method, LossWeighting | GramianWeighting | PreferenceSampler):
         method.init(num_tasks)  # raises where options do not fit the tasks
     if isinstance(method, CrossWeighting) and config.batch_size < method.parts:
         raise InputError(
@@ -79,6 +84,8 @@ def strategy(
         Perturbation: strategies.by_perturbation,
         Cotangent: strategies.by_cotangent,
         Rotation: strategies.by_rotation,
+        Regularizer: strategies.by_regularizer,
+        PreferenceSampler: strategies.by_preferences,
     }
     if base != name:
         if not isinstance(method, GramianWeighting):
@@ -87,8 +94,9 @@ def strategy(
                 f"does not weigh a Gramian; name one that does, such as mgda-ub."
             )
         makers[GramianWeighting] = strategies.by_representation
+    of_losses = isinstance(method, LossWeighting | PreferenceSampler)
     weighted = config.smto.head_grad == "weighted" or (
-        config.smto.head_grad == "default" and isinstance(method, LossWeighting)
+        config.smto.head_grad == "default" and of_losses
     )
     make_strategy = makers[type(method)]
     if make_strategy in CUT and config.grad_accumulation > 1:
@@ -97,6 +105,22 @@ def strategy(
             f"grad_accumulation {config.grad_accumulation} at 1, or the variant out."
         )
     return make_strategy(method, weighted)
+
+
+def shown_at(
+    name: str, config: Config, sizes: Sequence[int], options: Mapping[str, Any]
+) -> np.ndarray | None:
+    """Return the preference ``[T]`` that a model is told where it is looked at.
+
+    None for methods that tell it none; of the others training does not depend on it.
+
+    Raises:
+      InputError: as `make`; not one number a task.
+    """
+    method = make(base_of(name), config, sizes, options)
+    if not isinstance(method, PreferenceSampler):
+        return None
+    return np.asarray(method.share(len(sizes)), np.float32)
 
 
 def _goes_one_by_one(config: Config) -> bool:

@@ -15,7 +15,7 @@ from mtl_jax.training import record_rows
 from mtl_jax.training.factor_programs import CompiledFactor, compile_factors
 from mtl_jax.training.resolve import Experiment
 from mtl_jax.training.revisit import Look, Prepare, Work, revisit
-from mtl_jax.training.step import TrainState
+from mtl_jax.training.step import TrainState, told
 from mtl_jax.types import Config, InputError
 
 CHANGEABLE = ("factors.", *workdir.FREE)
@@ -90,10 +90,11 @@ def _rows(
 ) -> list[Row]:
     """Values of the factors of all runs at a step."""
     rows = []
-    for variant, chosen, state in zip(made.variants, compiled, states, strict=True):
+    for number, variant in made.shown:
         row = partial(record_rows.row, made.setting, variant, made.config.batch_size)
+        state = told(states[number], variant.shares)
         sound = np.flatnonzero(state.diverged < 0).tolist()
-        for factor in chosen:
+        for factor in compiled[number]:
             with watch(factor.name):
                 values = factor.measure(state)
             rows += factor.rows(row, step, sound, values)

@@ -54,6 +54,13 @@ class Experiment:
     target: Target
     """Devices that its programs are for."""
 
+    @property
+    def shown(self) -> list[tuple[int, Variant]]:
+        """Return the variants of the records, and the numbers of those they are of."""
+        return [
+            (i, v) for i, variant in enumerate(self.variants) for v in variant.shown
+        ]
+
     @cached_property
     def data(self) -> dict[str, Any]:
         """Identity of the data: its checksum, and where it came from."""
@@ -104,10 +111,12 @@ def resolve(
     if config.epochs:
         config.steps = settled.steps = max(1, round(config.epochs * epoch))
     maps = forms.maps(settled, setting, target.platform)
+    made = variants.make_all(settled, setting.tasks, sizes, optimizer, maps)
+    _check_told(made, setting)
     return Experiment(
         config=config,
         setting=setting,
-        variants=variants.make_all(settled, setting.tasks, sizes, optimizer, maps),
+        variants=made,
         splits=splits,
         points=_points(config, config.trajectory.epochs * epoch),
         traced=profile.span(config.profile, config.steps),
@@ -115,6 +124,17 @@ def resolve(
         view_map=maps.runs(1),
         target=target,
     )
+
+
+def _check_told(made: list[Variant], setting: Setting) -> None:
+    """Refuse variants that tell a preference to a trunk that asks for none."""
+    telling = [variant.name for variant in made if variant.rays]
+    if telling and not setting.trunk.is_conditioned:
+        raise InputError(
+            f"variant {telling[0]} tells its model a preference, and the trunk "
+            f"{type(setting.trunk).__name__} asks for none; choose "
+            f"--config.model.name=palora, with that trunk as its encoder."
+        )
 
 
 def _points(config: Config, spacing: float) -> np.ndarray:

@@ -4,11 +4,13 @@ Nothing here knows of runs side by side: whoever wants several maps these functi
 over a run axis.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.custom_batching import custom_vmap
@@ -17,6 +19,7 @@ from mtl_jax import tree
 from mtl_jax.devices.axis_map import AxisMap, sequential
 from mtl_jax.gradients import TaskInputs
 from mtl_jax.gradients.gramian import compared
+from mtl_jax.models.preference import PREFERENCE, tell
 from mtl_jax.objectives.mixed import MixedTargets
 from mtl_jax.smto import SmtoState
 from mtl_jax.smto.strategies import Strategy, Tasks
@@ -106,6 +109,26 @@ def init_state(
     )
 
 
+def told(
+    states: TrainState,
+    shares: np.ndarray | None,
+    place: Callable[[PyTree], PyTree] = lambda said: said,
+) -> TrainState:
+    """Tell the models of runs a preference ``[T]``; None: leave them as they are.
+
+    Args:
+      states: of runs, leaves ``[R, ...]``.
+      shares: on the host.
+      place: puts what is said where the states are; the host if not given.
+    """
+    trunk = states.model_state.trunk
+    if shares is None or PREFERENCE not in trunk:
+        return states
+    said = tell({PREFERENCE: trunk[PREFERENCE]}, shares)
+    model_state = states.model_state._replace(trunk={**trunk, **place(said)})
+    return states._replace(model_state=model_state)
+
+
 def step_key(state: TrainState) -> Array:
     """Return the key of the next step, the same for all variants of a seed."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -154,6 +177,7 @@ def tasks_at(
         axes=setting.batch_axes,
         task_map=method.task_map,
         chunk=method.chunk,
+        tell=tell,
         parts=method.parts,
     )
 

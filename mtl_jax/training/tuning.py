@@ -9,13 +9,13 @@ Options of a number for every task, weights and preferences, have slashes:
 """
 
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtl_jax import smto
 from mtl_jax.options import one_of
+from mtl_jax.smto.preference import lattice
 from mtl_jax.training.config import SHARED
 from mtl_jax.types import OPTION, InputError
 
@@ -30,8 +30,6 @@ KINDS: dict[type, str] = {
 BETWEEN = "/"
 """Between the numbers of an option that has one for every task."""
 LATTICE = re.compile(r"lattice\.([1-9]\d*)")
-MOST = 1_000
-"""Points of a lattice."""
 
 
 def parse(method: str, base: str) -> tuple[str, dict[str, Any]]:
@@ -90,7 +88,7 @@ def points(method: str, base: str, num_tasks: int) -> Iterator[str]:
     ['multi-upgrad@preference=0.0/1.0', 'multi-upgrad@preference=1.0/0.0']
 
     Raises:
-      InputError: as `parse`; more than `MOST` points.
+      InputError: as `parse`; as `lattice`.
     """
     name, options = parse(method, base)
     known = smto.options(base) if options else {}
@@ -101,34 +99,6 @@ def points(method: str, base: str, num_tasks: int) -> Iterator[str]:
     }
     for point in itertools.product(*lattices.values()):
         yield spell(name, options | dict(zip(lattices, point, strict=True)))
-
-
-def lattice(divisions: int, num_tasks: int) -> list[tuple[float, ...]]:
-    """Return the vectors of multiples of ``1 / divisions`` that sum to 1.
-
-    Source: Das & Dennis, SIAM J. Optim. 8, 1998 (simplex-lattice design).
-
-    >>> lattice(2, 2)
-    [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)]
-
-    Raises:
-      InputError: more than `MOST` of them.
-    """
-    count = math.comb(divisions + num_tasks - 1, divisions)
-    if count > MOST:
-        raise InputError(
-            f"lattice.{divisions} of {num_tasks} tasks has {count} points; choose a "
-            f"number of divisions that makes {MOST} at most."
-        )
-    # Bars among stars: between two of them lie the divisions of a task.
-    places = range(divisions + num_tasks - 1)
-    return [
-        tuple(
-            (after - before - 1) / divisions
-            for before, after in itertools.pairwise((-1, *bars, len(places)))
-        )
-        for bars in itertools.combinations(places, num_tasks - 1)
-    ]
 
 
 def _value(method: str, option: str, text: str, default: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mtl_jax import smto
+from mtl_jax.analysis.variant import family_of
 from mtl_jax.devices import axis_map
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.options import closest, did_you_mean, is_positive, name_list
@@ -66,6 +67,23 @@ class Variant(NamedTuple):
     ``[R, T]`` where an option has a number for every task."""
     strategy_of: Callable[[Mapping[str, Any]], Strategy] | None = None
     """From such options of a run to its strategy."""
+    rays: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Preferences ``[T]`` at which one model of all of them is looked at, by the
+    variants of the records that it is then; empty for a model of one."""
+    shares: np.ndarray | None = None
+    """Preference ``[T]`` that the model is told, of a variant that is `shown`."""
+
+    @property
+    def shown(self) -> list["Variant"]:
+        """Return the variants of the records: itself, or of a model for each ray."""
+        if not self.rays:
+            return [self]
+
+        def at(name: str, shares: np.ndarray) -> Variant:
+            labels = tuple(label._replace(variant=name) for label in self.labels)
+            return self._replace(name=name, labels=labels, rays={}, shares=shares)
+
+        return list(map(at, self.rays, self.rays.values()))
 
     @property
     def inputs(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -207,7 +225,9 @@ def make_all(
     for method, group in _members(names(config), config, tasks):
         # Where a method goes by the sizes of its tasks, each group has its program.
         of_group = tuple(sizes[task] for task in group.tasks)
-        key = _program(method), len(group.tasks), group.has_target, of_group
+        is_shown = _ray(method, group, config, of_group) is not None
+        program = family_of(method) if is_shown else _program(method)
+        key = program, len(group.tasks), group.has_target, of_group
         chosen = key[:3] if method in PLAIN else key
         stacks.setdefault(chosen, []).append((method, group))
     return [
@@ -222,6 +242,23 @@ def _program(method: str) -> tuple:
     numbers = tuning.numbers(smto_of(method), options)
     fixed = {k: v for k, v in options.items() if k not in numbers}
     return name, tuple(numbers), tuple(fixed.items())
+
+
+def _ray(
+    method: str, group: Group, config: Config, sizes: Sequence[int]
+) -> np.ndarray | None:
+    """Preference ``[T]`` that a model of all of them is told; None for other models."""
+    base = smto_of(method)
+    if not base:
+        return None
+    options = tuning.parse(method, base)[1]
+    shares = methods.shown_at(base, config, sizes, options)
+    if shares is not None and group.name:
+        raise InputError(
+            f"variant {method}{GROUP}{group.name} tells its model a preference over "
+            f"all tasks; leave the group {group.name} out."
+        )
+    return shares
 
 
 def expand(config: Config, tasks: Sequence[str]) -> tuple[str, ...]:
@@ -273,7 +310,18 @@ def _stack(
     override: OptimizerMaker | None,
     maps: Maps,
 ) -> Variant:
-    """Runs of the methods of one program on groups of as many tasks."""
+    """Runs of the methods of one program on groups of as many tasks.
+
+    One model of all preferences is one run of a seed and a rate; the members are what
+    it is shown as.
+    """
+    rays: dict[str, np.ndarray] = {}
+    for name, group in members:
+        shares = _ray(name, group, config, [sizes[task] for task in group.tasks])
+        if shares is not None:
+            rays[name] = shares
+    if rays:
+        members = [(family_of(members[0][0]), members[0][1])]
     method = members[0][0].partition(OPTION)[0]
     single = groups.is_single(method)
     pairs: list[tuple[float, tuple[str, Group]]]
@@ -318,6 +366,7 @@ def _stack(
         strategy_of=lambda traced: methods.strategy(
             chosen, config, size, of_group, {**fixed, **traced}
         ),
+        rays=rays,
     )
 
 

@@ -12,7 +12,7 @@ from experiments import toy
 from mtl_jax import smto
 from mtl_jax.analysis import hypervolume
 from mtl_jax.smto.lift import Liftable
-from mtl_jax.training import tuning
+from mtl_jax.smto.preference import lattice
 from mtl_jax.types import InputError
 
 losses = jax.jit(toy.losses)
@@ -193,7 +193,7 @@ def test_eleven_preferences_reach_the_front_where_they_should(
     option, method, scalarization
 ):
     """Train a lattice in one program; the front of a grid says where each is to end."""
-    rays = np.array(tuning.lattice(10, 2), np.float32)
+    rays = np.array(lattice(10, 2), np.float32)
     start = jnp.zeros(2)
 
     @jax.jit

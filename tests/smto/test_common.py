@@ -836,6 +836,17 @@ WRONG = {
         "inner": [("moco", "mgda")],
     },
     "rotograd": {"burn_in": [(-1, "0 or more")]},
+    "repmtl": {
+        "tsr": [(-1.0, "at least 0"), (INF, "finite")],
+        "csa": [(-1.0, "at least 0")],
+        "temperature": [(0.0, "more than 0")],
+        "through_heads": [("yes", "False, True")],
+    },
+    "palora": {
+        "rays": [(0, "1 or more"), (1.5, "1 or more")],
+        "concentration": [(0.0, "more than 0"), (INF, "finite")],
+        "annealing": [(-1, "0 or more"), (10, "rays of at least 2")],
+    },
     "samo": {
         "rho": [(0.0, "more than 0")],
         "beta": [(1.1, "at most 1")],

@@ -18,7 +18,8 @@ RNG = np.random.default_rng(0)
 GRADS = jnp.float32(RNG.normal(size=(UPDATES, T, P)))
 LOSSES = jnp.float32(np.exp(RNG.normal(size=(UPDATES, T))))
 KEYS = jax.random.split(jax.random.key(0), UPDATES)
-STATIC = ["tasks_per_step", "rescale", "times_tasks"]
+STATIC = ["tasks_per_step", "rescale", "times_tasks", "rays", "annealing"]
+STATIC += ["through_heads"]
 """Numbers that the program depends on."""
 
 
@@ -79,10 +80,20 @@ def rotated(method):
     return weights
 
 
+def preferred(method):
+    return jax.vmap(lambda key: method.update(T, method.init(T), key)[0])(KEYS)
+
+
+def penalised(method):
+    return method.penalty(GRADS.swapaxes(0, 1)[:, :, None])  # an update is an example
+
+
 RUNS = {
     smto.Perturbation: perturbed,
     smto.Cotangent: at_representation,
     smto.Rotation: rotated,
+    smto.Regularizer: penalised,
+    smto.PreferenceSampler: preferred,
 }
 
 
@@ -131,6 +142,7 @@ def test_a_number_of_numpy_does_not_change_types():
         ("momentum_config", "tasks_per_step", 1),
         ("cagrad", "rescale", 1),
         ("fairgrad", "times_tasks", True),
+        ("palora", "rays", 2),
     ],
 )
 def test_what_the_program_depends_on_is_known(name, option, value):

@@ -2,7 +2,7 @@
 
 Each makes what a family of methods looks at, at the least cost: one backward pass
 of a weighted loss, gradients of all tasks, their Gramian only, gradients at the
-representation, of parts of the batch, or at other points.
+representation, of parts of the batch, at other points, or at other preferences.
 """
 
 from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks
@@ -11,6 +11,8 @@ from mtl_jax.smto.strategies.gramian import by_gramian, by_size
 from mtl_jax.smto.strategies.jacobian import by_jacobian
 from mtl_jax.smto.strategies.losses import by_losses
 from mtl_jax.smto.strategies.perturbation import by_perturbation
+from mtl_jax.smto.strategies.preferences import by_preferences
+from mtl_jax.smto.strategies.regularization import by_regularizer
 from mtl_jax.smto.strategies.rotation import by_rotation
 from mtl_jax.smto.strategies.samples import by_samples
 
@@ -23,6 +25,8 @@ __all__ = [
     "by_jacobian",
     "by_losses",
     "by_perturbation",
+    "by_preferences",
+    "by_regularizer",
     "by_representation",
     "by_rotation",
     "by_samples",

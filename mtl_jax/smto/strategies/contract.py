@@ -42,6 +42,11 @@ class Tasks:
     task_map: AxisMap = field(metadata=STATIC)
     chunk: int | None = field(default=None, metadata=STATIC)
     """Tasks of one input whose gradients are found together, as in `task_grads`."""
+    tell: Callable[[PyTree, Array], PyTree] = field(
+        default=lambda state, shares: state,  # noqa: ARG005
+        metadata=STATIC,
+    )
+    """``(state of the trunk, preference [T]) -> state``, of one that is told it."""
     parts: int = field(default=1, metadata=STATIC)
     """Equal parts of a batch that `loss` goes through one after another."""
 
