@@ -230,9 +230,24 @@ def weighted_grads(
     >>> losses, grads.shared  # 1 / 2 of (1, 1), and 1 / 6 of (3, 3)
     (Array([2., 6.], dtype=float32), Array([1., 1.], dtype=float32))
     """
-    losses, pullback, aux = jax.vjp(
-        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, has_aux=True
+    return pulled_back_once(
+        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, weigh
     )
+
+
+def pulled_back_once(
+    losses_at: Callable[[Params], tuple[Array, Any]],
+    params: Params,
+    weigh: Callable[[Array], tuple[Array, Array, PyTree]],
+) -> tuple[Any, Params, PyTree]:
+    """Compute `weighted_grads` of losses that are found together.
+
+    Args:
+      losses_at: parameters to ``(losses [T], aux)``.
+      params: as in `task_grads`.
+      weigh: as in `weighted_grads`.
+    """
+    losses, pullback, aux = jax.vjp(losses_at, params, has_aux=True)
     weights, head_weights, state = weigh(losses)
     # Two pullbacks: XLA merges them if the weights are the same, and otherwise
     # drops the trunk's half of the second.

@@ -155,6 +155,7 @@ def tasks_at(
         task_map=method.task_map,
         chunk=method.chunk,
         parts=method.parts,
+        is_apart=setting.trunk.is_apart,
     )
 
 

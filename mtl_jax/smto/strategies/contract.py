@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
+from mtl_jax.devices import batch_sharding
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.gradients import TaskInputs, input_axes, task_grads, task_losses
 from mtl_jax.gradients.gramian import compared
@@ -44,6 +45,8 @@ class Tasks:
     """Tasks of one input whose gradients are found together, as in `task_grads`."""
     parts: int = field(default=1, metadata=STATIC)
     """Equal parts of a batch that `loss` goes through one after another."""
+    is_apart: bool = field(default=False, metadata=STATIC)
+    """As `models.trunk.Trunk.is_apart`."""
 
     @property
     def inputs(self) -> TaskInputs:
@@ -88,6 +91,24 @@ class Tasks:
             chunk=self.chunk,
             has_aux=True,
         )
+
+    def losses_at(self, params: Params) -> tuple[Array, ModelState]:
+        """Compute ``(losses [T], model states [T, ...])`` of all tasks together.
+
+        Examples of all tasks go through the trunk as one batch where each is seen
+        apart: an axis of few tasks beside that of examples costs a TPU copies.
+        """
+        joined = self.is_apart and self.axes.x is not None and self.parts == 1
+        if not joined or batch_sharding.share() > 1:
+            return task_losses(self.loss, params, self.inputs, self.input_axes)
+        x, state = self.batch.x, self.model_state
+        examples = x.reshape(-1, *x.shape[2:])
+        z, trunk = self.represent(params.shared, state.trunk, examples)
+        z = jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:2], *leaf.shape[1:]), z)
+        losses, heads = jax.vmap(self.head_loss)(
+            params.heads, state.heads, z, self.batch.y
+        )
+        return losses, ModelState(trunk, heads)
 
     def losses(self) -> Array:
         """Compute the losses ``[T]``."""

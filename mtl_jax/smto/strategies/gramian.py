@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.devices.axis_map import sequential
-from mtl_jax.gradients import summed_grads, task_gram, weighted_grads
+from mtl_jax.gradients import pulled_back_once, summed_grads, task_gram
 from mtl_jax.gradients.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
 from mtl_jax.smto.lift import settle, weigh_gram
@@ -90,10 +90,6 @@ def _weighted(tasks: Tasks, weights: Array, head_weights: Array) -> Params:
         return summed_grads(
             tasks.loss, tasks.params, tasks.inputs, weights, head_weights
         )
-    return weighted_grads(
-        tasks.loss,
-        tasks.params,
-        tasks.inputs,
-        lambda _: (weights, head_weights, ()),
-        tasks.input_axes,
+    return pulled_back_once(
+        tasks.losses_at, tasks.params, lambda _: (weights, head_weights, ())
     )[1]
