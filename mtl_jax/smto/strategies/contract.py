@@ -19,6 +19,8 @@ from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Batch, ModelState, Params, PyTree, Scalar
 
 STATIC: Any = {"static": True}
+KEPT = {"conv_general_dilated", "dot_general", "reduce_sum", "reduce_max"}
+"""Operations whose results are kept for backward passes of many tasks."""
 
 
 @jax.tree_util.register_dataclass
@@ -80,10 +82,23 @@ class Tasks:
         state, losses = lax.scan(jax.checkpoint(of_part), inputs.state, pieces)
         return losses.mean(), state
 
+    def frugal_loss(
+        self, params: Params, inputs: TaskInputs
+    ) -> tuple[Scalar, ModelState]:
+        """Compute `loss`, and keep less of it where many tasks are pulled back.
+
+        On an accelerator products and sums are kept, and what lies between them is made
+        again in each pass, where it costs no kernel of its own: kept for all passes it
+        is three times as large as they are.
+        """
+        if self.chunk is None or self.axes.x is not None:
+            return self.loss(params, inputs)
+        return jax.checkpoint(self.loss, policy=_is_kept)(params, inputs)
+
     def grads(self) -> tuple[tuple[Array, ModelState], Params]:
         """Compute ``(losses [T], model states [T, ...])``, gradients ``[T, ...]``."""
         return task_grads(
-            self.loss,
+            self.frugal_loss,
             self.params,
             self.inputs,
             self.input_axes,
@@ -124,6 +139,11 @@ class Tasks:
         if self.axes.x is not None:
             return states
         return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
+
+
+def _is_kept(primitive: Any, *args: Any, **options: Any) -> bool:
+    del args, options
+    return primitive.name in KEPT
 
 
 class Direction(NamedTuple):

@@ -1,12 +1,18 @@
 """The Gramian first, without holding the gradients; then one weighted backward pass."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.devices.axis_map import sequential
-from mtl_jax.gradients import pulled_back_once, summed_grads, task_gram
+from mtl_jax.gradients import (
+    pulled_back_once,
+    summed_grads,
+    task_gram,
+    task_losses,
+)
 from mtl_jax.gradients.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
 from mtl_jax.smto.lift import settle, weigh_gram
@@ -35,7 +41,7 @@ class ByGramian(ByJacobian):
         together = tasks.task_map is not sequential
         count = len(state.weights)
         (losses, model_states), gram = task_gram(
-            tasks.loss,
+            tasks.frugal_loss,
             tasks.params,
             tasks.inputs,
             tasks.input_axes,
@@ -90,6 +96,12 @@ def _weighted(tasks: Tasks, weights: Array, head_weights: Array) -> Params:
         return summed_grads(
             tasks.loss, tasks.params, tasks.inputs, weights, head_weights
         )
-    return pulled_back_once(
-        tasks.losses_at, tasks.params, lambda _: (weights, head_weights, ())
-    )[1]
+
+    def losses_at(params: Params) -> Any:
+        """Compute them as for the Gramian: their forward passes become one."""
+        if tasks.axes.x is not None:
+            return tasks.losses_at(params)
+        return task_losses(tasks.frugal_loss, params, tasks.inputs, tasks.input_axes)
+
+    weigh = lambda _: (weights, head_weights, ())  # noqa: E731
+    return pulled_back_once(losses_at, tasks.params, weigh)[1]
