@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtl_jax import tree
 from mtl_jax.devices.axis_map import sequential
 from mtl_jax.gradients import (
     pulled_back_once,
@@ -63,6 +64,7 @@ class ByGramian(ByJacobian):
             method=method,
         )
         usable = jnp.isfinite(gram.lengths).all() & jnp.isfinite(losses).all()
+        usable = usable & tree.all_finite(grads.shared)  # the norm is not of these
         shared, smto = settle(usable, grads.shared, smto, state)
         combined = Params(shared, grads.heads)
         return Direction(losses, combined, tasks.updated(model_states), smto)
