@@ -242,6 +242,13 @@ def pulled_back_once(
 ) -> tuple[Any, Params, PyTree]:
     """Compute `weighted_grads` of losses that are found together.
 
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, 3.0]))
+    >>> def losses_at(params):
+    ...     return params.shared.sum() * params.heads, ()
+    >>> weigh = lambda losses: (losses, jnp.ones(2), ())
+    >>> pulled_back_once(losses_at, params, weigh)[1].shared  # 2 of 1, and 6 of 3
+    Array([20., 20.], dtype=float32)
+
     Args:
       losses_at: parameters to ``(losses [T], aux)``.
       params: as in `task_grads`.
