@@ -11,6 +11,11 @@ AXIS = "batch"
 """Mesh axis along which they lie."""
 
 
+def share() -> int:
+    """Return the number of devices that share a batch, where this is traced."""
+    return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
+
+
 def shard_over_batch(f: Callable[..., Array]) -> Callable[..., Array]:
     """Make ``f(x [..., B], *weights) -> [..., B]`` stay with the examples of a device.
 
@@ -20,8 +25,7 @@ def shard_over_batch(f: Callable[..., Array]) -> Callable[..., Array]:
     """
 
     def mapped(x: Array, *weights: Array) -> Array:
-        share = jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
-        if share == 1 or x.shape[-1] % share:
+        if share() == 1 or x.shape[-1] % share():
             return f(x, *weights)
         examples = P(*[None] * (x.ndim - 1), AXIS)
         return jax.shard_map(

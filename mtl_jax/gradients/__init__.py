@@ -4,6 +4,7 @@ from mtl_jax.gradients.gramian import Gram, Gramian
 from mtl_jax.gradients.tasks import (
     TaskInputs,
     input_axes,
+    pulled_back_once,
     summed_grads,
     task_grads,
     task_gram,
@@ -16,6 +17,7 @@ __all__ = [
     "Gramian",
     "TaskInputs",
     "input_axes",
+    "pulled_back_once",
     "summed_grads",
     "task_grads",
     "task_gram",

@@ -230,9 +230,31 @@ def weighted_grads(
     >>> losses, grads.shared  # 1 / 2 of (1, 1), and 1 / 6 of (3, 3)
     (Array([2., 6.], dtype=float32), Array([1., 1.], dtype=float32))
     """
-    losses, pullback, aux = jax.vjp(
-        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, has_aux=True
+    return pulled_back_once(
+        lambda p: task_losses(loss_fn, p, batch, batch_axes), params, weigh
     )
+
+
+def pulled_back_once(
+    losses_at: Callable[[Params], tuple[Array, Any]],
+    params: Params,
+    weigh: Callable[[Array], tuple[Array, Array, PyTree]],
+) -> tuple[Any, Params, PyTree]:
+    """Compute `weighted_grads` of losses that are found together.
+
+    >>> params = Params(shared=jnp.ones(2), heads=jnp.array([1.0, 3.0]))
+    >>> def losses_at(params):
+    ...     return params.shared.sum() * params.heads, ()
+    >>> weigh = lambda losses: (losses, jnp.ones(2), ())
+    >>> pulled_back_once(losses_at, params, weigh)[1].shared  # 2 of 1, and 6 of 3
+    Array([20., 20.], dtype=float32)
+
+    Args:
+      losses_at: parameters to ``(losses [T], aux)``.
+      params: as in `task_grads`.
+      weigh: as in `weighted_grads`.
+    """
+    losses, pullback, aux = jax.vjp(losses_at, params, has_aux=True)
     weights, head_weights, state = weigh(losses)
     # Two pullbacks: XLA merges them if the weights are the same, and otherwise
     # drops the trunk's half of the second.

@@ -1,6 +1,7 @@
 """Small convolutional trunk for 28x28 and 32x32 images."""
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ class CNN(Trunk):
     padding: str
     hidden: int
     form: str
+    is_apart: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:

@@ -1,7 +1,7 @@
 """The base class of trunks, and heads that go with them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from flax import linen as nn
@@ -15,6 +15,10 @@ class Trunk(nn.Module):
 
     Features are an array, or a tree of arrays, for heads that look at several.
     """
+
+    is_apart: ClassVar[bool] = False
+    """It sees every example apart and keeps no state, so that examples of several
+    tasks may go through it as one batch."""
 
     def head(self, width: int) -> nn.Module:
         """Make a task's head: ``head(features, train) -> outputs [B, ..., width]``."""

@@ -85,11 +85,10 @@ def settle(
 ) -> tuple[PyTree, SmtoState]:
     """Choose an update, or where it is not usable none: direction 0, one more skipped.
 
-    No update is usable whose direction is not finite, or what it remembers. The state
-    keeps its dtypes.
+    No update is usable whose direction is not finite, as its length then is not, or
+    what it remembers. The state keeps its dtypes.
     """
-    results = after.norm, direction, after.method
-    usable = usable & tree.all_finite(results)
+    usable = usable & tree.all_finite((after.norm, after.method))
     idle = before._replace(
         weights=jnp.zeros_like(before.weights), skipped=before.skipped + 1
     )

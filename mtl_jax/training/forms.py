@@ -72,7 +72,7 @@ def maps(config: Config, setting: Setting, platform: str) -> Maps:
         return axis_map.Waves(fill(work * tasks))
 
     runs = named_maps(config).runs if named else waves
-    return Maps(runs, fill(work * BACKWARD))
+    return Maps(runs, fill(work * BACKWARD), is_joined=platform == "gpu")
 
 
 def _one_by_one(tasks: int) -> AxisMap:

@@ -15,6 +15,8 @@ class Maps(NamedTuple):
     """``tasks -> map over the runs of as many``."""
     chunk: int | None = None
     """As `UpdateRule.chunk`."""
+    is_joined: bool = False
+    """As `UpdateRule.is_joined`, where the optimizer allows it."""
 
 
 def named_maps(config: Config) -> Maps:

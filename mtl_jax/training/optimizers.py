@@ -41,6 +41,8 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "yogi": optax.yogi,
 }
 """Optimizers by their names."""
+BY_LEAF = {"lamb", "novograd"}
+"""Those that look at the length of every leaf."""
 
 DECAYED: dict[str, Any] = {
     "all": None,
@@ -139,6 +141,15 @@ below 1.
         return optax.chain(optax.clip_by_global_norm(clip_norm), chosen)
 
     return optimizer
+
+
+def is_elementwise(name: str, decayed: str) -> bool:
+    """Tell whether an optimizer takes all parameters in one row as it takes a tree.
+
+    >>> is_elementwise("adam", "all"), is_elementwise("lamb", "all")
+    (True, False)
+    """
+    return name not in BY_LEAF and DECAYED[decayed] is None
 
 
 def check_optimizer(optimizer: OptimizerMaker, params: PyTree) -> None:

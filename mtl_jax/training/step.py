@@ -24,6 +24,14 @@ from mtl_jax.objectives.mixed import MixedTargets
 from mtl_jax.smto import SmtoState
 from mtl_jax.smto.strategies import Strategy, Tasks
 from mtl_jax.training.optimizers import OptimizerMaker
+from mtl_jax.training.packing import (
+    join_like,
+    of_rows,
+    packing,
+    part_like,
+    ravel,
+    unravel,
+)
 from mtl_jax.training.setting import Setting
 from mtl_jax.types import TASK_AXES, Array, Batch, ModelState, Params, PyTree
 
@@ -75,6 +83,8 @@ class UpdateRule(NamedTuple):
     """Tasks of one input whose gradients are found together, as in `task_grads`."""
     parts: int = 1
     """Equal parts of a batch that gradients are accumulated over."""
+    is_joined: bool = False
+    """Parameters are updated in one row, by an optimizer that looks at each apart."""
     is_watched: bool = False
     """The strategy makes no task's own gradient, so that cosines of the direction with
     them are made apart, at the steps that somebody looks at."""
@@ -179,6 +189,7 @@ def tasks_at(
         chunk=method.chunk,
         tell=tell,
         parts=method.parts,
+        is_apart=setting.trunk.is_apart,
     )
 
 
@@ -189,24 +200,42 @@ def train_step(
     batch: Batch,
     learning_rate: Array,
     looked_at: Array | bool = False,
+    reread: Callable[[], TrainState] | None = None,
 ) -> tuple[TrainState, Array]:
     """Make one update of one run; returns the new state and the tasks' losses ``[T]``.
 
     A run whose loss or update is not finite keeps the state it had, is marked with
     the step, and never moves again. One whose multi-task optimizer skipped a gradient
     that is not finite, of losses that are, stays where it is for a step.
+
+    Args:
+      setting: the setting.
+      method: the rule of the update; the optimizer's state is as `packing.join_like`
+        makes it where it is joined.
+      state: of the run.
+      batch: of its tasks.
+      learning_rate: of the step.
+      looked_at: whether somebody looks at the step.
+      reread: returns the state again, from fewer arrays: a choice wants what it looks
+        at in memory.
     """
     key = step_key(state)
     tasks = tasks_at(setting, method, state.params, state.model_state, batch)
     losses, grads, model_state, smto = method.strategy.step(tasks, state.smto, key)
     if method.is_watched:
-        cosines = lax.cond(
-            looked_at,
-            lambda: _cosines(tasks, grads.shared),
-            lambda: smto.cosines,
-        )
+        # In one row, which is made anyway: a choice wants what it looks at in memory.
+        row: Any = ravel(grads) if method.is_joined else grads
+
+        def watch() -> Array:
+            direction = unravel(row, grads) if method.is_joined else row
+            seen = replace(tasks, params=(reread() if reread else state).params)
+            return _cosines(seen, direction.shared)
+
+        cosines = lax.cond(looked_at, watch, lambda: smto.cosines)
         smto = smto._replace(cosines=cosines)
     optimizer = method.optimizer(learning_rate)
+    if method.is_joined:
+        optimizer = of_rows(optimizer)
     updates, opt = optimizer.update(grads, state.opt, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     if method.strategy.after_update:
@@ -287,21 +316,38 @@ def train_chunk(
       The new state, and the losses ``[T]`` of the last step.
     """
 
+    opt = state.opt
+    if method.is_joined:
+        state = state._replace(opt=join_like(opt, state.params))
+    losses = jnp.full_like(state.running_loss, jnp.nan)
+    pack, unpack = packing((state, losses)) if method.is_joined else (_same, _same)
+
     def goes_on(carry: tuple) -> Array:
-        i, state, _ = carry
-        return (i < count) & _any_sound(state.diverged)
+        i, packed = carry
+        return (i < count) & _any_sound(unpack(packed)[0].diverged)
 
     def body(carry: tuple) -> tuple:
-        i, state, losses = carry
+        i, packed = carry
+        state, losses = unpack(packed)
         batch = take(setting, data, rows[i], task_ids)
         if setting.transform:
             key = jax.random.fold_in(step_key(state), AUGMENT)
             batch = setting.augment(key, task_ids, batch)
         is_last = looked_at & (i == count - 1)
-        after, new = train_step(setting, method, state, batch, learning_rate, is_last)
-        return i + 1, after, jnp.where(state.diverged < 0, new, losses)
+        reread = lambda: unpack(packed)[0]  # noqa: E731
+        after, new = train_step(
+            setting, method, state, batch, learning_rate, is_last, reread
+        )
+        losses = jnp.where(state.diverged < 0, new, losses)
+        return i + 1, pack((after, losses))
 
-    losses = jnp.full_like(state.running_loss, jnp.nan)
-    start = (jnp.zeros((), jnp.int32), state, losses)
-    _, state, losses = lax.while_loop(goes_on, body, start)
+    start = (jnp.zeros((), jnp.int32), pack((state, losses)))
+    _, packed = lax.while_loop(goes_on, body, start)
+    state, losses = unpack(packed)
+    if method.is_joined:
+        state = state._replace(opt=part_like(state.opt, opt, state.params))
     return state, losses
+
+
+def _same(carried: Any) -> Any:
+    return carried

@@ -27,7 +27,11 @@ from mtl_jax.smto.strategies import Strategy
 from mtl_jax.training import groups, methods, tuning
 from mtl_jax.training.groups import SINGLE, Group, Label
 from mtl_jax.training.maps import Maps, named_maps
-from mtl_jax.training.optimizers import OptimizerMaker, make_optimizer
+from mtl_jax.training.optimizers import (
+    OptimizerMaker,
+    is_elementwise,
+    make_optimizer,
+)
 from mtl_jax.training.schedules import make_schedule
 from mtl_jax.training.step import UpdateRule
 from mtl_jax.types import GROUP, OPTION, Config, InputError
@@ -351,6 +355,9 @@ def _stack(
             optimizer=override or optimizer(config),
             task_map=axis_map.make(config.task_map),
             chunk=maps.chunk,
+            is_joined=maps.is_joined
+            and not override
+            and is_elementwise(config.optimizer.name, config.optimizer.decayed),
             parts=config.grad_accumulation,
             is_watched=not single and methods.is_watched(chosen, config, of_group),
         ),

@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from configs import default
@@ -23,3 +25,16 @@ def test_an_unknown_trunk_has_no_options():
         InputError, match="model 'clap' is not one of: cnn, deeplab, lenet, mlp"
     ):
         models.options("clap")
+
+
+@pytest.mark.parametrize("make", [models.cnn, models.lenet])
+def test_examples_are_seen_apart(make):
+    """And nothing is kept: a batch is what its halves are."""
+    x = np.random.default_rng(0).normal(size=(4, 28, 28, 1)).astype(np.float32)
+    trunk = make(conv="lax")
+    assert trunk.is_apart
+    variables = trunk.init(jax.random.key(0), x, False)
+    assert set(variables) == {"params"}
+    whole = trunk.apply(variables, x, True)
+    halves = [trunk.apply(variables, half, True) for half in (x[:2], x[2:])]
+    np.testing.assert_allclose(whole, np.concatenate(halves), rtol=1e-5, atol=1e-6)

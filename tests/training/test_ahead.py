@@ -147,8 +147,8 @@ def test_programs_of_a_small_experiment_for_devices_that_are_elsewhere(name):
         assert cost.seconds > 0 and cost.products > 0
     assert preview.seconds > 0 and preview.needed < preview.capacity
     (training,) = (cost for cost in preview.costs if cost.unit == "step")
-    # Copies and transposes: the pool of [C, H, W, B] moved 2.1 times as much.
-    assert training.rearranged < 0.35 * training.bytes
+    # Copies and transposes: an axis of tasks beside that of examples made a sixth.
+    assert training.rearranged < 0.05 * training.bytes
 
 
 WIDE = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtl_jax import tree
+from mtl_jax.devices import batch_sharding
 from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.gradients import TaskInputs, input_axes, task_grads, task_losses
 from mtl_jax.gradients.gramian import compared
@@ -18,6 +19,8 @@ from mtl_jax.smto.lift import initial, settle
 from mtl_jax.types import Array, Batch, ModelState, Params, PyTree, Scalar
 
 STATIC: Any = {"static": True}
+KEPT = {"conv_general_dilated", "dot_general", "reduce_sum", "reduce_max"}
+"""Operations whose results are kept for backward passes of many tasks."""
 
 
 @jax.tree_util.register_dataclass
@@ -49,6 +52,8 @@ class Tasks:
     """``(state of the trunk, preference [T]) -> state``, of one that is told it."""
     parts: int = field(default=1, metadata=STATIC)
     """Equal parts of a batch that `loss` goes through one after another."""
+    is_apart: bool = field(default=False, metadata=STATIC)
+    """As `models.trunk.Trunk.is_apart`."""
 
     @property
     def inputs(self) -> TaskInputs:
@@ -82,10 +87,23 @@ class Tasks:
         state, losses = lax.scan(jax.checkpoint(of_part), inputs.state, pieces)
         return losses.mean(), state
 
+    def frugal_loss(
+        self, params: Params, inputs: TaskInputs
+    ) -> tuple[Scalar, ModelState]:
+        """Compute `loss`, and keep less of it where many tasks are pulled back.
+
+        On an accelerator products and sums are kept, and what lies between them is made
+        again in each pass, where it costs no kernel of its own: kept for all passes it
+        is three times as large as they are.
+        """
+        if self.chunk is None or self.axes.x is not None:
+            return self.loss(params, inputs)
+        return jax.checkpoint(self.loss, policy=_is_kept)(params, inputs)
+
     def grads(self) -> tuple[tuple[Array, ModelState], Params]:
         """Compute ``(losses [T], model states [T, ...])``, gradients ``[T, ...]``."""
         return task_grads(
-            self.loss,
+            self.frugal_loss,
             self.params,
             self.inputs,
             self.input_axes,
@@ -93,6 +111,24 @@ class Tasks:
             chunk=self.chunk,
             has_aux=True,
         )
+
+    def losses_at(self, params: Params) -> tuple[Array, ModelState]:
+        """Compute ``(losses [T], model states [T, ...])`` of all tasks together.
+
+        Examples of all tasks go through the trunk as one batch where each is seen
+        apart: an axis of few tasks beside that of examples costs a TPU copies.
+        """
+        joined = self.is_apart and self.axes.x is not None and self.parts == 1
+        if not joined or batch_sharding.share() > 1:
+            return task_losses(self.loss, params, self.inputs, self.input_axes)
+        x, state = self.batch.x, self.model_state
+        examples = x.reshape(-1, *x.shape[2:])
+        z, trunk = self.represent(params.shared, state.trunk, examples)
+        z = jax.tree.map(lambda leaf: leaf.reshape(*x.shape[:2], *leaf.shape[1:]), z)
+        losses, heads = jax.vmap(self.head_loss)(
+            params.heads, state.heads, z, self.batch.y
+        )
+        return losses, ModelState(trunk, heads)
 
     def losses(self) -> Array:
         """Compute the losses ``[T]``."""
@@ -108,6 +144,11 @@ class Tasks:
         if self.axes.x is not None:
             return states
         return states._replace(trunk=jax.tree.map(lambda leaf: leaf[0], states.trunk))
+
+
+def _is_kept(primitive: Any, *args: Any, **options: Any) -> bool:
+    del args, options
+    return primitive.name in KEPT
 
 
 class Direction(NamedTuple):

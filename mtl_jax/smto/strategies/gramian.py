@@ -1,12 +1,19 @@
 """The Gramian first, without holding the gradients; then one weighted backward pass."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mtl_jax import tree
 from mtl_jax.devices.axis_map import sequential
-from mtl_jax.gradients import summed_grads, task_gram, weighted_grads
+from mtl_jax.gradients import (
+    pulled_back_once,
+    summed_grads,
+    task_gram,
+    task_losses,
+)
 from mtl_jax.gradients.gramian import weighted
 from mtl_jax.smto import GramianWeighting, SmtoState
 from mtl_jax.smto.lift import settle, weigh_gram
@@ -35,7 +42,7 @@ class ByGramian(ByJacobian):
         together = tasks.task_map is not sequential
         count = len(state.weights)
         (losses, model_states), gram = task_gram(
-            tasks.loss,
+            tasks.frugal_loss,
             tasks.params,
             tasks.inputs,
             tasks.input_axes,
@@ -57,6 +64,7 @@ class ByGramian(ByJacobian):
             method=method,
         )
         usable = jnp.isfinite(gram.lengths).all() & jnp.isfinite(losses).all()
+        usable = usable & tree.all_finite(grads.shared)  # the norm is not of these
         shared, smto = settle(usable, grads.shared, smto, state)
         combined = Params(shared, grads.heads)
         return Direction(losses, combined, tasks.updated(model_states), smto)
@@ -90,10 +98,12 @@ def _weighted(tasks: Tasks, weights: Array, head_weights: Array) -> Params:
         return summed_grads(
             tasks.loss, tasks.params, tasks.inputs, weights, head_weights
         )
-    return weighted_grads(
-        tasks.loss,
-        tasks.params,
-        tasks.inputs,
-        lambda _: (weights, head_weights, ()),
-        tasks.input_axes,
-    )[1]
+
+    def losses_at(params: Params) -> Any:
+        """Compute them as for the Gramian: their forward passes become one."""
+        if tasks.axes.x is not None:
+            return tasks.losses_at(params)
+        return task_losses(tasks.frugal_loss, params, tasks.inputs, tasks.input_axes)
+
+    weigh = lambda _: (weights, head_weights, ())  # noqa: E731
+    return pulled_back_once(losses_at, tasks.params, weigh)[1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from mtl_jax import tree
-from mtl_jax.gradients import weighted_grads
+from mtl_jax.gradients import pulled_back_once
 from mtl_jax.smto import LossWeighting, SmtoState
 from mtl_jax.smto.strategies.contract import Direction, Strategy, Tasks, after, settled
 from mtl_jax.types import Array, Params
@@ -25,8 +25,8 @@ class ByLosses(Strategy):
             weights, method = self.method.update(losses, state.method, key)
             return weights, self.head_weights(weights), (weights, method)
 
-        (losses, model_states), grads, (weights, method) = weighted_grads(
-            tasks.loss, tasks.params, tasks.inputs, weigh, tasks.input_axes
+        (losses, model_states), grads, (weights, method) = pulled_back_once(
+            tasks.losses_at, tasks.params, weigh
         )
         smto = after(state, weights, jnp.zeros(()), grads.shared, None, method)
         shared, smto = settled(losses, grads.shared, smto, state)

@@ -41,7 +41,7 @@ INPUTS = pytest.mark.parametrize("one_input", [False, True], ids=["own", "one"])
 MAPS = pytest.mark.parametrize("task_map", [jax.vmap, sequential], ids=["vmap", "seq"])
 
 
-def tasks_of(problem, state, inputs=None, task_map=jax.vmap, parts=1):
+def tasks_of(problem, state, inputs=None, task_map=jax.vmap, **forms):
     return strategies.Tasks(
         represent=problem.represent,
         head_loss=problem.head_loss,
@@ -50,7 +50,7 @@ def tasks_of(problem, state, inputs=None, task_map=jax.vmap, parts=1):
         batch=batch(problem) if inputs is None else inputs,
         axes=problem.batch_axes,
         task_map=task_map,
-        parts=parts,
+        **forms,
     )
 
 
@@ -59,11 +59,11 @@ def start(problem, chosen):
 
 
 def found_by(
-    make, method, problem, *, task_map=jax.vmap, inputs=None, weighted=False, parts=1
+    make, method, problem, *, task_map=jax.vmap, inputs=None, weighted=False, **forms
 ):
     chosen = by(make, method, weighted)
     state = start(problem, chosen)
-    tasks = tasks_of(problem, state, inputs, task_map, parts)
+    tasks = tasks_of(problem, state, inputs, task_map, **forms)
     return jax.jit(lambda tasks: chosen.strategy.step(tasks, state.smto, KEY))(tasks)
 
 
@@ -113,6 +113,17 @@ def test_parts_of_a_batch_give_what_it_gives(name, one_input):
     expected = found_by(make, smto.make(method), problem)
     direction = found_by(make, smto.make(method), problem, parts=max(2, parts))
     close(direction, expected, rtol=2e-4, atol=2e-6)
+
+
+@INPUTS
+@pytest.mark.parametrize("name", WHOLE)
+def test_forms_of_accelerators_give_what_others_give(name, one_input):
+    """Tasks pulled back in chunks, and examples of all tasks as one batch."""
+    make, method = WHOLE[name]
+    find = functools.partial(
+        found_by, make, smto.make(method), setting(MLP, one_input=one_input)
+    )
+    close(find(chunk=2, is_apart=True), find(), rtol=2e-4, atol=2e-6)
 
 
 def test_parts_take_the_memory_of_one():
