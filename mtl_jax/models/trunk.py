@@ -30,7 +30,7 @@ class Trunk(nn.Module):
 
     @property
     def is_conditioned(self) -> bool:
-        """Whether it is told a preference over tasks; see `preference.tell`."""
+        """True where it is told a preference over tasks; see `preference.tell`."""
         return False
 
     def for_tasks(self, count: int) -> "Trunk":

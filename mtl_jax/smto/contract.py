@@ -148,7 +148,7 @@ class Regularizer(NamedTuple):
     """``penalty(grads [T, B, P, C])``: of the gradients of the losses with respect to
     the representations of examples, at positions (1 where it has none) and channels."""
     through_heads: bool
-    """Whether it trains the heads, by which those gradients depend on them."""
+    """True where it trains the heads, by which those gradients depend on them."""
 
 
 class PreferenceSampler(NamedTuple):

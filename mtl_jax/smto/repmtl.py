@@ -98,8 +98,8 @@ def saliency_alignment(grads: Array, temperature: float | Scalar) -> Scalar:
     lengths = _root(jnp.diagonal(products))
     with_tasks = jnp.einsum("bsc,tbpc->tbsp", anchors, grads)
     positive = (with_tasks**2).sum(axis=(2, 3))  # <A_b A_b', S_t S_t'>
-    own = _gram(grads)
-    positive = _divide(positive, lengths[None] * _root((own**2).sum(axis=(2, 3))))
+    gram = _gram(grads)
+    positive = _divide(positive, lengths[None] * _root((gram**2).sum(axis=(2, 3))))
     others = _divide(products, lengths[:, None] * lengths[None])
     same = jnp.eye(len(lengths), dtype=bool)
     scores = jnp.where(same, -jnp.inf, others / temperature)

@@ -8,6 +8,7 @@ import pytest
 
 from mtl_jax.analysis.correlation import rank_correlation
 from mtl_jax.analysis.grouping import (
+    all_groups,
     best_groups,
     choices,
     co_membership,
@@ -30,7 +31,6 @@ from mtl_jax.analysis.grouping.ranking import (
     rounded,
     score,
 )
-from mtl_jax.analysis.grouping.search import MOST_TASKS
 from mtl_jax.types import InputError
 from tests.analysis.group_records import COUNT, PAIRS, TASKS, TRIPLES, effects, records
 
@@ -165,14 +165,13 @@ def test_too_few_groups_are_said():
     assert np.isnan(alone["value"]) and "1 such group," in alone["reason"]
 
 
-def brute(scores, budget, costs):
+def brute(scores, groups, budget, costs):
     """Best mean score over all sets of groups within a budget."""
-    count = len(scores)
-    masks, best = range(1, 2**count), -np.inf
+    best = -np.inf
     known = np.where(np.isfinite(scores), scores, -np.inf)
-    for models in range(1, count + 1):
-        for chosen in itertools.combinations(masks, models):
-            if sum(costs[mask.bit_count() - 1] for mask in chosen) <= budget:
+    for models in range(1, len(scores) + 1):
+        for chosen in itertools.combinations(range(len(groups)), models):
+            if sum(costs[len(groups[g]) - 1] for g in chosen) <= budget:
                 best = max(best, known[:, list(chosen)].max(axis=1).mean())
     return best
 
@@ -182,22 +181,23 @@ def brute(scores, budget, costs):
 def test_search_is_exact(budget, costs):
     rng = np.random.default_rng(budget)
     count = 4
-    scores = rng.normal(size=(count, 2**count))
-    inside = (np.arange(2**count)[None] >> np.arange(count)[:, None]) & 1 > 0
+    groups = all_groups(count)
+    scores = rng.normal(size=(count, len(groups)))
+    inside = np.array([[task in group for group in groups] for task in range(count)])
     scores = np.where(inside & (rng.random(scores.shape) < 0.8), scores, np.nan)
     scores[:, -1] = rng.normal(size=count) - 2  # all together is known
-    value = brute(scores, budget, costs or [1] * count)
+    value = brute(scores, groups, budget, costs or [1] * count)
     if not np.isfinite(value):
         with pytest.raises(InputError, match=f"within a budget of {budget}; raise it"):
-            best_groups(scores, budget, costs)
+            best_groups(scores, groups, budget, costs)
         return
-    chosen = best_groups(scores, budget, costs)
+    chosen = best_groups(scores, groups, budget, costs)
     assert chosen.score == pytest.approx(value)
     assert sorted(t for served in chosen.serves for t in served) == [*range(count)]
     spent = sum((costs or [1] * count)[len(group) - 1] for group in chosen.groups)
     assert spent <= budget
     means = [
-        scores[task, sum(1 << t for t in group)]
+        scores[task, groups.index(group)]
         for group, served in zip(chosen.groups, chosen.serves, strict=True)
         for task in served
     ]
@@ -207,34 +207,38 @@ def test_search_is_exact(budget, costs):
 def test_a_task_trains_where_it_is_not_served():
     """Task 2 helps 0 and 1, and is best alone."""
     pairs = np.array([[0, 0, 4.0], [0, 0, 4.0], [-1.0, -1.0, 0]])
-    chosen = best_groups(mean_of_pairs(pairs), budget=3)
+    groups = all_groups(3)
+    chosen = best_groups(mean_of_pairs(pairs, groups), groups, budget=3)
     assert chosen.groups == ((0, 2), (1, 2), (2,))
     assert chosen.serves == ((0,), (1,), (2,))
-    assert best_groups(mean_of_pairs(np.zeros((3, 3))), 3).groups == ((0, 1, 2),)
+    alike = best_groups(mean_of_pairs(np.zeros((3, 3)), groups), groups, 3)
+    assert alike.groups == ((0, 1, 2),)  # one model, where more are no better
 
 
-def test_search_of_ten_tasks_is_quick_and_of_more_refused():
-    pairs = np.random.default_rng(0).normal(size=(MOST_TASKS, MOST_TASKS))
-    chosen = best_groups(mean_of_pairs(pairs), budget=4)
-    assert len(chosen.groups) <= 4
-    with pytest.raises(InputError, match="11 tasks.*up to 10; choose fewer"):
-        mean_of_pairs(np.zeros((11, 11)))
-    with pytest.raises(InputError, match="11 tasks.*up to 10; choose fewer"):
-        best_groups(np.zeros((11, 2)), budget=2)
+def test_twenty_tasks_that_fall_into_five_groups_are_found():
+    rng = np.random.default_rng(0)
+    family = rng.permutation(np.arange(20) % 5)
+    pairs = np.where(family[:, None] == family, 1.0, -1.0)
+    pairs += 0.1 * rng.normal(size=pairs.shape)
+    groups = all_groups(20)
+    assert max(map(len, groups)) == 4 and len(groups) == 6195
+    chosen = best_groups(mean_of_pairs(pairs, groups), groups, budget=5)
+    families = sorted(tuple(np.flatnonzero(family == f).tolist()) for f in range(5))
+    assert list(chosen.groups) == families == list(chosen.serves)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "pattern"),
+    ("shape", "budget", "costs", "pattern"),
     [
-        ((np.zeros((2, 3)), 1), r"scores are \(2, 3\); .*4 groups of 2 tasks"),
-        ((np.zeros((2, 4)), 0), "budget 0 .*at least 1"),
-        ((np.zeros((2, 4)), 1.5), "budget 1.5 .*whole numbers"),
-        ((np.zeros((2, 4)), 1, [1]), r"costs \[1\] must .*1 to 2 tasks"),
+        ((2, 4), 1, None, r"scores are \(2, 4\); .*2 tasks.*3 groups"),
+        ((2, 3), 0, None, "budget 0 .*at least 1"),
+        ((2, 3), 1.5, None, "budget 1.5 .*whole numbers"),
+        ((2, 3), 1, [1], r"costs \[1\] must .*1 to 2 tasks"),
     ],
 )
-def test_searches_that_are_refused(arguments, pattern):
+def test_searches_that_are_refused(shape, budget, costs, pattern):
     with pytest.raises(InputError, match=pattern):
-        best_groups(*arguments)
+        best_groups(np.zeros(shape), all_groups(2), budget, costs)
 
 
 def test_choices_are_looked_up_where_they_were_trained():

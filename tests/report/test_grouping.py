@@ -52,13 +52,6 @@ def test_what_cannot_be_ranked_is_a_line(df):
     assert "no groups: train the variants single, multi and multi:pairs." in said(alone)
 
 
-def test_more_tasks_than_are_searched_for_are_said(df, monkeypatch):
-    monkeypatch.setattr("mtl_jax.analysis.grouping.search.MOST_TASKS", 4)
-    text = said(df)
-    assert "groups: the best groups of 5 tasks are not searched for" in text
-    assert "(HOA)" in text
-
-
 def test_groups_that_were_not_trained_are_named():
     pairs = np.full((COUNT, COUNT), -4.0)
     pairs[:4, :4] = 8.0

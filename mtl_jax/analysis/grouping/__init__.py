@@ -17,12 +17,18 @@ from mtl_jax.analysis.grouping.data_maps import (
 from mtl_jax.analysis.grouping.inputs import covariance_similarity, overlap
 from mtl_jax.analysis.grouping.predictors import PREDICTORS, predictors, tabulate
 from mtl_jax.analysis.grouping.ranking import ranking
-from mtl_jax.analysis.grouping.search import Grouping, best_groups, mean_of_pairs
+from mtl_jax.analysis.grouping.search import (
+    Grouping,
+    all_groups,
+    best_groups,
+    mean_of_pairs,
+)
 from mtl_jax.analysis.grouping.transfers import members, transfers
 
 __all__ = [
     "PREDICTORS",
     "Grouping",
+    "all_groups",
     "best_groups",
     "choices",
     "co_membership",

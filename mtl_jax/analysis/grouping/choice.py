@@ -11,8 +11,9 @@ from mtl_jax.analysis.grouping.predictors import JUDGES, matrix_of, predictors
 from mtl_jax.analysis.grouping.search import (
     ALONE,
     Grouping,
+    Groups,
+    all_groups,
     best_groups,
-    check_count,
     mean_of_pairs,
 )
 from mtl_jax.analysis.grouping.transfers import (
@@ -46,7 +47,8 @@ def choices(
     """Choose the best groups under a budget by every predictor, and look them up.
 
     A task that trains alone scores 0: neither helped nor harmed. Predictors that are
-    never negative, such as similarities of data, leave no task alone by choice.
+    never negative, such as similarities of data, leave no task alone by choice. Groups
+    are `search.all_groups`: of more than 13 tasks not the largest.
     ``measured groups`` chooses by validation values of all groups that were trained.
 
     Args:
@@ -66,26 +68,26 @@ def choices(
       to be trained to know it); reason (why there is no choice, or no measure).
 
     Raises:
-      InputError: as `transfers`; more tasks than are searched for.
+      InputError: as `transfers`.
     """
     table, rows = predictors(df, data, method, baseline), []
     measured = transfers(df, "score", method, baseline, split)
     judged = transfers(df, "score", method, baseline, JUDGES)
     for setting in dict.fromkeys(measured["setting"]):
         tasks = tasks_of(df, setting)
-        check_count(len(tasks))
+        groups = all_groups(len(tasks))
         of_test = measured[measured["setting"] == setting]
-        by = {
-            name: mean_of_pairs(matrix_of(of, tasks))
+        by: dict[str, tuple[np.ndarray, Groups]] = {
+            name: (mean_of_pairs(matrix_of(of, tasks), groups), groups)
             for name, of in table[table["setting"] == setting].groupby(
                 "predictor", sort=False
             )
         }
         of_setting = judged[judged["setting"] == setting]
         by[MEASURED] = scores_of(of_setting, tasks)
-        for name, scores in by.items():
+        for name, (scores, searched) in by.items():
             try:
-                chosen = best_groups(scores, budget, costs)
+                chosen = best_groups(scores, searched, budget, costs)
             except InputError as error:
                 row = {"predicted": np.nan, "measured": np.nan, "reason": str(error)}
             else:
@@ -102,22 +104,26 @@ def choices(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def scores_of(measured: Frame, tasks: Sequence[str]) -> np.ndarray:
-    """Score tasks in the groups that were measured: ``[T, 2^T]``, NaN of others.
+def scores_of(measured: Frame, tasks: Sequence[str]) -> tuple[np.ndarray, Groups]:
+    """Score tasks ``[T, G]`` in groups that were measured, and alone; NaN of others.
 
     Args:
       measured: rows of `transfers` of one setting; means over seeds are taken.
       tasks: names of the tasks ``[T]``.
     """
     number = {name: place for place, name in enumerate(tasks)}
-    scores = np.full((len(tasks), 2 ** check_count(len(tasks))), np.nan)
-    for task in range(len(tasks)):
-        scores[task, 1 << task] = ALONE
     means = measured.groupby(["target", "group"])["value"].mean()
-    for (target, group), value in means.items():
-        mask = sum(1 << number[name] for name in members(group))
-        scores[number[target], mask] = value
-    return scores
+    trained = {
+        name: tuple(sorted(number[task] for task in members(name)))
+        for name in means.index.unique("group")
+    }
+    groups = list(dict.fromkeys([*all_groups(len(tasks), 1), *trained.values()]))
+    place = {group: column for column, group in enumerate(groups)}
+    scores = np.full((len(tasks), len(groups)), np.nan)
+    np.fill_diagonal(scores, ALONE)
+    for (target, name), value in means.items():
+        scores[number[target], place[trained[name]]] = value
+    return scores, groups
 
 
 def _looked_up(

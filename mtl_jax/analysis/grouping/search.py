@@ -1,16 +1,27 @@
 """Search for groups: the best models under a budget, each task served by its best."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mtl_jax.types import InputError
 
-MOST_TASKS = 10
-"""Up to which the search is exact: its cost grows as 3^T."""
+MOST_GROUPS = 10_000
+"""Groups that are searched, at most: some seconds on a core."""
 ALONE = 0.0
 """Score of a task that trains alone: neither helped nor harmed."""
+SCALE = 1e4
+"""Range of scores as the solver sees them, which stops within 1e-6 of the best."""
+MODEL, MEMBER = 1e-2, 1e-4
+"""Costs there of a model and of a task in it: of equals the smaller are chosen."""
+
+Groups = Sequence[tuple[int, ...]]
+"""Tasks of every group, in ascending order."""
 
 
 class Grouping(NamedTuple):
@@ -24,153 +35,145 @@ class Grouping(NamedTuple):
     """Mean over tasks."""
 
 
+def all_groups(tasks: int, largest: int | None = None) -> list[tuple[int, ...]]:
+    """List groups of tasks ``0 .. T - 1``, the small ones first.
+
+    Args:
+      tasks: number ``T`` of tasks.
+      largest: tasks of a group, at most; if not given, as many as make no more than
+        `MOST_GROUPS` groups: all of 13, groups of four of 20, of two of 100.
+
+    >>> all_groups(3, largest=2)
+    [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
+    """
+    if largest is None:
+        counts = itertools.accumulate(math.comb(tasks, n) for n in range(1, tasks + 1))
+        largest = sum(count <= MOST_GROUPS for count in counts)
+    sizes = range(1, min(largest, tasks) + 1)
+    return [g for size in sizes for g in itertools.combinations(range(tasks), size)]
+
+
 def best_groups(
-    scores: np.ndarray, budget: int, costs: Sequence[int] | None = None
+    scores: np.ndarray,
+    groups: Groups,
+    budget: int,
+    costs: Sequence[int] | None = None,
 ) -> Grouping:
-    """Find the groups with the highest mean score under a budget, exactly.
+    """Find the groups with the highest mean score under a budget.
 
     Every task is served by one model that trains it; models may train others, too,
-    that do not use them. So a model is a set S of tasks that it serves and the best
-    group that contains S, and the best cover follows by dynamic programming over sets:
-    ``f(b, M) = max_S gain(c, S) + f(b - c, M - S)`` over S that contain the first task
-    of M. Fewer models are preferred where scores are equal, then smaller groups.
+    that do not use them. An integer program, which HiGHS solves by branch and bound:
+    ``max sum_tg y_tg s_tg`` with ``sum_g y_tg = 1``, ``y_tg <= x_g`` and
+    ``sum_g c_g x_g <= budget``, where ``x_g`` says that group g is trained and ``y_tg``
+    that it serves task t. Exact to a millionth of the range of the scores; of groups
+    that are equal to that, fewer models are chosen, then smaller ones.
 
     Source of the problem: Standley et al., 2020, section 5.
 
     Args:
-      scores: of task t in group G ``[T, 2^T]``, bit j of G for task j; NaN where it is
-        not known, or t is not in G: then G does not serve t.
+      scores: of task t in group g ``[T, G]``; NaN where it is not known, or t is not in
+        g: then g does not serve t.
+      groups: that may be trained ``[G]``, such as `all_groups`.
       budget: sum of the costs of all models, at most.
       costs: of a model of 1 to T tasks, whole numbers; 1 each if not given.
 
     Raises:
-      InputError: more than ten tasks, scores of another shape, a budget or costs that
-        are no positive whole numbers, or no groups within the budget serve all tasks.
+      InputError: scores of another shape, a budget or costs that are no positive whole
+        numbers, or no groups within the budget serve all tasks.
 
     >>> pairs = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, -1.0], [-1.0, -1.0, 0.0]])
-    >>> best_groups(mean_of_pairs(pairs), budget=2)
+    >>> groups = all_groups(3)
+    >>> best_groups(mean_of_pairs(pairs, groups), groups, budget=2)
     Grouping(groups=((0, 1), (2,)), serves=((0, 1), (2,)), score=1.0)
     """
-    count = check_count(len(scores))
-    costs = [1] * count if costs is None else list(costs)
-    _check(scores, budget, costs)
-    sizes = np.array([mask.bit_count() for mask in range(2**count)])
-    levels = sorted(set(costs))
-    classes = [[n for n in range(1, count + 1) if costs[n - 1] == c] for c in levels]
-    gains, carriers = _gains(scores, sizes, classes)
-    full = 2**count - 1
-    best = np.full((budget + 1, full + 1), -np.inf)
-    best[:, 0] = 0
-    choice = np.zeros((budget + 1, full + 1, 2), int)
-    for mask in range(1, full + 1):
-        lowest, rest = mask & -mask, mask & (mask - 1)
-        served = np.array([lowest | part for part in _submasks(rest)])
-        for place, level in enumerate(levels):
-            for left in range(budget + 1 - level):
-                totals = gains[place, served] + best[left, mask ^ served]
-                at = int(totals.argmax())
-                if totals[at] > best[left + level, mask]:
-                    best[left + level, mask] = totals[at]
-                    choice[left + level, mask] = place, served[at]
-    if not np.isfinite(best[budget, full]):
+    costs = [1] * len(scores) if costs is None else list(costs)
+    _check(scores, groups, budget, costs)
+    served, models = np.nonzero(np.isfinite(scores))
+    sizes = np.array([len(group) for group in groups])
+    price = np.array(costs)[sizes - 1]
+    chosen = _solved(scores[served, models], served, models, price, sizes, budget)
+    if chosen is None:
         raise InputError(
-            f"no groups with scores serve all {count} tasks within a budget of "
+            f"no groups with scores serve all {len(scores)} tasks within a budget of "
             f"{budget}; raise it, or measure more groups."
         )
-    spent = int(np.flatnonzero(best[:, full] >= best[budget, full] - 1e-12)[0])
-    models, mask, left = [], full, spent
-    while mask:
-        place, served = choice[left, mask]
-        models.append((_tasks(int(carriers[place, served])), _tasks(int(served))))
-        mask, left = mask ^ served, left - levels[place]
-    models.sort(key=lambda model: model[1])
-    groups, serves = zip(*models, strict=True)
-    return Grouping(groups, serves, float(best[budget, full]) / count)
+    known = np.where(np.isfinite(scores), scores, -np.inf)[:, chosen]
+    by = known.argmax(axis=1)
+    pairs = sorted(
+        (tuple(np.flatnonzero(by == place).tolist()), tuple(groups[group]))
+        for place, group in enumerate(chosen)
+        if (by == place).any()
+    )
+    serves, trained = zip(*pairs, strict=True)
+    return Grouping(trained, serves, float(known.max(axis=1).mean()))
 
 
-def mean_of_pairs(pairs: np.ndarray) -> np.ndarray:
+def mean_of_pairs(pairs: np.ndarray, groups: Groups) -> np.ndarray:
     """Score tasks in groups by means of pairs (HOA: Standley et al., 2020).
 
     Args:
       pairs: value of auxiliary j for target t ``[T, T]``; the diagonal is not looked
         at.
+      groups: ``[G]``.
 
     Returns:
-      ``[T, 2^T]``: mean over the others of the group, `ALONE` of a task alone; NaN
-      where the task is not in it, or a pair is not known.
-
-    Raises:
-      InputError: more than ten tasks.
+      ``[T, G]``: mean over the others of the group, `ALONE` of a task alone; NaN where
+      the task is not in it, or a pair is not known.
 
     >>> pairs = np.array([[0, 2.0, 4.0], [1.0, 0, 1.0], [3.0, 5.0, 0]])
-    >>> mean_of_pairs(pairs)[:, 0b111].tolist()
+    >>> mean_of_pairs(pairs, [(0, 1, 2)])[:, 0].tolist()
     [3.0, 1.0, 4.0]
     """
-    count = check_count(len(pairs))
-    masks = np.arange(2**count)
-    inside = (masks[None] >> np.arange(count)[:, None]) & 1  # [T, 2^T]
-    values = np.where(np.eye(count, dtype=bool), 0.0, pairs)
-    unknown = ~np.isfinite(values)
-    totals = np.where(unknown, 0, values) @ inside
-    totals[(unknown @ inside) > 0] = np.nan
-    others = inside.sum(axis=0) - 1
-    means = np.where(others > 0, totals / np.maximum(others, 1), ALONE)
-    return np.where(inside > 0, means, np.nan)
+    values = np.where(np.eye(len(pairs), dtype=bool), ALONE, pairs)
+    means = np.full((len(pairs), len(groups)), np.nan)
+    for place, group in enumerate(groups):
+        tasks = list(group)
+        total = values[np.ix_(tasks, tasks)].sum(axis=1)
+        means[tasks, place] = total / max(len(tasks) - 1, 1)
+    return np.where(np.isfinite(means), means, np.nan)
 
 
-def check_count(tasks: int) -> int:
-    """Return the number of tasks, if groups of so many are searched for.
+def _solved(
+    scores: np.ndarray,
+    served: np.ndarray,
+    models: np.ndarray,
+    price: np.ndarray,
+    sizes: np.ndarray,
+    budget: int,
+) -> np.ndarray | None:
+    """Groups of the best program, of scores ``[K]`` of tasks in groups; None: none."""
+    count, ways = len(price), len(scores)
+    at, ones = np.arange(ways), np.ones(ways)
+    tasks = int(served.max(initial=0)) + 1
+    once = sparse.csr_array((ones, (served, count + at)), (tasks, count + ways))
+    trained = sparse.csr_array(
+        (np.concatenate([ones, -ones]), (np.tile(at, 2), [*(count + at), *models])),
+        (ways, count + ways),
+    )
+    spent = np.concatenate([price, np.zeros(ways)])
+    value = (scores - scores.min(initial=0)) * (SCALE / (np.ptp(scores) or 1.0))
+    result = milp(
+        np.concatenate([MODEL * price + MEMBER * sizes, -value]),
+        integrality=np.concatenate([np.ones(count), np.zeros(ways)]),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(once, 1, 1),
+            LinearConstraint(trained, -np.inf, 0),
+            LinearConstraint(spent[None], -np.inf, budget),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    return np.flatnonzero(result.x[:count] > 0.5) if result.success else None
 
-    Raises:
-      InputError: more than ten.
-    """
-    if tasks > MOST_TASKS:
-        raise InputError(
-            f"the best groups of {tasks} tasks are not searched for: the search is "
-            f"exact up to {MOST_TASKS}; choose fewer tasks."
-        )
-    return tasks
 
-
-def _gains(
-    scores: np.ndarray, sizes: np.ndarray, classes: Sequence[Sequence[int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Best sums of scores of sets served ``[C, 2^T]``, and the groups they train in."""
+def _check(
+    scores: np.ndarray, groups: Groups, budget: int, costs: Sequence[int]
+) -> None:
     count = len(scores)
-    known = np.where(np.isfinite(scores), scores, -np.inf)
-    gains = np.full((len(classes), 2**count), -np.inf)
-    carriers = np.zeros(gains.shape, int)
-    for place, of_class in enumerate(classes):
-        for group in (g for size in of_class for g in np.flatnonzero(sizes == size)):
-            served = np.array(_submasks(int(group)))
-            sums = np.zeros(len(served))
-            for task in _tasks(int(group)):
-                sums += np.where((served >> task) & 1, known[task, group], 0)
-            better = sums > gains[place, served]
-            gains[place, served[better]] = sums[better]
-            carriers[place, served[better]] = group
-    gains[:, 0] = -np.inf
-    return gains, carriers
-
-
-def _submasks(mask: int) -> list[int]:
-    """List the subsets of a set, itself and the empty one included."""
-    parts = [mask]
-    while parts[-1]:
-        parts.append((parts[-1] - 1) & mask)
-    return parts
-
-
-def _tasks(mask: int) -> tuple[int, ...]:
-    return tuple(task for task in range(mask.bit_length()) if mask >> task & 1)
-
-
-def _check(scores: np.ndarray, budget: int, costs: Sequence[int]) -> None:
-    count = check_count(len(scores))
-    if scores.shape != (count, 2**count):
+    if scores.shape != (count, len(groups)):
         raise InputError(
-            f"scores are {scores.shape}; give a column for each of the {2**count} "
-            f"groups of {count} tasks."
+            f"scores are {scores.shape}; give a row for each of the {count} tasks and "
+            f"a column for each of the {len(groups)} groups."
         )
     numbers = [budget, *costs]
     if not all(isinstance(n, int) and n >= 1 for n in numbers) or len(costs) != count:
