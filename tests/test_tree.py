@@ -29,6 +29,25 @@ def row(grads, t):
     return jax.tree.map(lambda leaf: leaf[t], grads)
 
 
+@pytest.mark.parametrize("size", [1e-37, 1e-20, 1.0, 1e20, 1e37])
+@pytest.mark.parametrize("other", [0.0, 1e-30, 1.0, 1e19])
+def test_a_length_in_one_pass_is_the_norm(size, other):
+    leaves = jnp.array([3.0, -4.0]) * size, jnp.full((2, 3), other)
+    expected = np.linalg.norm(np.concatenate([np.float64(x).ravel() for x in leaves]))
+    for f in (tree.length, lambda *leaves: tree.norm(leaves)):
+        np.testing.assert_allclose(f(*leaves), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_length_of_what_is_not_finite_is_not(value):
+    """The finiteness of a direction is that of its length."""
+    for other in (0.0, 1.0, 1e37, 1e-37):
+        leaves = jnp.array([other, value]), jnp.full(3, other)
+        assert not jnp.isfinite(tree.length(*leaves))
+        assert not jnp.isfinite(tree.norm(leaves))
+    assert tree.length(jnp.zeros(2)) == 0
+
+
 def test_dot_and_norm_are_those_of_all_leaves(grads):
     a, b = matrix(grads)[:2]
     np.testing.assert_allclose(tree.dot(row(grads, 0), row(grads, 1)), a @ b, 1e-5)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from mtl_jax.types import Array, PyTree
@@ -84,23 +83,8 @@ def unravel(row: Array, like: PyTree) -> PyTree:
     """
     leaves, structure = jax.tree.flatten(like)
     parts = _cut(row, [jax.eval_shape(_channel_first, leaf) for leaf in leaves])
-    return jax.tree.unflatten(structure, map(_channel_last, parts))
-
-
-def of_rows(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Make an optimizer update all parameters in one row, as ``optax.flatten`` does.
-
-    Args:
-      optimizer: one that looks at every parameter apart, or at all together.
-    """
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        row: Any = ravel(updates)
-        row, state = optimizer.update(row, state, ravel(params))
-        return unravel(row, params), state
-
-    init = lambda params: optimizer.init(ravel(params))  # noqa: E731
-    return optax.GradientTransformation(init, update)
+    typed = [part.astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, map(_channel_last, typed))
 
 
 def join_like(tree: PyTree, like: PyTree) -> PyTree:
@@ -111,7 +95,7 @@ def join_like(tree: PyTree, like: PyTree) -> PyTree:
     (Array([1., 1., 0.], dtype=float32), 0)
 
     Args:
-      tree: such as an optimizer's state; that of `of_rows` goes on with the result.
+      tree: such as an optimizer's state; that of a raveled tree is built as the result.
       like: such as the parameters.
     """
     is_like = _built_as(like)

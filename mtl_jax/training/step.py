@@ -6,6 +6,7 @@ over a run axis.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,6 @@ from mtl_jax.smto.strategies import Strategy, Tasks
 from mtl_jax.training.optimizers import OptimizerMaker
 from mtl_jax.training.packing import (
     join_like,
-    of_rows,
     packing,
     part_like,
     ravel,
@@ -222,22 +222,20 @@ def train_step(
     key = step_key(state)
     tasks = tasks_at(setting, method, state.params, state.model_state, batch)
     losses, grads, model_state, smto = method.strategy.step(tasks, state.smto, key)
+    join: Any = ravel if method.is_joined else _same
+    part: Any = partial(unravel, like=state.params) if method.is_joined else _same
+    row = join(grads)
     if method.is_watched:
-        # In one row, which is made anyway: a choice wants what it looks at in memory.
-        row: Any = ravel(grads) if method.is_joined else grads
 
-        def watch() -> Array:
-            direction = unravel(row, grads) if method.is_joined else row
+        def watch() -> Array:  # of few arrays: a choice wants them in memory
             seen = replace(tasks, params=(reread() if reread else state).params)
-            return _cosines(seen, direction.shared)
+            return _cosines(seen, part(row).shared)
 
         cosines = lax.cond(looked_at, watch, lambda: smto.cosines)
         smto = smto._replace(cosines=cosines)
     optimizer = method.optimizer(learning_rate)
-    if method.is_joined:
-        optimizer = of_rows(optimizer)
-    updates, opt = optimizer.update(grads, state.opt, state.params)
-    params: Any = optax.apply_updates(state.params, updates)
+    updates, opt = optimizer.update(row, state.opt, join(state.params))
+    params: Any = optax.apply_updates(state.params, part(updates))
     if method.strategy.after_update:
         losses_after = replace(tasks, params=params).losses()
         smto = method.strategy.after_update(losses_after, smto)

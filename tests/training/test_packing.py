@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax.models import cnn
 from mtl_jax.training.optimizers import BY_LEAF, OPTIMIZERS, make_optimizer
-from mtl_jax.training.packing import join_like, of_rows, packing, part_like, ravel
+from mtl_jax.training.packing import join_like, packing, part_like, ravel, unravel
 from mtl_jax.training.setting import from_dataset
 from mtl_jax.training.step import data_pool, init_state, train_chunk
 from tests.tiny import NORMALISED, RATE, SEED, TASKS, B, T, close, dataset, method
@@ -37,22 +37,29 @@ def test_a_packed_tree_is_the_tree():
     jax.tree.map(np.testing.assert_array_equal, again, tree)
 
 
+def test_a_row_of_several_types_is_cut_into_them():
+    tree = {"a": jnp.arange(3.0), "b": jnp.ones(2, jnp.bfloat16)}
+    row = ravel(tree)
+    assert row.dtype == jnp.float32
+    again = unravel(row, tree)
+    assert again["b"].dtype == jnp.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, again, tree)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_all_optimizers_but_those_by_leaf_take_a_row_for_a_tree(name):
     optimizer = make_optimizer(name, clip_norm=0.5)(0.1)
-    joined = of_rows(optimizer)
-    states = [optimizer.init(PARAMS), joined.init(PARAMS)]
+    params = [PARAMS, ravel(PARAMS)]
+    states = [optimizer.init(each) for each in params]
     assert jax.tree.structure(join_like(states[0], PARAMS)) == (
         jax.tree.structure(states[1])
     )
-    params = [PARAMS, PARAMS]
     for _ in range(3):
-        for n, each in enumerate((optimizer, joined)):
-            grads = jax.tree.map(lambda leaf: 3 * leaf + 1, params[n])
-            updates, states[n] = each.update(grads, states[n], params[n])
-            params[n] = optax.apply_updates(params[n], updates)
-    rows = [np.asarray(ravel(each)) for each in params]
-    is_same = np.allclose(*rows, rtol=1e-5, atol=1e-6)
+        for n, each in enumerate(params):
+            grads = jax.tree.map(lambda leaf: 3 * leaf + 1, each)
+            updates, states[n] = optimizer.update(grads, states[n], each)
+            params[n] = optax.apply_updates(each, updates)
+    is_same = np.allclose(ravel(params[0]), params[1], rtol=1e-5, atol=1e-6)
     assert is_same == (name not in BY_LEAF)
     if is_same:
         parted = part_like(states[1], states[0], PARAMS)
