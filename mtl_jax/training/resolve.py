@@ -14,7 +14,14 @@ from mtl_jax.devices.axis_map import AxisMap
 from mtl_jax.devices.target import Target
 from mtl_jax.metrics import factors
 from mtl_jax.metrics.factors import Factors
-from mtl_jax.options import check_items, is_positive, is_whole, one_of, some_of
+from mtl_jax.options import (
+    check_items,
+    is_positive,
+    is_whole,
+    name_list,
+    one_of,
+    some_of,
+)
 from mtl_jax.storage import checkpoint, commands, trackers, workdir
 from mtl_jax.training import (
     fingerprint,
@@ -246,6 +253,12 @@ def _splits(config: Config, setting: Setting) -> dict[str, tuple[np.ndarray, ...
             f"factors are measured on at least 2 examples of a task, and the smallest "
             f"training split of {setting.name} has {smallest}; leave factors.names "
             f"empty, or leave that task out."
+        )
+    absent = {*name_list("evaluate", config.evaluate)} - {PROBE, *rows}
+    if absent:
+        raise InputError(
+            f"evaluate names {', '.join(sorted(absent))}, and {setting.name} has the "
+            f"splits {', '.join(rows)}; name of them what is to be evaluated."
         )
     one_input = setting.batch_axes == ONE_INPUT  # then tasks share their probe
     probe = tuple(
