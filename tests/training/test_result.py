@@ -1,6 +1,5 @@
 """Training somebody's tasks from Python: checked at the door, resumed, shown."""
 
-import dataclasses
 import threading
 from typing import Any
 
@@ -237,8 +236,7 @@ def test_import_path(tmp_path, monkeypatch):
 
 
 def test_a_split_that_is_not_there_is_said(tmp_path):
-    made = mtl_jax.setting(three_unlike(), Trunk())
-    rows = {name: made.data.rows[name] for name in ("train", "test")}
-    made = dataclasses.replace(made, data=made.data._replace(rows=rows))
+    made = mtl_jax.setting({"sign": three_unlike()["sign"]}, Trunk())
+    asked = {**FAST, "variants": ("single",), "evaluate": ("probe", "validation")}
     with pytest.raises(InputError, match="evaluate names validation.*train, test; "):
-        mtl_jax.train(made, workdir=tmp_path / "run", **FAST)
+        mtl_jax.train(made, workdir=tmp_path / "run", **asked)
