@@ -242,6 +242,7 @@ def _training_losses(df: Frame) -> Frame:
 
 def _marked(points: Frame) -> Frame:
     """Mark every point as kept, or by why it is not."""
+    points = points.copy()  # others read these losses, too
     usable = np.isfinite(points["loss"]) & (points["loss"] > 0)
     points["late"] = points["step"] > points["diverged_at"]
     points["unusable"] = ~usable & ~points["late"]
