@@ -37,11 +37,8 @@ def effects(df: Frame, variant: str, baseline: str) -> list[Compared]:
     """Compute ``D`` of every (setting, task), seed by seed; NaN at other steps."""
     losses, compared = at_steps(values(df, "probe", "loss")), []
     for side in sides(df, variant, baseline):
-        steps = np.unique(
-            np.concatenate(
-                [of.steps for key, of in losses.items() if key[0] == side.setting]
-            )
-        )
+        recorded = [of.steps for key, of in losses.items() if key[0] == side.setting]
+        steps = np.unique(np.concatenate([NOTHING.steps, *recorded]))
         st, mt = (
             losses.get((side.setting, name, side.task), NOTHING).table(
                 side.seeds, steps

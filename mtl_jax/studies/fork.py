@@ -96,7 +96,8 @@ def fork(
     watch = Stopwatch("training")
     with reopened(path, changes or {}) as (folder, made):
         _check_splits(made)
-        chosen = some_of("targets", targets, made.setting.tasks) or made.setting.tasks
+        named = some_of("targets", targets, made.setting.tasks) or made.setting.tasks
+        chosen = tuple(task for task in made.setting.tasks if task in named)
         sizes = _sizes(topk, len(made.setting.tasks) - 1, say)
         options = {"targets": list(chosen), "topk": sizes, "epoch_step": epoch_step}
         period, ranking = _steps(made, epoch_step), _steps(made, ranking_epochs)

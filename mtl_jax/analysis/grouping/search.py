@@ -91,7 +91,9 @@ def best_groups(
     served, models = np.nonzero(np.isfinite(scores))
     sizes = np.array([len(group) for group in groups])
     price = np.array(costs)[sizes - 1]
-    chosen = _solved(scores[served, models], served, models, price, sizes, budget)
+    chosen = None
+    if np.isfinite(scores).any(axis=1).all():
+        chosen = _solved(scores[served, models], served, models, price, sizes, budget)
     if chosen is None:
         raise InputError(
             f"no groups with scores serve all {len(scores)} tasks within a budget of "
