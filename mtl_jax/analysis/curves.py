@@ -40,7 +40,7 @@ def align(df: Frame) -> Frame:
     Raises:
       InputError: several rates of a task, or a number that is there twice.
     """
-    points = _marked(_training_losses(df))
+    points = _marked(df)
     usable = points[points["kept"]].copy()
     usable["log_loss"] = np.log(usable["loss"])
     groups = usable.groupby(CURVE, sort=False)["log_loss"]
@@ -67,7 +67,7 @@ def curves(df: Frame) -> Frame:
     Raises:
       InputError: several rates of a task, or a number that is there twice.
     """
-    points = _marked(_training_losses(df))
+    points = _marked(df)
     groups = points.groupby(CURVE)
     summary = groups.agg(
         diverged_at=("diverged_at", "first"),
@@ -227,7 +227,6 @@ def training_split(df: Frame) -> np.ndarray:
     return np.where(key.isin(whole), "train", "probe")
 
 
-@memoised
 def _training_losses(df: Frame) -> Frame:
     """Training loss of all curves, with what came after divergence."""
     check(df)
@@ -240,9 +239,10 @@ def _training_losses(df: Frame) -> Frame:
     return _unique(rows).rename(columns={"value": "loss"})
 
 
-def _marked(points: Frame) -> Frame:
-    """Mark every point as kept, or by why it is not."""
-    points = points.copy()  # others read these losses, too
+@memoised
+def _marked(df: Frame) -> Frame:
+    """Mark every point of the training losses as kept, or by why it is not."""
+    points = _training_losses(df)
     usable = np.isfinite(points["loss"]) & (points["loss"] > 0)
     points["late"] = points["step"] > points["diverged_at"]
     points["unusable"] = ~usable & ~points["late"]
