@@ -20,7 +20,7 @@ from mtl_jax.report import (
     tables,
 )
 from mtl_jax.report.charts import Picture, export
-from mtl_jax.report.charts.payload import of_picture
+from mtl_jax.report.charts.payload import as_json, of_picture
 from mtl_jax.report.charts.script import javascript
 from mtl_jax.report.charts.theme import theme
 from mtl_jax.report.choice import account, cells_text
@@ -211,9 +211,7 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def _shown(picture: Picture) -> Shown:
-    text = json.dumps(
-        of_picture(picture), ensure_ascii=False, separators=(",", ":"), default=str
-    )
+    text = as_json(of_picture(picture))
     # A name of a task must not end the script that it stands in.
     payload = Markup(text.replace("<", "\\u003c"))
     return Shown(picture.id, picture.title, picture.caption, payload, picture.folded)

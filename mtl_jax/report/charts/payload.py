@@ -38,8 +38,12 @@ def packed(content: Any) -> str:
     >>> json.loads(gzip.decompress(base64.b64decode(packed({"x": [1, 2]}))))
     {'x': [1, 2]}
     """
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(as_json(content).encode(), mtime=0)).decode()
+
+
+def as_json(content: Any) -> str:
+    """Write JSON in few letters."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _look(name: str, look: Look) -> dict[str, Any]:

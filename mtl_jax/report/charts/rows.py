@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtl_jax.analysis.comparison import rows_of
 from mtl_jax.analysis.curves import Frame
 from mtl_jax.report.charts.trajectories import Bundle
 
@@ -50,9 +51,9 @@ def of_mean(of: Bundle, variant: str, *, factor: float = 1.0) -> Rows:
 
 def line(variant: str, x: np.ndarray, y: np.ndarray, **more: np.ndarray) -> Rows:
     """Make the rows of the line of a variant; ``low`` and ``high`` are its band."""
+    columns = {"x": x, "y": y, "step": np.arange(len(x)), **more}
     of = {"variant": variant, "seed": MEAN, "kind": "mean"}
-    names = {name: np.full(len(x), value, object) for name, value in of.items()}
-    return {"x": x, "y": y, "step": np.arange(len(x)), **more, **names}
+    return rows_of(len(x), {**columns, **of})
 
 
 def joined(parts: Sequence[Rows | Frame]) -> Frame:
