@@ -20,7 +20,7 @@ from mtl_jax.studies import connections
 from mtl_jax.studies.connections import Solution
 from mtl_jax.studies.mergers import FISHER_EXAMPLES, MERGERS, Merged, Problem, Rows
 from mtl_jax.studies.statistics import BATCHES, averaged, refreshed
-from mtl_jax.training import evaluate, forms, probes, variants
+from mtl_jax.training import evaluate, probes
 from mtl_jax.training.batches import Loader, make_loader
 from mtl_jax.training.compile import (
     build,
@@ -32,7 +32,7 @@ from mtl_jax.training.compile import (
 from mtl_jax.training.evaluate import EvalBatches
 from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.loop import evaluation_of
-from mtl_jax.training.resolve import PROBE, Experiment
+from mtl_jax.training.resolve import PROBE, Experiment, another_variant
 from mtl_jax.training.step import Data, TrainState, data_pool
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import ONE_INPUT, Batch, InputError, ModelState, Params, PyTree
@@ -254,7 +254,8 @@ def make_bench(
     singles = np.array([[of(SINGLE, seed, task) for task in tasks] for seed in seeds])
     together = [of(MULTI, seed, 0) for seed in seeds]
     multi = np.array(together) if all(together) else None
-    variant = _variant(made, seeds, rates[SINGLE, setting.tasks[0]])
+    rate = rates[SINGLE, setting.tasks[0]]
+    variant = another_variant(made, MULTI, seeds=tuple(seeds), learning_rates=(rate,))
     batches = evaluate.labelled(evaluation_of(made), setting)
     train, devices = made.splits["train"], made.target.devices
     loader = make_loader(
@@ -278,18 +279,6 @@ def make_bench(
         rows=_rows(made, steps, size, unlabelled),
         probe=_cut(probe, setting.batch_axes == ONE_INPUT),
     )
-
-
-def _variant(made: Experiment, seeds: list[int], rate: float) -> Variant:
-    config = made.config.copy_and_resolve_references()
-    config.update({"variants": (MULTI,), "seeds": tuple(seeds)})
-    config.update({"learning_rates": (rate,), "single_runs": ()})
-    config.smto.name = ""
-    platform, setting = made.target.platform, made.setting
-    settled = forms.settle(config, platform)
-    sizes = tuple(map(len, made.splits["train"]))
-    maps = forms.maps(settled, setting, platform)
-    return variants.make_all(settled, setting.tasks, sizes, None, maps)[0]
 
 
 def _rows(made: Experiment, steps: int, size: int, unlabelled: str) -> Rows:

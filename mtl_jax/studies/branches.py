@@ -16,7 +16,7 @@ import numpy as np
 
 from mtl_jax.devices import run_axis
 from mtl_jax.devices.run_axis import Stack
-from mtl_jax.training import evaluate, forms, variants
+from mtl_jax.training import evaluate
 from mtl_jax.training.batches import IndexedPool, Loader
 from mtl_jax.training.compile import (
     Trace,
@@ -27,7 +27,7 @@ from mtl_jax.training.compile import (
 )
 from mtl_jax.training.groups import SINGLE
 from mtl_jax.training.loop import evaluation_of, loader_of
-from mtl_jax.training.resolve import Experiment
+from mtl_jax.training.resolve import Experiment, another_variant
 from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import GROUP, JOIN, ModelState, Params
@@ -40,7 +40,7 @@ Chunk = Callable[[TrainState], TrainState]
 
 def runs_of(made: Experiment, targets: Sequence[str]) -> Variant:
     """Return the runs: every target alone, for every seed and learning rate."""
-    return _resolved(made, f"{SINGLE}{GROUP}{JOIN.join(targets)}")
+    return another_variant(made, f"{SINGLE}{GROUP}{JOIN.join(targets)}")
 
 
 def branched(
@@ -56,7 +56,7 @@ def branched(
     """
     (count, branches, size), text = tasks.shape, "/".join(["1"] * tasks.shape[2])
     group = JOIN.join(made.setting.tasks[:size])
-    stack = _resolved(made, f"multi-fixed@weights={text}{GROUP}{group}")
+    stack = another_variant(made, f"multi-fixed@weights={text}{GROUP}{group}")
     return stack._replace(
         name="branches",
         task_ids=tasks.reshape(-1, size).astype(np.int32),
@@ -65,18 +65,6 @@ def branched(
         labels=tuple(label for label in runs.labels for _ in range(branches)),
         options={"weights": np.tile(weights, (count, 1)).astype(np.float32)},
     )
-
-
-def _resolved(made: Experiment, name: str) -> Variant:
-    config = made.config.copy_and_resolve_references()
-    config.update({"variants": (name,), "single_runs": ()})
-    config.smto.name = ""
-    platform, setting = made.target.platform, made.setting
-    settled = forms.settle(config, platform)
-    sizes = tuple(map(len, made.splits["train"]))
-    maps = forms.maps(settled, setting, platform)
-    (variant,) = variants.make_all(settled, setting.tasks, sizes, None, maps)
-    return variant
 
 
 @dataclass(frozen=True)

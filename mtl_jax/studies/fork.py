@@ -34,7 +34,7 @@ import numpy as np
 
 from mtl_jax.console.signals import StopSignal
 from mtl_jax.console.stopwatch import Stopwatch
-from mtl_jax.options import check_items, is_positive, is_whole, name_list, some_of
+from mtl_jax.options import check_items, is_positive, is_whole, some_of
 from mtl_jax.storage import checkpoint, disk, provenance, records
 from mtl_jax.storage.records import Row
 from mtl_jax.studies import branches
@@ -43,7 +43,7 @@ from mtl_jax.training import groups, record_rows, trajectory
 from mtl_jax.training.compile import blank_states, init_states
 from mtl_jax.training.loop import Outcome
 from mtl_jax.training.resolve import PROBE, Experiment
-from mtl_jax.training.revisit import reopened
+from mtl_jax.training.revisit import need_validation, reopened
 from mtl_jax.training.step import TrainState
 from mtl_jax.training.variants import Variant
 from mtl_jax.types import AUXILIARIES, InputError, PyTree
@@ -95,7 +95,7 @@ def fork(
             raise InputError(f"{name} is {value!r}; it must be a positive number.")
     watch = Stopwatch("training")
     with reopened(path, changes or {}) as (folder, made):
-        _check_splits(made)
+        need_validation(made, f"{FORKMERGE} goes by validation and is chosen by it")
         named = some_of("targets", targets, made.setting.tasks) or made.setting.tasks
         chosen = tuple(task for task in made.setting.tasks if task in named)
         sizes = _sizes(topk, len(made.setting.tasks) - 1, say)
@@ -315,15 +315,6 @@ def _sizes(topk: Sequence[int], most: int, say: Callable[[str], None]) -> list[i
         text = ", ".join(map(str, sizes))
         say(f"a target has {most} auxiliary tasks: branches with {text} of them")
     return sizes
-
-
-def _check_splits(made: Experiment) -> None:
-    evaluated = name_list("evaluate", made.config.evaluate)
-    if "validation" not in evaluated:
-        raise InputError(
-            f"the run evaluates {', '.join(evaluated)}; {FORKMERGE} goes by validation "
-            f"and is chosen by it: train with --config.evaluate=probe,validation,test."
-        )
 
 
 def _check_options(place: Path, options: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from mtl_jax import analysis, merging
 from mtl_jax.analysis.variant import MERGED
 from mtl_jax.console.stopwatch import Stopwatch
-from mtl_jax.options import is_whole, name_list, one_of, some_of
+from mtl_jax.options import is_whole, one_of, some_of
 from mtl_jax.storage import records, workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.studies.bench import MULTI, Bench, Solutions, make_bench
@@ -25,7 +25,7 @@ from mtl_jax.studies.mergers import MERGERS
 from mtl_jax.training import record_rows, variants
 from mtl_jax.training.groups import SINGLE, Label
 from mtl_jax.training.resolve import PROBE, Experiment
-from mtl_jax.training.revisit import Look, Prepare, Work, revisit
+from mtl_jax.training.revisit import Look, Prepare, Work, need_validation, revisit
 from mtl_jax.training.step import TrainState
 from mtl_jax.types import InputError, PyTree
 
@@ -107,12 +107,7 @@ def _check(steps: int, batch_size: int, unlabelled: str) -> None:
 
 
 def _check_splits(made: Experiment) -> None:
-    evaluated = name_list("evaluate", made.config.evaluate)
-    if "validation" not in evaluated:
-        raise InputError(
-            f"the run evaluates {', '.join(evaluated)}; merging chooses by validation: "
-            f"train with --config.evaluate=probe,validation,test."
-        )
+    need_validation(made, "merging chooses by validation")
     if not any(label.variant == SINGLE for v in made.variants for label in v.labels):
         raise InputError(
             "the run has no variant single, whose models are merged; train one with "

@@ -133,6 +133,24 @@ def resolve(
     )
 
 
+def another_variant(made: Experiment, name: str, **changes: Any) -> Variant:
+    """Make a variant that an experiment does not train, as it would train it.
+
+    Args:
+      made: the experiment.
+      name: of the variant.
+      changes: fields of its configuration, such as ``seeds``.
+    """
+    config = made.config.copy_and_resolve_references()
+    config.update({"variants": (name,), "single_runs": (), **changes})
+    config.smto.name = ""
+    settled = forms.settle(config, made.target.platform)
+    sizes = tuple(map(len, made.splits["train"]))
+    maps = forms.maps(settled, made.setting, made.target.platform)
+    (variant,) = variants.make_all(settled, made.setting.tasks, sizes, None, maps)
+    return variant
+
+
 def _check_told(made: list[Variant], setting: Setting) -> None:
     """Refuse variants that tell a preference to a trunk that asks for none."""
     telling = [variant.name for variant in made if variant.rays]

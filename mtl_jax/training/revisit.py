@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl_jax.console.stopwatch import Stopwatch
+from mtl_jax.options import name_list
 from mtl_jax.storage import checkpoint, commands, provenance, records, workdir
 from mtl_jax.storage.records import Row
 from mtl_jax.training.compile import blank_states
@@ -33,6 +34,21 @@ class Work(NamedTuple):
     """Raises for changes that do not suit the configuration of training."""
     admit: Callable[[Experiment], Prepare]
     """Raises where the experiment is unfit, before anything is noted of the work."""
+
+
+def need_validation(made: Experiment, why: str) -> None:
+    """Raise an `InputError` unless the run has evaluated validation data.
+
+    Args:
+      made: the run's experiment.
+      why: it is needed, a sentence without its full stop.
+    """
+    evaluated = name_list("evaluate", made.config.evaluate)
+    if "validation" not in evaluated:
+        raise InputError(
+            f"the run evaluates {', '.join(evaluated)}; {why}: train with "
+            f"--config.evaluate=probe,validation,test."
+        )
 
 
 @contextlib.contextmanager
