@@ -215,6 +215,13 @@ def test_a_task_trains_where_it_is_not_served():
     assert alike.groups == ((0, 1, 2),)  # one model, where more are no better
 
 
+@pytest.mark.parametrize("bare", [0, 1])
+def test_a_task_without_scores_is_not_served(bare):
+    scores = np.where(np.arange(2)[:, None] == bare, np.nan, np.eye(2))
+    with pytest.raises(InputError, match="serve all 2 tasks within a budget of 2; "):
+        best_groups(scores, [(0,), (1,)], budget=2)
+
+
 def test_twenty_tasks_that_fall_into_five_groups_are_found():
     rng = np.random.default_rng(0)
     family = rng.permutation(np.arange(20) % 5)

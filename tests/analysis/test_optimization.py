@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from mtl_jax import analysis
@@ -58,3 +59,11 @@ def test_not_comparable(multi, reason):
     row = table[table["task"] == "a"].iloc[0]
     assert len(table) == 2 and not row["comparable"] and reason in row["reason"]
     assert row["step"] == -1 and np.isnan(row["effect"])
+
+
+def test_a_probe_that_was_not_evaluated_is_said():
+    df = frame(*(curve(v, LOSSES, steps=STEPS) for v in ("single", "multi")))
+    whole = df[df["split"] == "probe"].assign(split="train")
+    table = analysis.optimization_effect(pd.concat([df[df["split"] == "test"], whole]))
+    assert not table["comparable"].any()
+    assert "no step at which all sound curves have a loss" in set(table["reason"])

@@ -84,6 +84,13 @@ def test_tasks_are_ranked_by_short_runs_of_pairs(forked, tmp_path):
     assert stored["tasks"][1].tolist() == [1, *sorted(seen, key=seen.__getitem__)]
 
 
+def test_targets_may_be_named_in_any_order(forked):
+    folder, _, _ = forked
+    said = []
+    assert fork(folder / "run", TASKS[::-1], **OPTIONS, say=said.append).step == 12
+    assert said == ["forkmerge is where its run is: step 12"]
+
+
 class StopsAtFourth:
     """Hears a signal at the fourth boundary: step 4, where branches are merged."""
 
